@@ -1,0 +1,40 @@
+"""Convolutional network architectures: the papers' networks, a training loop, and figures.
+
+``import cnnbook`` loads nothing heavy. Submodules and the few top-level functions below are
+imported when they are first used, so the package also works where matplotlib or Jupyter are
+missing.
+
+Examples
+--------
+>>> import cnnbook
+>>> net = cnnbook.models.lenet5()
+>>> sum(p.numel() for p in net.parameters())
+61706
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_SUBMODULES = ("analysis", "data", "models", "plots", "settings", "training")
+_FUNCTIONS = {
+    "choose": "settings",
+    "device": "settings",
+    "preset": "settings",
+    "seed": "settings",
+    "start": "settings",
+}
+
+__all__ = [*_SUBMODULES, *_FUNCTIONS, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"cnnbook.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"cnnbook.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module 'cnnbook' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(__all__)

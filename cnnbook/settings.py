@@ -1,0 +1,125 @@
+"""How large to be and where to run: preset, device, seeds."""
+
+import os
+import platform
+import random
+from typing import TypeVar
+
+from cnnbook._errors import unknown
+
+PRESETS = ("cpu", "gpu")
+
+T = TypeVar("T")
+
+
+def preset() -> str:
+    """Return the size at which experiments should run: ``"cpu"`` or ``"gpu"``.
+
+    The environment variable ``CNNBOOK_PRESET`` decides; without it, a machine with a CUDA GPU
+    gets ``"gpu"`` (full data sets, the papers' input sizes) and every other one ``"cpu"``
+    (embedded data, narrow networks, minutes on two cores).
+
+    Returns
+    -------
+    str
+        ``"cpu"`` or ``"gpu"``.
+
+    Raises
+    ------
+    ValueError
+        If ``CNNBOOK_PRESET`` holds anything else.
+    """
+    chosen = os.environ.get("CNNBOOK_PRESET", "").strip().lower()
+    if chosen:
+        if chosen not in PRESETS:
+            raise unknown("preset in CNNBOOK_PRESET", chosen, PRESETS)
+        return chosen
+
+    import torch
+
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def choose(*, cpu: T, gpu: T) -> T:
+    """Return the value that belongs to the current preset.
+
+    Parameters
+    ----------
+    cpu
+        Value under the ``cpu`` preset.
+    gpu
+        Value under the ``gpu`` preset.
+
+    Returns
+    -------
+    object
+        `cpu` or `gpu`.
+
+    Examples
+    --------
+    >>> epochs = choose(cpu=10, gpu=30)
+    """
+    return {"cpu": cpu, "gpu": gpu}[preset()]
+
+
+def device():
+    """Return the fastest device of this machine: CUDA, else Apple's MPS, else the CPU.
+
+    Returns
+    -------
+    torch.device
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def seed(value: int) -> None:
+    """Seed Python's, NumPy's and torch's global random generators.
+
+    Parameters
+    ----------
+    value
+        Seed, 0 ≤ `value` < 2³².
+
+    Raises
+    ------
+    ValueError
+        If `value` is outside that range.
+    """
+    if not 0 <= value < 2**32:
+        raise ValueError(f"seed {value} is outside 0 … 2**32 - 1, the range NumPy accepts")
+
+    import numpy as np
+    import torch
+
+    random.seed(value)
+    np.random.seed(value)  # noqa: NPY002: readers' own code may use the global generator
+    torch.manual_seed(value)
+
+
+def start(*, seed: int = 0) -> None:
+    """Begin a chapter: seed the random generators and say what the numbers will come from.
+
+    Parameters
+    ----------
+    seed
+        Passed on to :func:`cnnbook.seed`.
+    """
+    import torch
+
+    import cnnbook
+
+    cnnbook.seed(seed)
+    where = device()
+    if where.type == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    print(f"cnnbook {cnnbook.__version__} · torch {torch.__version__}")
+    print(f"device  {where.type} ({name})")
+    print(f"preset  {preset()}  (set CNNBOOK_PRESET to 'cpu' or 'gpu' to change it)")
