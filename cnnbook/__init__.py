@@ -25,7 +25,7 @@ _FUNCTIONS = {
     "start": "settings",
 }
 
-__all__ = [*_SUBMODULES, *_FUNCTIONS, "__version__"]  # noqa: PLE0604
+__all__ = [*_SUBMODULES, *_FUNCTIONS, "__version__"]
 
 
 def __getattr__(name):

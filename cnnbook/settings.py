@@ -98,7 +98,7 @@ def seed(value: int) -> None:
     import torch
 
     random.seed(value)
-    np.random.seed(value)  # noqa: NPY002: readers' own code may use the global generator
+    np.random.seed(value)  # noqa: NPY002 (readers' own code may use the global generator)
     torch.manual_seed(value)
 
 

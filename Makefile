@@ -1,0 +1,50 @@
+# make book     execute every notebook and build the book
+# make test     lint, unit tests, notebooks, built pages
+# make serve    build the book and open it in a browser, on this machine only
+# make lint     ruff, and no outputs in notebooks
+# make format   mend what lint complains of
+# make clean    remove everything these targets made
+# Another Python: make PYTHON=python3.12 book
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: book test serve lint format constraints clean
+
+book: $(READY)
+	$(BIN)/python tools/book.py build
+
+test: lint
+	$(BIN)/python -m pytest -m "not book"
+	$(BIN)/python tools/book.py build
+	$(BIN)/python -m pytest -m book
+
+serve: book
+	$(BIN)/python tools/book.py serve
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	git ls-files -z '*.ipynb' | xargs -0 $(BIN)/nbstripout --verify
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find chapters -name '*.ipynb' -exec $(BIN)/nbstripout {} +
+
+# The stamp is touched last: an interrupted installation starts again.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) tools/check_machine.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,dev]'
+	touch $@
+
+# Move to the newest versions that fit together; torch and torchvision stay where pins.txt says.
+constraints:
+	uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.10 \
+	  -c pins.txt --no-annotate --upgrade -o constraints.txt \
+	  --custom-compile-command "make constraints"
+
+clean:
+	rm -rf .venv _build

@@ -1,0 +1,67 @@
+"""What a network computes on the way."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cnnbook._errors import unknown
+
+
+def activations(
+    model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """Run a network on `x` and keep the outputs of some of its layers.
+
+    Parameters
+    ----------
+    model
+        Any network. It runs in evaluation mode, without gradients, and is left unchanged.
+    x
+        Input, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+    layers
+        Names as in ``model.named_modules()``; the model's direct children if not given.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Output of each layer, on the CPU, in the order in which the layers ran. A layer that runs
+        more than once keeps its last output.
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer of a given name.
+    TypeError
+        If a layer returns something else than a tensor.
+    """
+    modules = dict(model.named_modules())
+    if layers is None:
+        layers = [name for name, _ in model.named_children()]
+    kept: dict[str, Tensor] = {}
+
+    def keeper(name: str):
+        def hook(_module, _inputs, output):
+            if not isinstance(output, Tensor):
+                raise TypeError(f"layer {name!r} returns {type(output).__name__}, not a tensor")
+            kept.pop(name, None)
+            kept[name] = output.detach().cpu()
+
+        return hook
+
+    handles = []
+    was_training = model.training
+    try:
+        for name in layers:
+            if name not in modules or not name:
+                raise unknown("layer", name, [n for n in modules if n])
+            handles.append(modules[name].register_forward_hook(keeper(name)))
+        model.eval()
+        parameter = next(model.parameters(), None)
+        with torch.inference_mode():
+            model(x if parameter is None else x.to(parameter.device))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return {name: value.clone() for name, value in kept.items()}

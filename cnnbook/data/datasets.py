@@ -1,0 +1,262 @@
+"""The data sets the book learns from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cnnbook._errors import unknown
+from cnnbook.data.files import IdxFile, find, parse_idx, read_checked
+
+ASSETS = Path(__file__).parent / "assets"
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+_MIRRORS = (
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
+)
+
+
+def _published(name: str, sha256: str) -> IdxFile:
+    return IdxFile(name, sha256, [mirror + name for mirror in _MIRRORS])
+
+
+# Train images, train labels, test images, test labels.
+FASHION_MNIST = (
+    _published(
+        "train-images-idx3-ubyte.gz",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    _published(
+        "train-labels-idx1-ubyte.gz",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    _published(
+        "t10k-images-idx3-ubyte.gz",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    _published(
+        "t10k-labels-idx1-ubyte.gz",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+)
+FASHION_MINI = (
+    IdxFile(
+        "train-images-idx3-ubyte.xz",
+        "68121e452b87b5ffd0a2e772a988175adf63a9eb9f3060834eb9893a641a1360",
+    ),
+    IdxFile(
+        "train-labels-idx1-ubyte.xz",
+        "2a4fb3eec0877aa3d4ab80d8f59374733af9b2b2966e8be0e50efe715f443a4d",
+    ),
+    IdxFile(
+        "test-images-idx3-ubyte.xz",
+        "25f7a61e3aa1fd43bb901f99161c7e38a909f8bd488eceea5b31a991694822e3",
+    ),
+    IdxFile(
+        "test-labels-idx1-ubyte.xz",
+        "e026daf3d28b630d395bff264d45247706f43ecba7d4f48422cba6b6a30e22d3",
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images, as one uint8 tensor.
+
+    Parameters
+    ----------
+    name
+        Name of the data set and its part, for example ``"fashion-mini train"``.
+    images
+        uint8, ``(N, C, H, W)``, 0 to 255.
+    labels
+        int64, ``(N,)``.
+    classes
+        Names of the classes; ``classes[labels[i]]`` names image ``i``.
+    mean, std
+        Per channel, of the *training* images scaled to 0…1; used to normalise both parts alike.
+
+    Raises
+    ------
+    ValueError
+        If the tensors do not fit together.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self):
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"images must be uint8 of shape (N, C, H, W), got {self.images.dtype} of shape "
+                f"{tuple(self.images.shape)}"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels must be int64 of shape ({len(self.images)},), one per image, got "
+                f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            )
+        channels = self.images.shape[1]
+        if not channels == len(self.mean) == len(self.std):
+            raise ValueError(
+                f"mean and std must have one value for each of {channels} channels, got "
+                f"{len(self.mean)} and {len(self.std)}"
+            )
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(
+                f"labels must lie in 0 … {len(self.classes) - 1} for {len(self.classes)} classes, "
+                f"got {self.labels.min()} … {self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | Tensor) -> "Dataset":
+        """Return the images at `index`, a slice or an index tensor, as a data set."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def __repr__(self) -> str:
+        """Return name, size and shape."""
+        shape = "×".join(map(str, self.images.shape[1:]))
+        return f"<{self.name}: {len(self):,} images of {shape}, {len(self.classes)} classes>"
+
+    def padded(self, size: int) -> "Dataset":
+        """Return the set with every image centred on a black square.
+
+        Parameters
+        ----------
+        size
+            Side of the square, in pixels; at least the images' height and width.
+
+        Returns
+        -------
+        Dataset
+            Images of shape ``(N, C, size, size)``. Mean and standard deviation stay those of
+            the original pixels, so that a pixel keeps its normalised value.
+
+        Raises
+        ------
+        ValueError
+            If `size` is smaller than the images.
+        """
+        height, width = self.images.shape[2:]
+        if size < max(height, width):
+            raise ValueError(
+                f"size={size} would cut images of {height}×{width}; choose {max(height, width)} "
+                "or more"
+            )
+        left, top = (size - width) // 2, (size - height) // 2
+        borders = (left, size - width - left, top, size - height - top)
+        return replace(self, images=F.pad(self.images, borders))
+
+
+def _mean_and_std(images: Tensor) -> tuple[tuple[float], tuple[float]]:
+    # From the histogram of the 256 values: no float copy of the images.
+    share = torch.bincount(images.flatten(), minlength=256).double() / images.numel()
+    value = torch.arange(256).double() / 255
+    mean = (share * value).sum()
+    std = (share * (value - mean).square()).sum().sqrt()
+    return (mean.item(),), (std.item(),)
+
+
+def _from_idx(name: str, contents: list[bytes]) -> tuple[Dataset, Dataset]:
+    train_images, train_labels, test_images, test_labels = map(parse_idx, contents)
+    mean, std = _mean_and_std(train_images)
+    return (
+        Dataset(
+            f"{name} train", train_images[:, None], train_labels.long(), FASHION_CLASSES, mean, std
+        ),
+        Dataset(
+            f"{name} test", test_images[:, None], test_labels.long(), FASHION_CLASSES, mean, std
+        ),
+    )
+
+
+def _fashion_mini(download: bool) -> tuple[Dataset, Dataset]:
+    folder = ASSETS / "fashion-mini"
+    return _from_idx("fashion-mini", [read_checked(folder / f.name, f) for f in FASHION_MINI])
+
+
+def _fashion_mnist(download: bool) -> tuple[Dataset, Dataset]:
+    paths = [find("fashion-mnist", f, download=download) for f in FASHION_MNIST]
+    contents = [read_checked(path, f) for path, f in zip(paths, FASHION_MNIST, strict=True)]
+    return _from_idx("fashion-mnist", contents)
+
+
+_LOADERS: dict[str, Callable[[bool], tuple[Dataset, Dataset]]] = {
+    "fashion-mini": _fashion_mini,
+    "fashion-mnist": _fashion_mnist,
+}
+
+
+def list_datasets() -> list[str]:
+    """Return the names that :func:`load` accepts."""
+    return list(_LOADERS)
+
+
+def load(name: str, *, size: int | None = None, download: bool = True) -> tuple[Dataset, Dataset]:
+    """Load a data set.
+
+    ``"fashion-mini"`` comes with the package: 10,000 training and 2,000 test images drawn from
+    Fashion-MNIST, classes in turn, so that the first ``n`` images are balanced for every ``n``.
+
+    ``"fashion-mnist"`` is the whole set (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), 60,000
+    and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, the user's cache
+    folder, ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist), and
+    then downloaded into the first of these that applies. Every file is checked against its
+    SHA-256.
+
+    Parameters
+    ----------
+    name
+        ``"fashion-mini"`` or ``"fashion-mnist"``.
+    size
+        If given, centre the images on black squares of this side (see :meth:`Dataset.padded`).
+    download
+        Whether files that are not on this machine may be downloaded.
+
+    Returns
+    -------
+    train, test : Dataset
+        Training and test part.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a `size` smaller than the images.
+    DataError
+        If a file is missing and cannot be downloaded, or is truncated or altered.
+
+    Examples
+    --------
+    >>> train, test = load("fashion-mini", size=32)
+    >>> train
+    <fashion-mini train: 10,000 images of 1×32×32, 10 classes>
+    """
+    if name not in _LOADERS:
+        raise unknown("data set", name, _LOADERS)
+    train, test = _LOADERS[name](download)
+    if size is not None:
+        train, test = train.padded(size), test.padded(size)
+    return train, test

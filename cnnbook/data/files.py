@@ -1,0 +1,217 @@
+"""Finding, checking, downloading and reading data files."""
+
+import gzip
+import hashlib
+import lzma
+import os
+import struct
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+
+class DataError(RuntimeError):
+    """A data file is missing, damaged, or could not be downloaded."""
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """One published IDX file (the format of MNIST).
+
+    Parameters
+    ----------
+    name
+        File name, ending in ``.gz`` or ``.xz``.
+    sha256
+        Checksum of the *uncompressed* content: distributors compress the same data anew.
+    urls
+        Where to download it from, in order of preference.
+    """
+
+    name: str
+    sha256: str
+    urls: Sequence[str] = ()
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads: ``$CNNBOOK_DATA``, else the user's cache folder."""
+    if chosen := os.environ.get("CNNBOOK_DATA"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "cnnbook"
+
+
+def search_folders(name: str) -> list[Path]:
+    """Return the folders in which data set `name` is looked for, in order."""
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbook"
+    folders = [cache_folder() / name, user_cache / name, Path("/usr/share/datasets") / name]
+    return list(dict.fromkeys(folders))
+
+
+def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
+    """Return the path of a data file, downloading it if it is nowhere on this machine.
+
+    Parameters
+    ----------
+    dataset
+        Name of the data set, which is the folder's name in every place searched.
+    file
+        The file wanted.
+    download
+        Whether to download a file that was not found.
+
+    Returns
+    -------
+    pathlib.Path
+        An existing file. Its content is checked when it is read.
+
+    Raises
+    ------
+    DataError
+        If the file is not there and cannot be downloaded.
+    """
+    folders = search_folders(dataset)
+    for folder in folders:
+        if (folder / file.name).is_file():
+            return folder / file.name
+    looked = ", ".join(map(str, folders))
+    if not download:
+        raise DataError(f"{dataset}: no {file.name} in {looked}, and download=False")
+    return fetch(file, cache_folder() / dataset, hint=f"It was not in {looked} either.")
+
+
+def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -> Path:
+    """Download a file, check it, and only then give it its name.
+
+    Parameters
+    ----------
+    file
+        What to download.
+    folder
+        Where to put it. Created if missing.
+    hint
+        Sentence added to the error when nothing could be downloaded.
+    timeout
+        Seconds to wait for the server each time.
+
+    Returns
+    -------
+    pathlib.Path
+        The finished file.
+
+    Raises
+    ------
+    DataError
+        If every address failed or delivered something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for url in file.urls:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.", suffix=".part")
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=timeout) as r:
+                total = int(r.headers.get("Content-Length") or 0) or None
+                with tqdm(total=total, unit="B", unit_scale=True, desc=file.name) as bar:
+                    while chunk := r.read(1 << 16):
+                        out.write(chunk)
+                        bar.update(len(chunk))
+            read_checked(part, file)
+            part.chmod(0o644)
+            part.replace(folder / file.name)
+            return folder / file.name
+        except (OSError, DataError) as error:
+            failures.append(f"{url}: {error}")
+        finally:
+            part.unlink(missing_ok=True)
+    raise DataError(
+        f"could not download {file.name}. Tried: {'; '.join(failures) or 'no address known'}. "
+        f"{hint} Without internet, put the file into {folder} yourself, or use 'fashion-mini', "
+        "which comes with the package."
+    )
+
+
+def read_checked(path: Path, file: IdxFile) -> bytes:
+    """Return the uncompressed content of `path` after comparing its checksum.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    file
+        What it should contain.
+
+    Returns
+    -------
+    bytes
+        The content.
+
+    Raises
+    ------
+    DataError
+        If the file is truncated, damaged, or holds other data.
+    """
+    remedy = f"Delete {path} and run again to get a fresh copy."
+    opener = lzma.open if file.name.endswith(".xz") else gzip.open
+    try:
+        with opener(path, "rb") as stream:
+            content = stream.read()
+    except EOFError:
+        size = path.stat().st_size
+        raise DataError(f"{path} is truncated: it ends after {size:,} bytes. {remedy}") from None
+    except (gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
+        raise DataError(f"{path} cannot be decompressed ({error}). {remedy}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != file.sha256:
+        raise DataError(
+            f"{path} has been altered or is another file: SHA-256 of its content is {found}, "
+            f"expected {file.sha256}. {remedy}"
+        )
+    return content
+
+
+def parse_idx(content: bytes) -> Tensor:
+    """Read an IDX file of unsigned bytes.
+
+    Parameters
+    ----------
+    content
+        The whole uncompressed file: two zero bytes, type 8, number of dimensions, each dimension
+        as four bytes (most significant first), then the values.
+
+    Returns
+    -------
+    Tensor
+        uint8, of the shape the header states.
+
+    Raises
+    ------
+    DataError
+        If the header or the length is not that of such a file.
+    """
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise DataError(f"not an IDX file of unsigned bytes: it starts with {content[:4].hex()!r}")
+    dims = content[3]
+    if len(content) < 4 + 4 * dims:
+        raise DataError(f"IDX header announces {dims} dimensions, but the file ends inside it")
+    shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims])
+    values = torch.frombuffer(bytearray(content), dtype=torch.uint8)[4 + 4 * dims :]
+    expected = torch.Size(shape).numel()
+    if len(values) != expected:
+        raise DataError(
+            f"IDX header announces shape {shape} ({expected:,} values), but {len(values):,} follow"
+        )
+    return values.reshape(shape)
+
+
+def idx_bytes(array: Tensor) -> bytes:
+    """Return a uint8 tensor as the content of an IDX file, the inverse of :func:`parse_idx`."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.contiguous().numpy().tobytes()

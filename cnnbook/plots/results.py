@@ -1,0 +1,159 @@
+"""Results of training and evaluation."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cnnbook._errors import unknown
+from cnnbook.plots.figure import COLOURS, LINES, WIDTH, Figure, new_figure
+
+LABELS = {
+    "train_loss": "training loss",
+    "test_loss": "test loss",
+    "train_accuracy": "training accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+}
+
+
+def curves(
+    runs: Mapping[str, Sequence],
+    metric: str = "test_accuracy",
+    *,
+    alt: str | None = None,
+) -> Figure:
+    """Draw a metric against epochs, one line per kind of run.
+
+    Parameters
+    ----------
+    runs
+        Label to the histories of that kind, one per seed. The line is their mean; with several,
+        a band reaches from the lowest to the highest.
+    metric
+        ``"test_accuracy"``, ``"train_accuracy"``, ``"test_loss"`` or ``"train_loss"``.
+    alt
+        Text alternative; made from the final values if not given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown or a label has no history.
+    """
+    if metric not in LABELS:
+        raise unknown("metric", metric, LABELS)
+    percent = 100 if metric.endswith("accuracy") else 1
+    finals = []
+    with new_figure(WIDTH, 3.4) as figure:
+        axes = figure.add_subplot()
+        for i, (label, histories) in enumerate(runs.items()):
+            if not histories:
+                raise ValueError(f"no history for {label!r}")
+            values = percent * torch.tensor([getattr(h, metric) for h in histories])
+            epochs = range(1, 1 + values.shape[1])
+            colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
+            axes.plot(epochs, values.mean(0), label=label, color=colour, linestyle=line)
+            if len(values) > 1:
+                low, high = values.amin(0), values.amax(0)
+                axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+            finals.append(f"{label} ends at {values[:, -1].mean():.3g}")
+        axes.set(xlabel="epoch", ylabel=LABELS[metric])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.legend()
+    alt = alt or f"{LABELS[metric].capitalize()} by epoch. {'; '.join(finals)}."
+    return Figure(figure, alt)
+
+
+def lines(
+    x: Tensor,
+    ys: Mapping[str, Tensor],
+    *,
+    xlabel: str,
+    ylabel: str,
+    alt: str,
+    height: float = 3.0,
+) -> Figure:
+    """Draw functions of one variable.
+
+    Parameters
+    ----------
+    x
+        Abscissa, ``(N,)``.
+    ys
+        Label to values, ``(N,)``.
+    xlabel, ylabel
+        What the axes show, with units.
+    alt
+        Text alternative.
+    height
+        Height in inches.
+
+    Returns
+    -------
+    Figure
+    """
+    with new_figure(WIDTH, height) as figure:
+        axes = figure.add_subplot()
+        for i, (label, y) in enumerate(ys.items()):
+            colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
+            axes.plot(x, y, label=label, color=colour, linestyle=line)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.legend()
+    return Figure(figure, alt)
+
+
+def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None) -> Figure:
+    """Draw a confusion matrix.
+
+    Parameters
+    ----------
+    matrix
+        Counts, ``(K, K)``: rows true, columns predicted classes.
+    classes
+        Names of the K classes.
+    alt
+        Text alternative; names the most frequent mistake if not given.
+
+    Returns
+    -------
+    Figure
+        Cells hold the percentage of the row; colour follows it.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not ``(K, K)``.
+    """
+    k = len(classes)
+    if matrix.shape != (k, k):
+        raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(matrix.shape)}")
+    share = 100 * matrix.double() / matrix.sum(1, keepdim=True).clamp(min=1)
+    with new_figure(WIDTH, 5.6) as figure:
+        axes = figure.add_subplot()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        for row in range(k):
+            for column in range(k):
+                if matrix[row, column]:
+                    value = share[row, column].item()
+                    text = f"{value:.0f}" if value >= 1 else "<1"
+                    colour = "white" if value > 50 else "black"
+                    axes.text(column, row, text, ha="center", va="center", color=colour, size=9)
+        axes.set_xticks(range(k), classes, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(k), classes)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlabel="predicted class", ylabel="true class  (numbers: % of the row)")
+    if alt is None:
+        wrong = matrix.clone().fill_diagonal_(0)
+        row, column = divmod(int(wrong.argmax()), k)
+        alt = (
+            f"Confusion matrix of {k} classes. {100 * matrix.trace() / matrix.sum():.0f}% lie on "
+            f"the diagonal; the most frequent mistake is {classes[row]} taken for "
+            f"{classes[column]} ({wrong.max()} images)."
+        )
+    return Figure(figure, alt)

@@ -1,0 +1,104 @@
+"""A small table that reads well in a terminal and on a page."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+
+class Table:
+    """Rows of named values.
+
+    Parameters
+    ----------
+    rows
+        One mapping per row. The first row's keys are the columns; every row must have them all.
+    caption
+        Title of the table.
+    formats
+        Format specification for the numbers of a column, for example ``{"accuracy": ".1%"}``.
+        Integers are printed with thousands separators, floats with three significant digits.
+
+    Raises
+    ------
+    ValueError
+        If the rows do not have the same columns.
+
+    Examples
+    --------
+    >>> Table([{"layer": "C1", "parameters": 156}, {"layer": "C3", "parameters": 1516}])
+    layer  parameters
+    C1            156
+    C3          1,516
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        caption: str = "",
+        formats: Mapping[str, str] | None = None,
+    ):
+        self.rows = [dict(row) for row in rows]
+        self.caption = caption
+        self.formats = dict(formats or {})
+        self.columns = list(self.rows[0]) if self.rows else []
+        for number, row in enumerate(self.rows):
+            if list(row) != self.columns:
+                raise ValueError(f"row {number} has columns {list(row)}, row 0 has {self.columns}")
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """Return row `index` as a dict."""
+        return self.rows[index]
+
+    def to_dicts(self) -> list[dict[str, object]]:
+        """Return the rows as plain dicts, values unformatted."""
+        return [dict(row) for row in self.rows]
+
+    def _cell(self, column: str, value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return str(value)
+        default = "," if isinstance(value, int) else ".3g"
+        return format(value, self.formats.get(column, default))
+
+    def _is_number(self, column: str) -> bool:
+        values = [row[column] for row in self.rows if row[column] is not None]
+        return bool(values) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in values
+        )
+
+    def __repr__(self) -> str:
+        """Return the table as aligned text."""
+        cells = [[self._cell(c, row[c]) for c in self.columns] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(self.columns, *cells, strict=True)]
+        right = [self._is_number(c) for c in self.columns]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if is_right else cell.ljust(width)
+                for cell, width, is_right in zip(line, widths, right, strict=True)
+            ).rstrip()
+            for line in [self.columns, *cells]
+        ]
+        return "\n".join([self.caption, *lines] if self.caption else lines)
+
+    def _repr_html_(self) -> str:
+        def cell(tag: str, column: str, text: str, scope: str = "") -> str:
+            align = "right" if self._is_number(column) else "left"
+            style = f"text-align:{align};padding:.2em .7em"
+            return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
+
+        head = "".join(cell("th", c, c, ' scope="col"') for c in self.columns)
+        body = "".join(
+            "<tr>" + "".join(cell("td", c, self._cell(c, row[c])) for c in self.columns) + "</tr>"
+            for row in self.rows
+        )
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        # The wrapper lets a wide table scroll on a phone instead of widening the page.
+        return (
+            '<div class="cnnbook-table" style="overflow-x:auto" tabindex="0" role="region" '
+            f'aria-label="{html.escape(self.caption or "Table")}"><table>{caption}'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
