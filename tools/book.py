@@ -51,7 +51,8 @@ def build() -> int:
 
     # A progress bar moves; on a printed page it would only be noise.
     environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "default"}
-    command = [sys.executable, "-m", "jupyter_book", "build", ".", "-W", "-n", "--keep-going"]
+    jupyter_book = Path(sys.executable).parent / "jupyter-book"
+    command = [jupyter_book, "build", ".", "-W", "-n", "--keep-going"]
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if status:
         forget_pages()

@@ -22,7 +22,7 @@ import matplotlib.figure
 # After Okabe and Ito's colours for colour-blind readers, without the ones too pale for white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4608F", "#8A7B00", "#777777")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-# Diverging colour map of weights and signed maps: blue below zero, orange above.
+# Diverging colour map of weights and signed maps: purple below zero, orange above.
 SIGNED = "PuOr_r"
 POSITIVE = "gray"
 

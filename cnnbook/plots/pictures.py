@@ -215,7 +215,8 @@ def maps_through_depth(
                 down = min(len(tiles), rows)
             else:
                 tiles, step = block.view(-1, 1, 1), 0
-                down = min(len(tiles), height // cell - 4)
+                across = -(-len(tiles) // max(1, height // cell - 4))
+                down = -(-len(tiles) // across)
             scale = 1 if _is_map(block) else cell
             tile_height, tile_width = (scale * side for side in tiles.shape[1:])
             across = -(-len(tiles) // down)
@@ -234,7 +235,7 @@ def maps_through_depth(
                 )
             axes.text(left + slot / 2, -4, titles[name], ha="center", va="bottom", size=9.5)
             left += slot + 4 * gap
-        right, heading = left - 4 * gap, 14 * (1 + max(t.count("\n") for t in titles.values()))
+        right, heading = left - 4 * gap, 12 * (1 + max(t.count("\n") for t in titles.values()))
         axes.set(xlim=(-1, right + 1), ylim=(height + 1, -heading))
         axes.set_axis_off()
         figure.set_size_inches(WIDTH, WIDTH * (height + 1 + heading) / (right + 2))

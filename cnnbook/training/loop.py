@@ -142,7 +142,9 @@ def fit(
         )
     history = History()
     seconds = 0.0
-    bar = tqdm(total=epochs * len(batches), unit="step", leave=False, disable=not progress or None)
+    # Not passing `disable` leaves the say to tqdm's own TQDM_DISABLE.
+    quiet = {} if progress else {"disable": True}
+    bar = tqdm(total=epochs * len(batches), unit="step", leave=False, **quiet)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []), bar:
         torch.manual_seed(seed)
