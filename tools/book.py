@@ -50,7 +50,7 @@ def build() -> int:
     shutil.rmtree(HTML / "reports", ignore_errors=True)
 
     # A progress bar moves; on a printed page it would only be noise.
-    environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "default"}
+    environment = os.environ | {"TQDM_DISABLE": "1"}
     jupyter_book = Path(sys.executable).parent / "jupyter-book"
     command = [jupyter_book, "build", ".", "-W", "-n", "--keep-going"]
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

@@ -29,6 +29,7 @@ POSITIVE = "gray"
 # Stands for "the colour of the text around the figure" until the SVG is written.
 INK = "#010203"
 WIDTH = 7.0  # inches: the text column of the book at a width of 1280 px
+CHART = 5.8  # inches: charts stay readable when a phone shrinks them to its width
 
 STYLE = {
     "font.size": 10.5,
@@ -103,7 +104,7 @@ class Figure:
         text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", text)
         # The wrapping element carries the description; size follows the page.
         width = self.figure.get_figwidth() * 96
-        least = "min-width:30rem;" if width > 500 else ""
+        least = "min-width:30rem;" if width > 600 else ""
         style = f"width:{width:.0f}px;max-width:100%;{least}height:auto;display:block"
         label = html.escape(self.alt, quote=True)
         text = re.sub(r'^<svg [^>]*?height="[^"]*"', "<svg", text, count=1)

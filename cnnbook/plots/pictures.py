@@ -23,6 +23,12 @@ def _height(tiles: Tensor, rows: int, columns: int, title: float) -> float:
     return rows * (WIDTH / columns * tiles.shape[-2] / tiles.shape[-1] + title)
 
 
+def _framed(axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=0.4)
+
+
 def images(
     pictures: Tensor,
     titles: Sequence[str] | None = None,
@@ -63,8 +69,8 @@ def images(
     with new_figure(WIDTH, height) as figure:
         for i, picture in enumerate(pictures.cpu()):
             axes = figure.add_subplot(rows, columns, i + 1)
-            axes.imshow(picture.permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=top)
-            axes.set_axis_off()
+            axes.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=top)
+            _framed(axes)
             if titles is not None:
                 axes.set_title(titles[i], fontsize=9, pad=2)
     if alt is None:
@@ -82,10 +88,8 @@ def _signed_tiles(
     with new_figure(WIDTH, _height(tiles, rows, columns, 0.22) + 0.65) as figure:
         axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(tiles))]
         for i, (ax, tile) in enumerate(zip(axes, tiles, strict=True)):
-            shown = ax.imshow(tile, cmap=colours, vmin=low, vmax=high)
-            ax.set(xticks=[], yticks=[])
-            for spine in ax.spines.values():
-                spine.set(visible=True, linewidth=0.4)
+            shown = ax.imshow(tile.numpy(), cmap=colours, vmin=low, vmax=high)
+            _framed(ax)
             ax.set_title(titles[i], fontsize=9, pad=2)
         bar = figure.colorbar(
             shown, ax=axes, location="bottom", fraction=0.04, aspect=50, shrink=0.6, pad=0.03
@@ -228,7 +232,7 @@ def maps_through_depth(
                 x = left + (slot - width) / 2 + i // down * (tile_width + step)
                 y = top + i % down * (tile_height + step)
                 extent = (x, x + tile_width, y + tile_height, y)
-                axes.imshow(tile, cmap=colours, vmin=low, vmax=high, extent=extent)
+                axes.imshow(tile.numpy(), cmap=colours, vmin=low, vmax=high, extent=extent)
                 corner = (x, y)
                 axes.add_patch(
                     Rectangle(corner, tile_width, tile_height, fill=False, ec=INK, lw=0.3)

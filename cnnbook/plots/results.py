@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnnbook._errors import unknown
-from cnnbook.plots.figure import COLOURS, LINES, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import CHART, COLOURS, LINES, Figure, new_figure
 
 LABELS = {
     "train_loss": "training loss",
@@ -47,7 +47,7 @@ def curves(
         raise unknown("metric", metric, LABELS)
     percent = 100 if metric.endswith("accuracy") else 1
     finals = []
-    with new_figure(WIDTH, 3.4) as figure:
+    with new_figure(CHART, 3.2) as figure:
         axes = figure.add_subplot()
         for i, (label, histories) in enumerate(runs.items()):
             if not histories:
@@ -55,9 +55,9 @@ def curves(
             values = percent * torch.tensor([getattr(h, metric) for h in histories])
             epochs = range(1, 1 + values.shape[1])
             colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-            axes.plot(epochs, values.mean(0), label=label, color=colour, linestyle=line)
+            axes.plot(epochs, values.mean(0).numpy(), label=label, color=colour, linestyle=line)
             if len(values) > 1:
-                low, high = values.amin(0), values.amax(0)
+                low, high = values.amin(0).numpy(), values.amax(0).numpy()
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
             finals.append(f"{label} ends at {values[:, -1].mean():.3g}")
         axes.set(xlabel="epoch", ylabel=LABELS[metric])
@@ -96,11 +96,11 @@ def lines(
     -------
     Figure
     """
-    with new_figure(WIDTH, height) as figure:
+    with new_figure(CHART, height) as figure:
         axes = figure.add_subplot()
         for i, (label, y) in enumerate(ys.items()):
             colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-            axes.plot(x, y, label=label, color=colour, linestyle=line)
+            axes.plot(x.numpy(), y.numpy(), label=label, color=colour, linestyle=line)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.legend()
@@ -133,9 +133,9 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     if matrix.shape != (k, k):
         raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(matrix.shape)}")
     share = 100 * matrix.double() / matrix.sum(1, keepdim=True).clamp(min=1)
-    with new_figure(WIDTH, 5.6) as figure:
+    with new_figure(CHART, 5.4) as figure:
         axes = figure.add_subplot()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=100)
         for row in range(k):
             for column in range(k):
                 if matrix[row, column]:

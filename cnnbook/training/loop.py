@@ -1,5 +1,6 @@
 """The training loop."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -142,9 +143,9 @@ def fit(
         )
     history = History()
     seconds = 0.0
-    # Not passing `disable` leaves the say to tqdm's own TQDM_DISABLE.
-    quiet = {} if progress else {"disable": True}
-    bar = tqdm(total=epochs * len(batches), unit="step", leave=False, **quiet)
+    # In a notebook tqdm does not heed its own TQDM_DISABLE.
+    quiet = not progress or bool(os.environ.get("TQDM_DISABLE"))
+    bar = tqdm(total=epochs * len(batches), unit="step", leave=False, disable=quiet)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []), bar:
         torch.manual_seed(seed)
