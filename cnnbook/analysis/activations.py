@@ -45,7 +45,8 @@ def activations(
             if not isinstance(output, Tensor):
                 raise TypeError(f"layer {name!r} returns {type(output).__name__}, not a tensor")
             kept.pop(name, None)
-            kept[name] = output.detach().cpu()
+            # A copy: the next layer may work in place.
+            kept[name] = output.detach().to("cpu", copy=True)
 
         return hook
 
@@ -58,10 +59,10 @@ def activations(
             handles.append(modules[name].register_forward_hook(keeper(name)))
         model.eval()
         parameter = next(model.parameters(), None)
-        with torch.inference_mode():
+        with torch.no_grad():
             model(x if parameter is None else x.to(parameter.device))
     finally:
         model.train(was_training)
         for handle in handles:
             handle.remove()
-    return {name: value.clone() for name, value in kept.items()}
+    return kept

@@ -62,7 +62,10 @@ STYLE = {
 def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
     """Make a matplotlib figure of `width` × `height` inches, drawn in the book's style."""
     with mpl.rc_context(STYLE):
-        yield mpl.figure.Figure((width, height), layout="constrained")
+        figure = mpl.figure.Figure((width, height), layout="constrained")
+        yield figure
+        # The layout settles with the second drawing; savefig would be only the first.
+        figure.draw_without_rendering()
 
 
 class Figure:
@@ -96,8 +99,8 @@ class Figure:
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
         text = text.replace(INK, "currentColor")
-        # Enlarged pixels stay pixels.
-        text = text.replace("<image ", '<image style="image-rendering:pixelated" ')
+        # Two equal images would have one id, which nothing refers to.
+        text = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", text)
         # Several figures share a page: their ids must not meet.
         prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:10] + "-"
         text = re.sub(r'\bid="', f'id="{prefix}', text)
@@ -107,8 +110,8 @@ class Figure:
         least = "min-width:30rem;" if width > 600 else ""
         style = f"width:{width:.0f}px;max-width:100%;{least}height:auto;display:block"
         label = html.escape(self.alt, quote=True)
-        text = re.sub(r'^<svg [^>]*?height="[^"]*"', "<svg", text, count=1)
-        text = re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+        for size in ("width", "height"):
+            text = re.sub(rf'^(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
         return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
 
     def png(self, *, dpi: int = 150) -> bytes:

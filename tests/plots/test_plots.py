@@ -1,0 +1,155 @@
+import base64
+import re
+from xml.etree import ElementTree
+
+import matplotlib.colors
+import pytest
+import torch
+
+from cnnbook import plots
+from cnnbook.plots import figure as style
+from cnnbook.training import History
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def history(*accuracy):
+    return History(test_accuracy=list(accuracy))
+
+
+FIGURES = {
+    "images": lambda: plots.images(torch.rand(3, 3, 8, 8), ["a<b", "b", "c"]),
+    "grey images": lambda: plots.images(torch.randint(0, 256, (12, 1, 8, 8)).byte()),
+    "filters": lambda: plots.filters(torch.randn(6, 1, 5, 5)),
+    "filters of several channels": lambda: plots.filters(torch.randn(2, 3, 5, 5)),
+    "feature maps": lambda: plots.feature_maps(torch.randn(1, 9, 6, 6)),
+    "maps through depth": lambda: plots.maps_through_depth(
+        torch.rand(1, 16, 16),
+        {"c": torch.randn(1, 12, 8, 8), "v": torch.rand(1, 40, 1, 1), "o": torch.randn(1, 10)},
+    ),
+    "curves": lambda: plots.curves({"a": [history(0.1, 0.5), history(0.2, 0.7)]}),
+    "lines": lambda: plots.lines(
+        torch.arange(5), {"a": torch.arange(5)}, xlabel="x", ylabel="y", alt="a line"
+    ),
+    "confusion": lambda: plots.confusion(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_can_be_put_on_a_page(name, tmp_path):
+    figure = FIGURES[name]()
+    bundle = figure._repr_mimebundle_()
+    svg = ElementTree.fromstring(figure.svg())
+    assert svg.tag == SVG + "svg"
+    assert svg.get("role") == "img"
+    assert svg.get("aria-label") == figure.alt
+    assert len(figure.alt) > 5
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert figure.alt in bundle["text/plain"]
+
+    text = figure.svg()
+    assert style.INK not in text
+    assert "currentColor" in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
+        assert reference in ids
+
+    for suffix in ("png", "svg"):
+        figure.save(tmp_path / f"f.{suffix}")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.png", "f.svg"]
+
+
+def test_same_figure_same_bytes_and_other_figures_share_no_id():
+    a, b, c = (
+        plots.confusion(torch.tensor([[8, n], [5, 5]]), ["cat", "dog"]).svg() for n in (2, 2, 3)
+    )
+    assert a == b
+    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (a, c)]
+    assert not ids[0] & ids[1]
+
+
+def test_nothing_is_drawn_outside_the_picture():
+    for make in FIGURES.values():
+        figure = make().figure
+        figure.canvas.draw()
+        box = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        assert box.x0 > -0.02
+        assert box.y0 > -0.02
+        assert box.x1 < width + 0.02
+        assert box.y1 < height + 0.02
+
+
+def luminance(colour):
+    linear = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+        for c in matplotlib.colors.to_rgb(colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("colour", style.COLOURS)
+@pytest.mark.parametrize("page", ["#ffffff", "#121212"])
+def test_data_colours_stand_out_on_light_and_dark_pages(colour, page):
+    low, high = sorted([luminance(colour), luminance(page)])
+    assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.1, 1.4.11
+
+
+def test_text_is_at_least_nine_points():
+    for make in FIGURES.values():
+        for text in make().figure.findobj(matplotlib.text.Text):
+            if text.get_text():
+                assert text.get_fontsize() >= 9
+
+
+def test_signed_values_share_a_scale_centred_on_zero():
+    figure = plots.feature_maps(torch.tensor([[[-1.0, 0.0], [0.0, 3.0]]])).figure
+    shown = figure.axes[0].images[0]
+    assert shown.get_clim() == (-3, 3)
+    positive = plots.feature_maps(torch.tensor([[[1.0, 0.0], [0.0, 3.0]]])).figure
+    assert positive.axes[0].images[0].get_clim() == (0, 3)
+
+
+def test_band_reaches_from_lowest_to_highest():
+    axes = FIGURES["curves"]().axes[0]
+    assert axes.lines[0].get_ydata() == pytest.approx([15, 60])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(10)
+    assert band[:, 1].max() == pytest.approx(70)
+
+
+def test_confusion_alt_names_the_commonest_mistake():
+    assert "65% lie on the diagonal" in FIGURES["confusion"]().alt
+    assert "dog taken for cat (5 images)" in FIGURES["confusion"]().alt
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.images(torch.rand(3, 8, 8)), r"got \(3, 8, 8\)"),
+        (lambda: plots.images(torch.rand(3, 1, 8, 8), ["a"]), "1 titles for 3 pictures"),
+        (lambda: plots.filters(torch.rand(3, 8)), r"got \(3, 8\)"),
+        (lambda: plots.feature_maps(torch.rand(2, 3, 8, 8)), r"got \(2, 3, 8, 8\)"),
+        (lambda: plots.curves({"a": []}), "no history for 'a'"),
+        (lambda: plots.curves({"a": [history(1)]}, "test_acc"), "Did you mean 'test_accuracy'"),
+        (lambda: plots.confusion(torch.ones(2, 3), ["a", "b"]), r"got \(2, 3\)"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_interrupted_save_keeps_the_old_file(tmp_path, monkeypatch):
+    figure, path = FIGURES["lines"](), tmp_path / "f.png"
+    path.write_bytes(b"old")
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure.figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        figure.save(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

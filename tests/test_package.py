@@ -1,0 +1,83 @@
+"""What `import cnnbook` promises."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnnbook
+
+PACKAGE = Path(cnnbook.__file__).parent
+
+# Design: paper → model → experiment → figure. A package may import those on its right.
+MAY_IMPORT = {
+    "models": {"models"},
+    "data": {"data"},
+    "training": {"training", "models", "data"},
+    "analysis": {"analysis", "models", "data"},
+    "plots": {"plots", "analysis"},
+}
+LEAVES = {"_errors", "settings", "tables"}
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_import_is_cheap():
+    heavy = "torch numpy matplotlib torchvision ipywidgets IPython tqdm"
+    code = f"import sys, cnnbook; print([m for m in {heavy.split()} if m in sys.modules])"
+    assert run(code).stdout.strip() == "[]"
+
+
+def test_works_without_jupyter_and_matplotlib():
+    code = """
+import sys
+for name in ("matplotlib", "ipywidgets", "IPython", "jupyter_core"):
+    sys.modules[name] = None  # importing it fails from now on
+import cnnbook
+train, test = cnnbook.data.load("fashion-mini", size=32)
+net = cnnbook.models.lenet5()
+print(cnnbook.training.fit(net, train[:64], test[:10], epochs=1, progress=False))
+print(cnnbook.analysis.layer_table(net, (1, 32, 32)))
+"""
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert "test accuracy" in result.stdout
+
+
+@pytest.mark.parametrize("name", cnnbook.__all__)
+def test_every_public_name_exists(name):
+    assert getattr(cnnbook, name) is not None
+    assert name in dir(cnnbook)
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(AttributeError, match="models"):
+        cnnbook.model  # noqa: B018
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("cnnbook.")}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_go_one_way(package):
+    for path in (PACKAGE / package).rglob("*.py"):
+        assert imports(path) <= MAY_IMPORT[package] | LEAVES, path
+
+
+def test_the_leaves_import_no_package_of_ours():
+    for leaf in LEAVES:
+        assert imports(PACKAGE / f"{leaf}.py") <= LEAVES

@@ -1,0 +1,102 @@
+"""The scripts behind the Makefile."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import book  # noqa: E402
+import check_machine  # noqa: E402
+
+
+def test_a_good_machine_has_no_problems():
+    assert check_machine.problems((3, 10, 0), 9e9, True) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        (((3, 9, 18), 9e9, True), "Python 3.10 or newer; this is 3.9"),
+        (((3, 12, 0), 2e9, True), "only 2.0 GB are free"),
+        (((3, 12, 0), 9e9, False), "python3-venv"),
+    ],
+)
+def test_problems_are_named(machine, words):
+    (problem,) = check_machine.problems(*machine)
+    assert words in problem
+
+
+def test_fingerprint_follows_package_and_preset(monkeypatch, tmp_path):
+    (tmp_path / "cnnbook").mkdir()
+    source = tmp_path / "cnnbook" / "a.py"
+    source.write_text("1")
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    first = book.fingerprint()
+    assert book.fingerprint() == first
+    source.write_text("2")
+    second = book.fingerprint()
+    monkeypatch.setenv("CNNBOOK_PRESET", "another")
+    assert len({first, second, book.fingerprint()}) == 3
+
+
+def test_serving_without_a_book_says_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(book, "HTML", tmp_path)
+    assert book.serve(8000) == 1
+    assert "make book" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not Path(sys.prefix, "ready").is_file(), reason="not the environment that make installs"
+)
+def test_everything_installed_is_pinned():
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if match := re.match(r"([\w.-]+)==([^ ;]+)", line):
+            pins.setdefault(re.sub(r"[-_.]+", "-", match[1]).lower(), set()).add(match[2])
+    for found in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", found.name).lower()
+        if name not in ("cnnbook", "pip"):
+            assert found.version in pins.get(name, ()), f"{name} {found.version} is not pinned"
+
+
+@pytest.mark.book
+def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
+    for name in ("tools", "cnnbook", "_config.yml", "_static"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "tools").unlink()
+    (tmp_path / "tools").mkdir()
+    for script in ("book.py", "book_extension.py"):
+        (tmp_path / "tools" / script).write_text((ROOT / "tools" / script).read_text())
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    page = tmp_path / "page.md"
+    header = "---\nkernelspec:\n  name: python3\n---\n# Page\n\n"
+    page.write_text(header + "```{code-cell}\nbroken = 1 / 0\n```\n")
+
+    def build():
+        return subprocess.run(
+            [sys.executable, "tools/book.py", "build"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for _ in range(2):  # the second time must not take the first result for a good one
+        result = build()
+        assert result.returncode != 0
+        assert "broken = 1 / 0" in result.stderr
+        assert "ZeroDivisionError" in result.stderr
+        assert "NOT built" in result.stderr
+
+    page.write_text(header + "```{code-cell}\nprint(1 + 1)\n```\n")
+    result = build()
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "_build" / "html" / "page.html").is_file()

@@ -1,0 +1,167 @@
+"""The training loop against a slower, obvious one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnnbook import data, training
+from cnnbook.models import lenet5
+
+
+@pytest.fixture(scope="module")
+def sets():
+    train, test = data.load("fashion-mini", size=32)
+    return train[:300], test[:100]
+
+
+def tiny():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(1024, 10))
+
+
+def test_fit_takes_the_same_steps_as_a_plain_loop(sets):
+    train, _ = sets
+    model = lenet5()
+    plain = lenet5()
+    plain.load_state_dict(model.state_dict())
+    options = {"epochs": 2, "batch_size": 64, "seed": 5, "progress": False, "device": "cpu"}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03)
+    history = training.fit(model, train, optimizer=optimizer, **options)
+
+    losses, right = [], 0
+    batches = data.Batches(train, 64, seed=5, device="cpu")
+    for epoch in range(2):
+        for x, y in batches.epoch(epoch):
+            scores = plain(x)
+            loss = F.cross_entropy(scores, y)
+            plain.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for parameter in plain.parameters():
+                    parameter -= 0.03 * parameter.grad
+            losses.append(loss.item())
+            right += (scores.argmax(1) == y).sum().item() if epoch == 1 else 0
+
+    assert history.step_loss == pytest.approx(losses, rel=1e-6)
+    assert history.train_accuracy[1] == right / 300
+    weights = [64] * 4 + [44]
+    mean = sum(w * v for w, v in zip(weights, losses[5:], strict=True)) / 300
+    assert history.train_loss[1] == pytest.approx(mean, rel=1e-6)
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_same_seed_same_numbers_other_seed_others(sets):
+    def run(seed):
+        history = training.fit(tiny(), *sets, epochs=2, seed=seed, progress=False)
+        return history.step_loss, history.test_accuracy
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_the_callers_random_state_is_left_alone(sets):
+    model = tiny()
+    torch.manual_seed(9)
+    expected = torch.rand(4)
+    torch.manual_seed(9)
+    training.fit(model, *sets, epochs=1, progress=False)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_default_recipe_learns(sets):
+    history = training.fit(tiny(), *sets, epochs=8, lr=0.01, progress=False)
+    assert history.train_loss[-1] < 0.7 * history.train_loss[0]
+    assert history.test_accuracy[-1] > 0.5
+    assert len(history.seconds) == 8
+    assert history.seconds == sorted(history.seconds)
+    assert len(history.step_loss) == 8 * 5
+
+
+def test_scheduler_steps_with_every_batch(sets):
+    model = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    training.fit(model, sets[0], epochs=2, optimizer=optimizer, scheduler=scheduler, progress=False)
+    assert optimizer.param_groups[0]["lr"] == 0.5**10
+
+
+def test_epochs_follow_the_preset(sets, monkeypatch):
+    monkeypatch.setenv("CNNBOOK_PRESET", "cpu")
+    assert len(training.fit(tiny(), sets[0][:10], progress=False).train_loss) == 10
+
+
+def test_infinite_loss_stops_and_names_the_step(sets):
+    model = tiny()
+
+    def loss(scores, labels):
+        loss.calls += 1
+        return F.cross_entropy(scores, labels) * (float("nan") if loss.calls == 3 else 1)
+
+    loss.calls = 0
+    with pytest.raises(FloatingPointError, match=r"became nan at step 3 \(epoch 1\)"):
+        training.fit(model, sets[0], epochs=2, loss=loss, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"lr": -0.1}, "lr=-0.1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_bad_options(sets, options, message):
+    with pytest.raises(ValueError, match=message):
+        training.fit(tiny(), sets[0], progress=False, **options)
+
+
+def test_scheduler_without_its_optimizer(sets):
+    model = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(ValueError, match="pass optimizer="):
+        training.fit(model, sets[0], scheduler=scheduler, progress=False)
+
+
+def test_history_prints_a_row_per_epoch(sets):
+    history = training.fit(tiny(), *sets, epochs=2, progress=False)
+    lines = repr(history).splitlines()
+    assert len(lines) == 3
+    assert "test accuracy" in lines[0]
+    assert f"{history.test_accuracy[0]:.1%}" in lines[1]
+    assert history.to_dict()["step_loss"] == history.step_loss
+    assert "test" not in repr(training.fit(tiny(), sets[0], epochs=1, progress=False))
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_progress_bar_obeys(sets, capfd, monkeypatch, quiet):
+    monkeypatch.setenv("TQDM_DISABLE", "1" if quiet else "")
+    training.fit(tiny(), sets[0], epochs=1)
+    assert ("step/s" in capfd.readouterr().err) is not quiet
+
+
+def test_evaluation_against_a_loop(sets):
+    _, test = sets
+    model = tiny().train()
+    result = training.evaluate(model, test, batch_size=33, device="cpu")
+    assert model.training
+
+    model.eval()
+    right, total = 0, 0.0
+    for x, y in data.Batches(test, 1, shuffle=False, device="cpu").epoch(0):
+        scores = model(x)
+        right += int(scores.argmax() == y)
+        total += F.cross_entropy(scores, y).item()
+    assert result.accuracy == right / 100
+    assert result.loss == pytest.approx(total / 100, rel=1e-5)
+    assert torch.equal(result.labels, test.labels)
+    assert f"{right / 100:.2%}" in repr(result)
+
+
+def test_evaluation_restores_the_mode_after_an_error(sets):
+    model = nn.Sequential(nn.Linear(3, 3)).train()
+    with pytest.raises(RuntimeError):
+        training.evaluate(model, sets[1])
+    assert model.training
