@@ -92,7 +92,7 @@ def _signed_tiles(
             _framed(ax)
             ax.set_title(titles[i], fontsize=9, pad=2)
         bar = figure.colorbar(
-            shown, ax=axes, location="bottom", fraction=0.04, aspect=50, shrink=0.6, pad=0.03
+            shown, ax=axes, location="bottom", fraction=0.04, aspect=50, shrink=0.6, pad=0.06
         )
         bar.set_label(label, fontsize=9)
         bar.outline.set_visible(False)

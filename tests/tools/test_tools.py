@@ -76,7 +76,10 @@ def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
         (tmp_path / "tools" / script).write_text((ROOT / "tools" / script).read_text())
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
     page = tmp_path / "page.md"
-    header = "---\nkernelspec:\n  name: python3\n---\n# Page\n\n"
+    header = (
+        "---\njupytext:\n  text_representation:\n    format_name: myst\n"
+        "kernelspec:\n  name: python3\n---\n# Page\n\n"
+    )
     page.write_text(header + "```{code-cell}\nbroken = 1 / 0\n```\n")
 
     def build():

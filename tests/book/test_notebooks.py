@@ -1,0 +1,121 @@
+"""Notebooks as stored, and what they printed when the book was built."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "chapters").rglob("*.ipynb"))
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+EXECUTED = ROOT / "_build" / "jupyter_execute"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+def cells(path: Path, kind: str) -> list:
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == kind]
+
+
+@every_notebook
+def test_stored_without_outputs(path):
+    nbformat.validate(nbformat.read(path, as_version=4))
+    for cell in cells(path, "code"):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+def test_the_check_notices_outputs(tmp_path):
+    # The same tool as in `make lint`, on a notebook that has been run.
+    stored = json.loads(NOTEBOOKS[0].read_text())
+    code = next(c for c in stored["cells"] if c["cell_type"] == "code")
+    code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}]
+    run = tmp_path / "run.ipynb"
+    run.write_text(json.dumps(stored))
+    for path, status in ((NOTEBOOKS[0], 0), (run, 1)):
+        result = subprocess.run(["nbstripout", "--verify", path], check=False, capture_output=True)
+        assert result.returncode == status
+
+
+@every_notebook
+def test_first_cell_installs_only_what_is_missing(path):
+    first = cells(path, "code")[0].source
+    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert first.startswith("try:\n    import cnnbook\nexcept ModuleNotFoundError:")
+    assert f"%pip install --quiet git+{address}\n" in first
+    assert "cnnbook.start(seed=0)" in first
+    for cell in cells(path, "code")[1:]:
+        assert "pip install" not in cell.source
+
+
+@every_notebook
+def test_cells_are_short(path):
+    for cell in cells(path, "code"):
+        assert len(cell.source.splitlines()) <= 30, cell.source
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_chapter_follows_the_recipe(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    positions = [
+        text.index(part)
+        for part in (
+            "**The question.**",
+            "**What you will see.**",
+            "## What the source says",
+            "## Common misreadings",
+            "## Exercises",
+            "## References",
+        )
+    ]
+    assert positions == sorted(positions)
+    exercises = text[positions[4] : positions[5]]
+    assert 4 <= len(re.findall(r"^\d\. ", exercises, flags=re.M)) <= 6
+    solutions = ROOT / "chapters" / "solutions" / path.name
+    solved = "\n".join(cell.source for cell in cells(solutions, "markdown"))
+    asked = re.findall(r"^(\d)\. ", exercises, flags=re.M)
+    assert re.findall(r"^## (\d)\. ", solved, flags=re.M) == asked
+
+
+def test_every_notebook_is_in_the_table_of_contents():
+    text = (ROOT / "_toc.yml").read_text()
+    for path in NOTEBOOKS:
+        assert f"file: {path.relative_to(ROOT).with_suffix('')}\n" in text
+
+
+def printed(path: Path) -> str:
+    executed = EXECUTED / path.relative_to(ROOT)
+    outputs = [o for cell in cells(executed, "code") for o in cell.outputs]
+    texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs]
+    return "\n".join(texts)
+
+
+@pytest.mark.book
+@every_notebook
+def test_executed_without_error_or_warning(path):
+    executed = EXECUTED / path.relative_to(ROOT)
+    for cell in cells(executed, "code"):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.book
+def test_lenet_reaches_85_percent():
+    text = printed(ROOT / "chapters" / "04-lenet.ipynb")
+    (accuracy,) = re.findall(r"<[\d,]+ images: loss [\d.]+, accuracy ([\d.]+)%>", text)
+    assert float(accuracy) >= 85
+
+
+@pytest.mark.book
+def test_lenet_numbers_agree_with_the_paper():
+    text = printed(ROOT / "chapters" / "04-lenet.ipynb")
+    assert "DIFFERS" not in text
+    assert text.count("agrees") == 7
+    assert "identical scores: True" in text
+    assert re.search(r"^sum +60,000 +340,908$", text, flags=re.M)
+    assert "1516 parameters instead of 2416" in text

@@ -1,0 +1,92 @@
+"""Every page as a browser shows it, with every other host out of reach."""
+
+from pathlib import Path
+
+import pytest
+
+HTML = Path(__file__).parents[2] / "_build" / "html"
+CHAPTERS = Path(__file__).parents[2] / "chapters"
+PAGES = sorted(
+    f"chapters/{path.relative_to(CHAPTERS).with_suffix('')}.html"
+    for suffix in ("md", "ipynb")
+    for path in CHAPTERS.rglob(f"*.{suffix}")
+)
+
+pytestmark = pytest.mark.book
+every_page = pytest.mark.parametrize("page", PAGES)
+
+HOSTS_ASKED = """
+return performance.getEntriesByType("resource").map(e => new URL(e.name, location).host)
+"""
+FIGURES = """
+return [...document.querySelectorAll("figure.cnnbook-figure svg")].map(svg => ({
+    label: svg.getAttribute("aria-label"),
+    width: svg.getBoundingClientRect().width,
+    height: svg.getBoundingClientRect().height,
+    textColour: getComputedStyle(svg).color,
+    card: getComputedStyle(svg.closest(".output")).backgroundColor,
+}))
+"""
+
+
+def visit(browser, site, page, width, theme="light"):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(f"{site}/{page}")
+    browser.execute_script(f"localStorage.mode = localStorage.theme = '{theme}'")
+    browser.get_log("browser")
+    browser.get(f"{site}/{page}")
+
+
+@every_page
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_is_clean_and_fits(browser, site, page, width):
+    visit(browser, site, page, width)
+    problems = [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
+    assert problems == []
+    assert set(browser.execute_script(HOSTS_ASKED)) == {site.removeprefix("http://")}
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@every_page
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_figures_can_be_read_in_both_themes(browser, site, page, theme):
+    visit(browser, site, page, 1280, theme)
+    figures = browser.execute_script(FIGURES)
+    for figure in figures:
+        assert len(figure["label"]) > 10
+        assert figure["width"] > 300
+        assert figure["height"] > 50
+        # no card behind the picture, and ink in the colour of the page's text
+        assert figure["card"] == "rgba(0, 0, 0, 0)"
+        red = int(figure["textColour"].split("(")[1].split(",")[0])
+        assert red < 100 if theme == "light" else red > 150
+    assert figures, "every page of this book shows what its code made"
+
+
+@every_page
+def test_formulas_are_mathml_with_a_text_alternative(browser, site, page):
+    visit(browser, site, page, 1280)
+    text = (HTML / page).read_text()
+    assert "\\(" not in text
+    formulas = browser.execute_script(
+        "return [...document.querySelectorAll('math')].map(m => "
+        "[m.getAttribute('alttext'), m.getBoundingClientRect().width])"
+    )
+    if page == "chapters/04-lenet.html":
+        assert formulas
+    for tex, width in formulas:
+        assert tex
+        assert width > 0
+
+
+def test_links_within_the_book_lead_somewhere(browser, site):
+    for page in PAGES:
+        visit(browser, site, page, 1280)
+        links = browser.execute_script(
+            "return [...document.querySelectorAll('article a[href], nav a[href]')].map(a => a.href)"
+        )
+        for link in links:
+            if link.startswith(site):
+                target = link.removeprefix(site).split("#")[0].split("?")[0].lstrip("/")
+                assert (HTML / target).exists(), f"{page} links to {link}"
