@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -37,7 +38,9 @@ def test_the_check_notices_outputs(tmp_path):
     run = tmp_path / "run.ipynb"
     run.write_text(json.dumps(stored))
     for path, status in ((NOTEBOOKS[0], 0), (run, 1)):
-        result = subprocess.run(["nbstripout", "--verify", path], check=False, capture_output=True)
+        result = subprocess.run(
+            [sys.executable, "-m", "nbstripout", "--verify", path], check=False, capture_output=True
+        )
         assert result.returncode == status
 
 
