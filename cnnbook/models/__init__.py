@@ -1,5 +1,169 @@
-"""Networks of the papers, one file per architecture."""
+"""Networks of the papers, one file per architecture.
 
+:func:`create` builds any of them by name; the classes take the same options. Whatever is not in
+the paper is an option or a variant with a name of its own.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from torch import nn
+
+from cnnbook._errors import unknown
+from cnnbook.models._common import copy_weights
+from cnnbook.models.alexnet import AlexNet, AlexNet2014, AlexNetTwoDevices
+from cnnbook.models.googlenet import GoogLeNet, GoogLeNetOutput, googlenet_loss
 from cnnbook.models.lenet import LeNet5, LeNet51998, lenet5, map_loss
+from cnnbook.models.resnet import CIFAR, IMAGENET, ResNet
+from cnnbook.models.vgg import VGG
 
-__all__ = ["LeNet5", "LeNet51998", "lenet5", "map_loss"]
+__all__ = [
+    "VGG",
+    "AlexNet",
+    "AlexNet2014",
+    "AlexNetTwoDevices",
+    "GoogLeNet",
+    "GoogLeNetOutput",
+    "LeNet5",
+    "LeNet51998",
+    "Published",
+    "ResNet",
+    "copy_weights",
+    "create",
+    "googlenet_loss",
+    "lenet5",
+    "list_models",
+    "map_loss",
+    "published",
+]
+
+
+class Published(NamedTuple):
+    """A network that can be created by name.
+
+    Parameters
+    ----------
+    build
+        Called with `num_classes`, `in_channels` and options.
+    paper
+        Where it comes from.
+    input_shape
+        ``(C, H, W)`` of the images it was made for.
+    num_classes
+        Number of outputs it was made for.
+    """
+
+    build: Callable[..., nn.Module]
+    paper: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+
+
+_LECUN, _KRIZHEVSKY = "LeCun et al. 1998", "Krizhevsky et al. 2012"
+_SIMONYAN, _SZEGEDY, _HE = "Simonyan & Zisserman 2015", "Szegedy et al. 2015", "He et al. 2016"
+_VGG = {"vgg11": "A", "vgg11_lrn": "A-LRN", "vgg13": "B", "vgg16_c": "C", "vgg16": "D"}
+_VGG["vgg19"] = "E"
+_IMAGE = (3, 224, 224)
+
+_MODELS = {
+    "lenet5": Published(lenet5, f"{_LECUN}, as taught today", (1, 32, 32), 10),
+    "lenet5_1998": Published(partial(lenet5, form="1998"), _LECUN, (1, 32, 32), 10),
+    "alexnet": Published(AlexNet, _KRIZHEVSKY, (3, 227, 227), 1000),
+    "alexnet_one_column": Published(
+        partial(AlexNet, towers=1), f"{_KRIZHEVSKY}, one column", (3, 227, 227), 1000
+    ),
+    "alexnet_2014": Published(AlexNet2014, "Krizhevsky 2014", _IMAGE, 1000),
+    **{
+        name: Published(partial(VGG, configuration), _SIMONYAN, _IMAGE, 1000)
+        for name, configuration in _VGG.items()
+    },
+    **{
+        f"{name}_bn": Published(
+            partial(VGG, configuration, batch_norm=True),
+            f"{_SIMONYAN}, with batch norm",
+            _IMAGE,
+            1000,
+        )
+        for name, configuration in _VGG.items()
+        if name != "vgg11_lrn"
+    },
+    "googlenet": Published(GoogLeNet, _SZEGEDY, _IMAGE, 1000),
+    "googlenet_bn": Published(
+        partial(GoogLeNet, batch_norm=True), f"{_SZEGEDY}, with batch norm", _IMAGE, 1000
+    ),
+    **{f"resnet{d}": Published(partial(ResNet, d), _HE, _IMAGE, 1000) for d in IMAGENET},
+    **{f"resnet{d}": Published(partial(ResNet, d), _HE, (3, 32, 32), 10) for d in CIFAR},
+}
+
+
+def list_models() -> list[str]:
+    """Return the names that :func:`create` accepts, by year.
+
+    Examples
+    --------
+    >>> list_models()[:3]
+    ['lenet5', 'lenet5_1998', 'alexnet']
+    """
+    return list(_MODELS)
+
+
+def published(name: str) -> Published:
+    """Return paper, input shape and number of classes of a network.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name. The message suggests the nearest one.
+    """
+    if name not in _MODELS:
+        raise unknown("model", name, _MODELS)
+    return _MODELS[name]
+
+
+def create(
+    name: str, num_classes: int | None = None, in_channels: int | None = None, **options
+) -> nn.Module:
+    """Build a network by name.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`.
+    num_classes
+        Number of outputs; the paper's if not given.
+    in_channels
+        Channels of the input image; the paper's if not given.
+    **options
+        Passed to the network's class, for example ``width=0.25``.
+
+    Returns
+    -------
+    torch.nn.Module
+        Maps ``(N, in_channels, H, W)`` to scores ``(N, num_classes)``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or as the class says.
+    TypeError
+        For an option the class does not have.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = create("resnet18", num_classes=10, in_channels=1, stem="small", width=0.25)
+    >>> net(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    model = published(name)
+    return model.build(
+        num_classes=model.num_classes if num_classes is None else num_classes,
+        in_channels=model.input_shape[0] if in_channels is None else in_channels,
+        **options,
+    )

@@ -165,7 +165,7 @@ class PartialConv2d(nn.Module):
         for output_map, input_maps in enumerate(inputs):
             connected[output_map, list(input_maps)] = True
         self.register_buffer("connected", connected)
-        self.weight = nn.Parameter(torch.empty(int(connected.sum()), kernel_size, kernel_size))
+        self.weight = nn.Parameter(torch.empty(sum(map(len, inputs)), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(len(inputs)))
 
     def dense_weight(self) -> Tensor:
@@ -279,13 +279,13 @@ class LeNet51998(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw every weight from U(-2.4/F, 2.4/F), F being its unit's fan-in (Appendix A)."""
-        c3 = self.c3[0]
-        c3_fan_in = 25 * c3.connected.sum(1)
+        per_map = torch.tensor([25.0 * len(inputs) for inputs in C3_INPUTS])
+        per_kernel = torch.tensor([25.0 * len(inputs) for inputs in C3_INPUTS for _ in inputs])
         for parameter, fan_in in (
             *((p, 25 * self.in_channels) for p in self.c1.parameters()),
             *((p, 4) for p in self.s2.parameters()),
-            (c3.weight, c3_fan_in.repeat_interleave(c3.connected.sum(1))[:, None, None]),
-            (c3.bias, c3_fan_in),
+            (self.c3[0].weight, per_kernel[:, None, None]),
+            (self.c3[0].bias, per_map),
             *((p, 4) for p in self.s4.parameters()),
             *((p, 25 * 16) for p in self.c5.parameters()),
             *((p, 120) for p in self.f6.parameters()),

@@ -1,0 +1,338 @@
+"""GoogLeNet, the network of Szegedy and others.
+
+"Going Deeper with Convolutions", CVPR 2015, arXiv:1409.4842. Sections, tables and figures below
+are that paper's.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook._errors import unknown
+from cnnbook.models._common import check_exact_input, check_input, out_size, scaled
+from cnnbook.models.alexnet import ResponseNorm
+
+# Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj; None is a pooling 3×3/2.
+INCEPTIONS = {
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "pool3": None,
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "pool4": None,
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, *, batch_norm: bool) -> nn.Module:
+    """Return a convolution that keeps height and width (at stride 1), and its ReLU."""
+    layer = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=not batch_norm)
+    norm = [nn.BatchNorm2d(n_out)] if batch_norm else []
+    return nn.Sequential(layer, *norm, nn.ReLU())
+
+
+class Inception(nn.Module):
+    """Inception module with dimension reductions (Figure 2b).
+
+    Parameters
+    ----------
+    channels
+        Input maps.
+    n1, n3_reduce, n3, n5_reduce, n5, pool_proj
+        Output maps of the convolutions, as the columns of Table 1.
+    batch_norm
+        Whether batch normalisation follows each convolution.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        n1: int,
+        n3_reduce: int,
+        n3: int,
+        n5_reduce: int,
+        n5: int,
+        pool_proj: int,
+        *,
+        batch_norm: bool = False,
+    ):
+        super().__init__()
+        bn = {"batch_norm": batch_norm}
+        self.branch1 = conv(channels, n1, 1, **bn)
+        self.branch3 = nn.Sequential(
+            conv(channels, n3_reduce, 1, **bn), conv(n3_reduce, n3, 3, **bn)
+        )
+        self.branch5 = nn.Sequential(
+            conv(channels, n5_reduce, 1, **bn), conv(n5_reduce, n5, 5, **bn)
+        )
+        self.branch_pool = nn.Sequential(
+            nn.MaxPool2d(3, 1, padding=1), conv(channels, pool_proj, 1, **bn)
+        )
+        self.out_channels = n1 + n3 + n5 + pool_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, channels, H, W)`` to ``(N, n1 + n3 + n5 + pool_proj, H, W)``."""
+        return torch.cat(
+            [self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x)], dim=1
+        )
+
+
+class NaiveInception(nn.Module):
+    """Inception module without reductions (Figure 2a): the pooled input is passed on whole.
+
+    Parameters
+    ----------
+    channels
+        Input maps.
+    n1, n3, n5
+        Output maps of the convolutions.
+    batch_norm
+        Whether batch normalisation follows each convolution.
+    """
+
+    def __init__(self, channels: int, n1: int, n3: int, n5: int, *, batch_norm: bool = False):
+        super().__init__()
+        self.branch1 = conv(channels, n1, 1, batch_norm=batch_norm)
+        self.branch3 = conv(channels, n3, 3, batch_norm=batch_norm)
+        self.branch5 = conv(channels, n5, 5, batch_norm=batch_norm)
+        self.branch_pool = nn.MaxPool2d(3, 1, padding=1)
+        self.out_channels = n1 + n3 + n5 + channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, channels, H, W)`` to ``(N, n1 + n3 + n5 + channels, H, W)``."""
+        return torch.cat(
+            [self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x)], dim=1
+        )
+
+
+class AuxiliaryClassifier(nn.Module):
+    """Small classifier on top of 4a or 4d, used in training only (Section 5).
+
+    Average pooling 5×5 with stride 3, 128 1×1 convolutions, 1024 units, 70 % dropout.
+
+    Parameters
+    ----------
+    channels
+        Input maps.
+    side
+        Their height and width.
+    num_classes
+        Number of outputs.
+    width
+        Factor on the widths 128 and 1024.
+    batch_norm
+        Whether batch normalisation follows the convolution.
+    """
+
+    def __init__(
+        self, channels: int, side: int, num_classes: int, *, width: float, batch_norm: bool
+    ):
+        super().__init__()
+        reduced, dense = scaled(128, width), scaled(1024, width)
+        # Small images leave maps on which a 5×5 window would not fit.
+        window = min(5, side)
+        self.pool = nn.AvgPool2d(window, 3)
+        self.conv = conv(channels, reduced, 1, batch_norm=batch_norm)
+        pooled = out_size(side, window, 3)
+        self.fc = nn.Sequential(nn.Linear(reduced * pooled**2, dense), nn.ReLU(), nn.Dropout(0.7))
+        self.output = nn.Linear(dense, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, channels, side, side)`` to scores ``(N, num_classes)``."""
+        return self.output(self.fc(self.conv(self.pool(x)).flatten(1)))
+
+
+class GoogLeNetOutput(NamedTuple):
+    """What GoogLeNet returns in training: scores of the three classifiers, main one first."""
+
+    scores: Tensor
+    auxiliary_4a: Tensor
+    auxiliary_4d: Tensor
+
+
+def googlenet_loss(
+    output: GoogLeNetOutput | Tensor, target: Tensor, *, auxiliary_weight: float = 0.3
+) -> Tensor:
+    """Cross entropy of the main classifier plus 0.3 times each auxiliary one's (Section 5).
+
+    Parameters
+    ----------
+    output
+        What the network returned: three score tensors in training, one in evaluation.
+    target
+        Class numbers, ``(N,)``.
+    auxiliary_weight
+        Factor on the auxiliary losses.
+
+    Returns
+    -------
+    Tensor
+        Scalar. It is a weighted sum, not an average.
+    """
+    if isinstance(output, Tensor):
+        return F.cross_entropy(output, target)
+    main, *auxiliary = (F.cross_entropy(scores, target) for scores in output)
+    return main + auxiliary_weight * sum(auxiliary)
+
+
+class GoogLeNet(nn.Module):
+    """GoogLeNet after Table 1 and Figure 3.
+
+    In training mode it returns :class:`GoogLeNetOutput` if it has auxiliary classifiers; in
+    evaluation mode they are skipped and it returns scores.
+
+    Parameters
+    ----------
+    num_classes
+        Number of outputs.
+    in_channels
+        Channels of the input image.
+    auxiliary
+        Whether to have the two auxiliary classifiers.
+    naive
+        Use modules without 1×1 reductions (Figure 2a).
+    head
+        ``"gap"``: global average pooling and one dense layer, as in the paper; ``"dense"``: the
+        last maps are flattened into a dense layer of 1024 units first.
+    batch_norm
+        Put batch normalisation after each convolution and drop response normalisation, as
+        GoogLeNet is trained today. The paper has none.
+    width
+        Factor on all layer widths; 1 is the paper's.
+    stem
+        ``"paper"`` for large images; ``"small"`` for 28 to 96 pixels: 3×3 with stride 1 instead
+        of 7×7 with stride 2, and no pooling after it.
+    input_size
+        Height and width of the images; 224 or 32 by the stem if not given. It matters to the
+        auxiliary classifiers and the dense head only.
+    dropout
+        Probability with which an input of the last layer is dropped in training.
+
+    Raises
+    ------
+    ValueError
+        For an unknown stem or head, or a too small input.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        *,
+        auxiliary: bool = True,
+        naive: bool = False,
+        head: str = "gap",
+        batch_norm: bool = False,
+        width: float = 1,
+        stem: str = "paper",
+        input_size: int | None = None,
+        dropout: float = 0.4,
+    ):
+        super().__init__()
+        if stem not in ("paper", "small"):
+            raise unknown("stem of GoogLeNet", stem, ("paper", "small"))
+        if head not in ("gap", "dense"):
+            raise unknown("head of GoogLeNet", head, ("gap", "dense"))
+        self.smallest = {"paper": 32, "small": 8}[stem]
+        if input_size is None:
+            input_size = {"paper": 224, "small": 32}[stem]
+        if input_size < self.smallest:
+            raise ValueError(
+                f"input_size={input_size} is too small for GoogLeNet with stem={stem!r}: it needs "
+                f"{self.smallest} pixels or more"
+            )
+        self.in_channels, self.input_size = in_channels, input_size
+        self.fixed_size = auxiliary or head == "dense"
+        bn = {"batch_norm": batch_norm}
+        n64, n192 = scaled(64, width), scaled(192, width)
+
+        def norm() -> nn.Module:
+            return nn.Identity() if batch_norm else ResponseNorm()
+
+        # The size of maps on the way; pooling 3×3/2 rounds up, as 112 → 56 in Table 1 needs.
+        if stem == "paper":
+            self.conv1 = conv(in_channels, n64, 7, 2, **bn)
+            self.pool1 = nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), norm())
+            side = _halved(out_size(input_size, 7, 2, 3))
+        else:
+            self.conv1 = conv(in_channels, n64, 3, **bn)
+            self.pool1 = norm()
+            side = input_size
+        self.conv2_reduce = conv(n64, n64, 1, **bn)
+        self.conv2 = nn.Sequential(conv(n64, n192, 3, **bn), norm())
+        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        channels, side = n192, _halved(side)
+
+        for name, row in INCEPTIONS.items():
+            if row is None:
+                self.add_module(name, nn.MaxPool2d(3, 2, ceil_mode=True))
+                side = _halved(side)
+                continue
+            n1, n3_reduce, n3, n5_reduce, n5, pool_proj = (scaled(n, width) for n in row)
+            if naive:
+                module = NaiveInception(channels, n1, n3, n5, **bn)
+            else:
+                module = Inception(channels, n1, n3_reduce, n3, n5_reduce, n5, pool_proj, **bn)
+            self.add_module(name, module)
+            channels = module.out_channels
+            if auxiliary and name in ("inception4a", "inception4d"):
+                classifier = AuxiliaryClassifier(channels, side, num_classes, width=width, **bn)
+                self.add_module(name.replace("inception", "auxiliary_"), classifier)
+
+        self.auxiliary = auxiliary
+        if head == "gap":
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+        else:
+            dense = scaled(1024, width)
+            self.head = nn.Sequential(
+                nn.Flatten(), nn.Linear(channels * side**2, dense), nn.ReLU(), nn.Dropout(dropout)
+            )
+            channels = dense
+        self.output = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutput:
+        """Score images.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, input_size, input_size)``. Without auxiliary classifiers
+            and dense head, any size from `smallest` on.
+
+        Returns
+        -------
+        Tensor or GoogLeNetOutput
+            Class scores (logits), ``(N, num_classes)``; three such tensors in training mode with
+            auxiliary classifiers.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        if self.fixed_size:
+            check_exact_input(x, "GoogLeNet", self.in_channels, self.input_size)
+        else:
+            check_input(x, "GoogLeNet", self.in_channels, self.smallest)
+        x = self.pool1(self.conv1(x))
+        x = self.pool2(self.conv2(self.conv2_reduce(x)))
+        x = self.pool3(self.inception3b(self.inception3a(x)))
+        x4a = self.inception4a(x)
+        x4d = self.inception4d(self.inception4c(self.inception4b(x4a)))
+        x = self.pool4(self.inception4e(x4d))
+        x = self.inception5b(self.inception5a(x))
+        scores = self.output(self.head(x))
+        if self.training and self.auxiliary:
+            return GoogLeNetOutput(scores, self.auxiliary_4a(x4a), self.auxiliary_4d(x4d))
+        return scores
+
+
+def _halved(side: int) -> int:
+    """Return the size after pooling 3×3/2 that rounds up, for `side` of at least 2."""
+    return max(1, -(-(side - 3) // 2) + 1)

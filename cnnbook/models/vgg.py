@@ -1,0 +1,170 @@
+"""VGG, the networks of Simonyan and Zisserman.
+
+"Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
+arXiv:1409.1556. Sections and tables below are that paper's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cnnbook._errors import unknown
+from cnnbook.models._common import check_exact_input, load_imagenet_weights, scaled
+from cnnbook.models.alexnet import ResponseNorm
+
+# Table 1, column by column. Three dense layers follow in each: 4096, 4096, num_classes.
+CONFIGURATIONS = {
+    "A": "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool "
+    "conv3-512 conv3-512 maxpool conv3-512 conv3-512 maxpool",
+    "A-LRN": "conv3-64 LRN maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool "
+    "conv3-512 conv3-512 maxpool conv3-512 conv3-512 maxpool",
+    "B": "conv3-64 conv3-64 maxpool conv3-128 conv3-128 maxpool conv3-256 conv3-256 maxpool "
+    "conv3-512 conv3-512 maxpool conv3-512 conv3-512 maxpool",
+    "C": "conv3-64 conv3-64 maxpool conv3-128 conv3-128 maxpool "
+    "conv3-256 conv3-256 conv1-256 maxpool "
+    "conv3-512 conv3-512 conv1-512 maxpool conv3-512 conv3-512 conv1-512 maxpool",
+    "D": "conv3-64 conv3-64 maxpool conv3-128 conv3-128 maxpool "
+    "conv3-256 conv3-256 conv3-256 maxpool "
+    "conv3-512 conv3-512 conv3-512 maxpool conv3-512 conv3-512 conv3-512 maxpool",
+    "E": "conv3-64 conv3-64 maxpool conv3-128 conv3-128 maxpool "
+    "conv3-256 conv3-256 conv3-256 conv3-256 maxpool "
+    "conv3-512 conv3-512 conv3-512 conv3-512 maxpool "
+    "conv3-512 conv3-512 conv3-512 conv3-512 maxpool",
+}
+INITIALISATIONS = ("he", "glorot", "paper", "small")
+
+
+class VGG(nn.Module):
+    """One column of Table 1.
+
+    Blocks are ``block1`` … ``block5``, each ending in a pooling layer, then ``fc6`` to ``fc8``.
+
+    Parameters
+    ----------
+    configuration
+        ``"A"``, ``"A-LRN"``, ``"B"``, ``"C"``, ``"D"`` (VGG-16) or ``"E"`` (VGG-19).
+    num_classes
+        Number of outputs.
+    in_channels
+        Channels of the input image.
+    batch_norm
+        Whether batch normalisation follows each convolution. The paper, of 2014, has none.
+    width
+        Factor on all layer widths; 1 is the paper's.
+    input_size
+        Height and width of the images, 224 in the paper; at least 32.
+    init
+        Initial weights: ``"he"`` (normal, variance 2 / fan-out; today's usual choice),
+        ``"glorot"`` (the remedy of the paper's footnote, Section 3.1), ``"paper"`` (normal,
+        *variance* 0.01, with which the authors could start only configuration A), ``"small"``
+        (normal, *deviation* 0.01, the common misreading of it, under which depth kills the
+        signal). Biases start at zero.
+    weights
+        ``"imagenet"`` for torchvision's trained weights, or None.
+    dropout
+        Probability with which a unit of fc6 or fc7 is dropped in training.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a too small input, or weights that do not exist.
+    RuntimeError
+        If weights cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        configuration: str = "D",
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        *,
+        batch_norm: bool = False,
+        width: float = 1,
+        input_size: int = 224,
+        init: str = "he",
+        weights: str | None = None,
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        if configuration not in CONFIGURATIONS:
+            raise unknown("configuration of VGG", configuration, CONFIGURATIONS)
+        if init not in INITIALISATIONS:
+            raise unknown("initialisation", init, INITIALISATIONS)
+        if input_size < 32:
+            raise ValueError(
+                f"VGG halves its maps five times, so images need at least 32×32 pixels, got "
+                f"input_size={input_size}"
+            )
+        self.in_channels, self.input_size = in_channels, input_size
+
+        channels, block = in_channels, []
+        for item in CONFIGURATIONS[configuration].split():
+            if item == "maxpool":
+                block.append(nn.MaxPool2d(2, 2))
+                number = 1 + sum(name.startswith("block") for name, _ in self.named_children())
+                self.add_module(f"block{number}", nn.Sequential(*block))
+                block = []
+            elif item == "LRN":
+                block.append(ResponseNorm())
+            else:
+                kernel, maps = map(int, item.removeprefix("conv").split("-"))
+                maps = scaled(maps, width)
+                block.append(nn.Conv2d(channels, maps, kernel, padding=kernel // 2))
+                block += [nn.BatchNorm2d(maps)] if batch_norm else []
+                block.append(nn.ReLU())
+                channels = maps
+
+        dense = scaled(4096, width)
+        flat = channels * (input_size // 32) ** 2
+        self.fc6 = nn.Sequential(nn.Linear(flat, dense), nn.ReLU(), nn.Dropout(dropout))
+        self.fc7 = nn.Sequential(nn.Linear(dense, dense), nn.ReLU(), nn.Dropout(dropout))
+        self.fc8 = nn.Linear(dense, num_classes)
+        self._init(init)
+        if weights is not None:
+            self._load(weights, configuration, batch_norm)
+
+    def _init(self, init: str) -> None:
+        draw = {
+            "he": lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"),
+            "glorot": nn.init.xavier_normal_,
+            "paper": lambda w: nn.init.normal_(w, std=0.1),
+            "small": lambda w: nn.init.normal_(w, std=0.01),
+        }[init]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                draw(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def _load(self, weights: str, configuration: str, batch_norm: bool) -> None:
+        if weights != "imagenet":
+            raise unknown("weights", weights, ("imagenet",))
+        depths = {"A": 11, "B": 13, "D": 16, "E": 19}
+        if configuration not in depths:
+            raise ValueError(
+                f"there are no published weights for configuration {configuration!r}; there are "
+                f"for {', '.join(depths)}"
+            )
+        suffix = "_BN" if batch_norm else ""
+        load_imagenet_weights(self, f"VGG{depths[configuration]}{suffix}_Weights.IMAGENET1K_V1")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score images.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, input_size, input_size)``.
+
+        Returns
+        -------
+        Tensor
+            Class scores (logits), ``(N, num_classes)``.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        check_exact_input(x, "VGG", self.in_channels, self.input_size)
+        x = self.block3(self.block2(self.block1(x)))
+        x = torch.flatten(self.block5(self.block4(x)), 1)
+        return self.fc8(self.fc7(self.fc6(x)))
