@@ -105,7 +105,8 @@ def fit(
     scheduler
         Any torch scheduler of `optimizer`; stepped after every batch.
     loss
-        Called as ``loss(scores, labels)``, returning the mean over the batch.
+        Called as ``loss(output, labels)`` with what the model returned, returning the mean over
+        the batch.
     device
         Where to train; the machine's fastest device if not given.
     seed
@@ -154,8 +155,8 @@ def fit(
             started = time.perf_counter()
             losses, correct = [], torch.zeros((), device=device)
             for x, y in batches.epoch(epoch):
-                scores = model(x)
-                step_loss = loss(scores, y)
+                output = model(x)
+                step_loss = loss(output, y)
 
                 optimizer.zero_grad()
                 step_loss.backward()
@@ -163,6 +164,8 @@ def fit(
                 if scheduler is not None:
                     scheduler.step()
 
+                # A network with auxiliary classifiers returns their scores after its own.
+                scores = output if isinstance(output, Tensor) else output[0]
                 losses.append(step_loss.detach() * len(y))
                 correct += (scores.argmax(1) == y).sum()
                 bar.update()

@@ -1,0 +1,206 @@
+"""What holds for every network, by name."""
+
+import functools
+import hashlib
+import http.server
+import threading
+import types
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+import torchvision
+from helpers import SMALL
+
+from cnnbook import models
+from cnnbook.__main__ import main
+
+every_model = pytest.mark.parametrize("name", [n for n in models.list_models() if n in SMALL])
+
+
+def small(name):
+    torch.manual_seed(0)
+    return models.create(name, num_classes=4, in_channels=1, **SMALL[name])
+
+
+def batch(n=8):
+    torch.manual_seed(1)
+    return torch.randn(n, 1, 32, 32), torch.arange(n) % 4
+
+
+def test_every_model_has_a_small_form_but_torchvisions_alexnet():
+    assert set(models.list_models()) - set(SMALL) == {"alexnet_2014"}
+
+
+@every_model
+def test_training_lowers_the_loss(name):
+    net, (x, y) = small(name), batch()
+    loss = {"lenet5_1998": models.map_loss}.get(name, models.googlenet_loss)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        value = loss(net(x), y)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert min(losses[1:]) < losses[0]
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@every_model
+def test_weights_survive_safetensors(name, tmp_path):
+    net, (x, _) = small(name).eval(), batch()
+    safetensors.torch.save_model(net, tmp_path / "w.safetensors")
+    other = models.create(name, num_classes=4, in_channels=1, **SMALL[name]).eval()
+    safetensors.torch.load_model(other, tmp_path / "w.safetensors")
+    with torch.no_grad():
+        assert torch.equal(net(x), other(x))
+
+
+@every_model
+def test_compiles_without_a_graph_break(name):
+    net, (x, _) = small(name).eval(), batch(2)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x))
+
+
+@every_model
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the exporter's own
+def test_exports_to_onnx(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net, (x, _) = small(name).eval(), batch(2)
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(net, (x,), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), net(x), rtol=1e-3, atol=1e-4)
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown model 'googlnet'.*Did you mean 'googlenet'"):
+        models.create("googlnet")
+
+
+def test_unknown_option():
+    with pytest.raises(TypeError, match="depth_multiplier"):
+        models.create("resnet18", depth_multiplier=2)
+
+
+def test_defaults_are_the_papers():
+    with torch.device("meta"):
+        assert models.create("resnet20").fc.out_features == 10
+        assert models.create("vgg16").fc8.out_features == 1000
+
+
+@pytest.mark.parametrize("name", ["lenet5_1998", "resnet18"])
+def test_hub(name):
+    root = str(Path(__file__).parents[2])
+    net = torch.hub.load(root, name, source="local", num_classes=4, in_channels=1, **SMALL[name])
+    assert type(net) is type(small(name))
+
+
+def test_command_line_table(capsys):
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(models.list_models())
+    (vgg16,) = (line for line in lines if line.startswith("vgg16 "))
+    for part in ("Simonyan", "3×224×224", "138,357,544", "15,470,264,320", "fc6 fc7 fc8"):
+        assert part in vgg16
+    assert main(["models", "--json", "lenet5"]) == 0
+    assert '"parameters": 61706' in capsys.readouterr().out
+
+
+def test_command_line_names_the_unknown(capsys):
+    assert main(["models", "resnet5"]) == 2
+    assert "Did you mean 'resnet56'" in capsys.readouterr().err
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server with random ResNet-18 weights under a name like torchvision's."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18()
+    (tmp_path / "www").mkdir()
+    file = tmp_path / "www" / "part"
+    torch.save(theirs.state_dict(), file)
+    name = f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
+    file.rename(tmp_path / "www" / name)
+    handler = functools.partial(Quiet, directory=tmp_path / "www")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/{name}"
+    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: types.SimpleNamespace(url=url))
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    yield types.SimpleNamespace(
+        theirs=theirs, file=tmp_path / "www" / name, cached=tmp_path / "hub" / "checkpoints" / name
+    )
+    server.shutdown()
+    server.server_close()
+
+
+def test_published_weights_load_into_ours(published):
+    ours = models.create("resnet18", weights="imagenet").eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), published.theirs.eval()(x))
+    published.file.unlink()  # the second time they come from the cache
+    models.create("resnet18", weights="imagenet")
+
+
+def test_weights_of_another_number_of_classes_are_refused(published):
+    with pytest.raises(RuntimeError, match=r"fc\.weight.*\(1000, 512\).*needs \(10, 512\)"):
+        models.create("resnet18", num_classes=10, weights="imagenet")
+
+
+def test_altered_download_is_refused_and_not_kept(published):
+    published.file.write_bytes(published.file.read_bytes()[:-100])
+    with pytest.raises(RuntimeError, match="could not download"):
+        models.create("resnet18", weights="imagenet")
+    assert not list(published.cached.parent.iterdir())
+
+
+def test_damaged_cache_is_named(published):
+    models.create("resnet18", weights="imagenet")
+    published.cached.write_bytes(published.cached.read_bytes()[:-100])
+    with pytest.raises(RuntimeError, match=rf"{published.cached.name} is damaged.*Delete it"):
+        models.create("resnet18", weights="imagenet")
+
+
+def test_offline_says_what_to_do(published, monkeypatch):
+    dead = types.SimpleNamespace(url="http://127.0.0.1:1/resnet18-01234567.pth")
+    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: dead)
+    with pytest.raises(RuntimeError, match=r"could not download http.*weights=None"):
+        models.create("resnet18", weights="imagenet")
+
+
+def test_real_addresses_are_https_and_carry_a_checksum():
+    from cnnbook.models._common import _hash_prefix
+
+    for name in ("AlexNet", "VGG11", "VGG13_BN", "VGG16", "VGG19_BN", "ResNet18", "ResNet152"):
+        url = torchvision.models.get_weight(f"{name}_Weights.IMAGENET1K_V1").url
+        assert url.startswith("https://")
+        assert len(_hash_prefix(Path(url))) == 8
+
+
+def test_copy_weights_refuses_another_network():
+    with pytest.raises(RuntimeError, match="they belong to another network"):
+        models.copy_weights(small("vgg11").state_dict(), small("resnet18"))
+
+
+def test_cross_entropy_is_the_loss_without_auxiliary_classifiers():
+    x, y = batch()
+    net = small("resnet20").eval()
+    assert torch.equal(models.googlenet_loss(net(x), y), F.cross_entropy(net(x), y))

@@ -1,0 +1,127 @@
+"""VGG against Simonyan and Zisserman 2015 and torchvision."""
+
+import pytest
+import torch
+import torchvision
+from helpers import assert_same_network, count, shapes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from cnnbook.models import VGG
+from cnnbook.models.vgg import CONFIGURATIONS
+
+
+def meta(configuration, **options):
+    with torch.device("meta"):
+        return VGG(configuration, **options)
+
+
+def weighted(net, kind=(nn.Conv2d, nn.Linear)):
+    return [m for m in net.modules() if isinstance(m, kind)]
+
+
+@pytest.mark.parametrize(
+    ("configuration", "layers", "parameters", "millions"),
+    [
+        ("A", 11, 132_863_336, 133),
+        ("A-LRN", 11, 132_863_336, 133),
+        ("B", 13, 133_047_848, 133),
+        ("C", 16, 133_638_952, 134),
+        ("D", 16, 138_357_544, 138),
+        ("E", 19, 143_667_240, 144),
+    ],
+)
+def test_tables_1_and_2(configuration, layers, parameters, millions):
+    net = meta(configuration)
+    assert len(weighted(net)) == layers
+    assert count(net) == parameters
+    assert round(parameters / 1e6) == millions  # Table 2
+    found = shapes(net, torch.empty(1, 3, 224, 224, device="meta"))
+    assert [found[f"block{i}"] for i in range(1, 6)] == [
+        (64, 112, 112),
+        (128, 56, 56),
+        (256, 28, 28),
+        (512, 14, 14),
+        (512, 7, 7),
+    ]
+    assert [found[f"fc{i}"] for i in (6, 7, 8)] == [(4096,), (4096,), (1000,)]
+
+
+def test_d_and_c_differ_in_three_kernels_only():
+    kernels = {c: [m.kernel_size[0] for m in weighted(meta(c), nn.Conv2d)] for c in "CD"}
+    assert [i for i, (c, d) in enumerate(zip(kernels["C"], kernels["D"], strict=True)) if c != d]
+    assert kernels["C"].count(1) == 3
+    assert set(kernels["D"]) == {3}
+
+
+@pytest.mark.parametrize("bn", [False, True])
+@pytest.mark.parametrize(("configuration", "depth"), [("A", 11), ("B", 13), ("D", 16), ("E", 19)])
+def test_equal_to_torchvisions(configuration, depth, bn):
+    torch.manual_seed(0)
+    # Few classes and half-empty dense layers would not be the same network; they are the same.
+    theirs = getattr(torchvision.models, f"vgg{depth}{'_bn' if bn else ''}")(init_weights=False)
+    ours = VGG(configuration, batch_norm=bn)
+    assert_same_network(ours, theirs, torch.randn(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize(
+    ("init", "deviation"),
+    [
+        ("he", (2 / (9 * 64)) ** 0.5),
+        ("glorot", (2 / (9 * (32 + 64))) ** 0.5),
+        ("paper", 0.1),
+        ("small", 0.01),
+    ],
+)
+def test_initialisations(init, deviation):
+    torch.manual_seed(0)
+    net = VGG("A", 10, width=0.5, input_size=32, init=init)
+    layer = net.block2[0]
+    assert (layer.in_channels, layer.out_channels) == (32, 64)
+    assert layer.weight.std().item() == pytest.approx(deviation, rel=0.03)
+    assert all(m.bias.abs().max() == 0 for m in weighted(net))
+
+
+def test_depth_kills_the_signal_under_small_weights_and_not_under_he():
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 32, 32)
+    spread = {}
+    for init in ("he", "small"):
+        for configuration in "AE":
+            net = VGG(configuration, 10, width=0.25, input_size=32, init=init, dropout=0)
+            spread[init, configuration] = net.eval()(x).std(0).mean().item()
+    assert spread["small", "E"] < 1e-3 * spread["small", "A"]
+    assert spread["he", "E"] > 0.05 * spread["he", "A"]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    configuration=st.sampled_from(list(CONFIGURATIONS)),
+    width=st.floats(0.02, 0.15),
+    size=st.integers(32, 70),
+    channels=st.integers(1, 4),
+    bn=st.booleans(),
+)
+def test_small_forms(configuration, width, size, channels, bn):
+    net = VGG(configuration, 7, channels, width=width, input_size=size, batch_norm=bn).eval()
+    assert net(torch.zeros(1, channels, size, size)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: VGG("F"), "configuration of VGG 'F'; use one of: A, A-LRN, B, C, D, E"),
+        (lambda: VGG("A", input_size=28), "at least 32×32 pixels, got input_size=28"),
+        (lambda: VGG("A", init="glorott"), "Did you mean 'glorot'"),
+        (lambda: meta("C", weights="imagenet"), "no published weights for configuration 'C'"),
+        (lambda: meta("D", weights="imagenet21k"), "Did you mean 'imagenet'"),
+        (
+            lambda: VGG("A", 10, input_size=32, width=0.1)(torch.zeros(1, 3, 64, 64)),
+            r"\(N, 3, 32, 32\), got \(1, 3, 64, 64\)",
+        ),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
