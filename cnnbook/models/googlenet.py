@@ -15,8 +15,9 @@ from cnnbook.models._common import check_exact_input, check_input, out_size, sca
 from cnnbook.models.alexnet import ResponseNorm
 
 # Three rows of Table 1 contradict themselves: conv1 has 9.4K weights, not 2.7K; the operations of
-# 4c fit its filters, its parameter count does not; both counts of 5a fit a 5×5 reduction to 48 maps,
-# but the column says 32, which we follow.
+# 4c fit its filters, its parameter count does not; both counts of 5a fit a 5×5 reduction to 48
+# maps, but its column says 32, which we follow.
+#
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj; None is a pooling 3×3/2.
 INCEPTIONS = {
     "inception3a": (64, 96, 128, 16, 32, 32),
