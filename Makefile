@@ -10,6 +10,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
+# Threads that wait for work must not spin: with two training processes on two cores, spinning
+# makes each of them slower by more than ten times.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: book test serve lint format constraints clean
 
 book: $(READY)
