@@ -135,8 +135,7 @@ IMAGENET = {
     152: (Bottleneck, (3, 8, 36, 3)),
 }
 # Section 4.2, for CIFAR-10: 6n + 2 layers, n blocks for each of three map sizes.
-CIFAR = {depth: (BasicBlock, ((depth - 2) // 6,) * 3) for depth in (20, 32, 44, 56, 110)}
-DEPTHS = (*IMAGENET, *CIFAR)
+CIFAR = (20, 32, 44, 56, 110)
 
 
 class ResNet(nn.Module):
@@ -198,7 +197,7 @@ class ResNet(nn.Module):
         super().__init__()
         large = depth in IMAGENET
         if not large and (depth < 8 or (depth - 2) % 6):
-            allowed = ", ".join(map(str, DEPTHS))
+            allowed = ", ".join(map(str, (*IMAGENET, *CIFAR)))
             raise ValueError(f"depth {depth} is not one of {allowed}, nor 6n + 2 for a whole n > 0")
         shortcut = shortcut or ("B" if large else "A")
         stem = stem or ("imagenet" if large else "small")

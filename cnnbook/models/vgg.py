@@ -51,7 +51,8 @@ class VGG(nn.Module):
     width
         Factor on all layer widths; 1 is the paper's.
     input_size
-        Height and width of the images, 224 in the paper; at least 32.
+        Height and width of the images, 224 in the paper; at least 16. Sizes that cannot be
+        halved evenly are rounded up, which the paper's never need.
     init
         Initial weights: ``"he"`` (normal, variance 2 / fan-out; today's usual choice),
         ``"glorot"`` (the remedy of the paper's footnote, Section 3.1), ``"paper"`` (normal,
@@ -89,19 +90,19 @@ class VGG(nn.Module):
             raise unknown("configuration of VGG", configuration, CONFIGURATIONS)
         if init not in INITIALISATIONS:
             raise unknown("initialisation", init, INITIALISATIONS)
-        if input_size < 32:
+        if input_size < 16:
             raise ValueError(
-                f"VGG halves its maps five times, so images need at least 32×32 pixels, got "
+                f"VGG halves its maps five times, so images need at least 16×16 pixels, got "
                 f"input_size={input_size}"
             )
         self.in_channels, self.input_size = in_channels, input_size
 
-        channels, block = in_channels, []
+        channels, side, block = in_channels, input_size, []
         for item in CONFIGURATIONS[configuration].split():
             if item == "maxpool":
-                block.append(nn.MaxPool2d(2, 2))
-                number = 1 + sum(name.startswith("block") for name, _ in self.named_children())
-                self.add_module(f"block{number}", nn.Sequential(*block))
+                block.append(nn.MaxPool2d(2, 2, ceil_mode=True))
+                side = -(-side // 2)
+                self.add_module(f"block{1 + len(self._modules)}", nn.Sequential(*block))
                 block = []
             elif item == "LRN":
                 block.append(ResponseNorm())
@@ -114,8 +115,9 @@ class VGG(nn.Module):
                 channels = maps
 
         dense = scaled(4096, width)
-        flat = channels * (input_size // 32) ** 2
-        self.fc6 = nn.Sequential(nn.Linear(flat, dense), nn.ReLU(), nn.Dropout(dropout))
+        self.fc6 = nn.Sequential(
+            nn.Linear(channels * side**2, dense), nn.ReLU(), nn.Dropout(dropout)
+        )
         self.fc7 = nn.Sequential(nn.Linear(dense, dense), nn.ReLU(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(dense, num_classes)
         self._init(init)

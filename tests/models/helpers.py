@@ -4,12 +4,13 @@ import torch
 
 from cnnbook.models import copy_weights
 
-# Forms that two CPU cores can train, for images of 32×32 pixels.
+# Forms that two CPU cores can train, for images of 32×32 pixels (torchvision's AlexNet: 224×224).
 SMALL = {
     "lenet5": {},
     "lenet5_1998": {"codes": "random"},
     "alexnet": {"stem": "small", "width": 0.1},
     "alexnet_one_column": {"stem": "small", "width": 0.1},
+    "alexnet_2014": {},
     **{
         name: {"input_size": 32, "width": 0.1}
         for name in (

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cnnbook.analysis import layer_table
 from cnnbook.models import VGG
 from cnnbook.models.vgg import CONFIGURATIONS
 
@@ -46,6 +47,13 @@ def test_tables_1_and_2(configuration, layers, parameters, millions):
         (512, 7, 7),
     ]
     assert [found[f"fc{i}"] for i in (6, 7, 8)] == [(4096,), (4096,), (1000,)]
+
+
+@pytest.mark.parametrize(("configuration", "billions"), [("D", 15.3), ("E", 19.6)])
+def test_multiply_adds(configuration, billions):
+    # Stated by He et al. 2016, Section 3.3, for VGG-16 and VGG-19
+    cost = sum(r["multiply–adds"] for r in layer_table(meta(configuration), (3, 224, 224)).rows)
+    assert cost / 1e9 == pytest.approx(billions, rel=0.015)
 
 
 def test_d_and_c_differ_in_three_kernels_only():
@@ -99,7 +107,7 @@ def test_depth_kills_the_signal_under_small_weights_and_not_under_he():
 @given(
     configuration=st.sampled_from(list(CONFIGURATIONS)),
     width=st.floats(0.02, 0.15),
-    size=st.integers(32, 70),
+    size=st.integers(16, 70),
     channels=st.integers(1, 4),
     bn=st.booleans(),
 )
@@ -112,7 +120,7 @@ def test_small_forms(configuration, width, size, channels, bn):
     ("call", "message"),
     [
         (lambda: VGG("F"), "configuration of VGG 'F'; use one of: A, A-LRN, B, C, D, E"),
-        (lambda: VGG("A", input_size=28), "at least 32×32 pixels, got input_size=28"),
+        (lambda: VGG("A", input_size=15), "at least 16×16 pixels, got input_size=15"),
         (lambda: VGG("A", init="glorott"), "Did you mean 'glorot'"),
         (lambda: meta("C", weights="imagenet"), "no published weights for configuration 'C'"),
         (lambda: meta("D", weights="imagenet21k"), "Did you mean 'imagenet'"),

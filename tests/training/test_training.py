@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnbook import data, training
-from cnnbook.models import lenet5
+from cnnbook.models import GoogLeNet, googlenet_loss, lenet5
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,17 @@ def test_scheduler_steps_with_every_batch(sets):
 def test_epochs_follow_the_preset(sets, monkeypatch):
     monkeypatch.setenv("CNNBOOK_PRESET", "cpu")
     assert len(training.fit(tiny(), sets[0][:10], progress=False).train_loss) == 10
+
+
+def test_a_network_with_auxiliary_classifiers(sets):
+    torch.manual_seed(0)
+    train, test = sets
+    net = GoogLeNet(10, 1, stem="small", width=0.05, auxiliary=True)
+    history = training.fit(net, train[:64], test, epochs=1, loss=googlenet_loss, progress=False)
+    # 1.6 times ln 10 at the start of training; the test loss is the main classifier's alone.
+    assert history.step_loss[0] == pytest.approx(1.6 * 2.3026, rel=0.05)
+    assert history.test_loss[0] == training.evaluate(net, test).loss
+    assert 0 <= history.train_accuracy[0] <= 1
 
 
 def test_infinite_loss_stops_and_names_the_step(sets):
