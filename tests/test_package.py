@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "analysis": {"analysis", "models", "data"},
     "plots": {"plots", "analysis"},
 }
-LEAVES = {"_errors", "settings", "tables"}
+LEAVES = {"_errors", "_progress", "settings", "tables"}
 
 
 def run(code: str) -> subprocess.CompletedProcess:
@@ -32,6 +32,21 @@ def test_import_is_cheap():
     heavy = "torch numpy matplotlib torchvision ipywidgets IPython tqdm"
     code = f"import sys, cnnbook; print([m for m in {heavy.split()} if m in sys.modules])"
     assert run(code).stdout.strip() == "[]"
+
+
+def test_no_warning_in_a_notebook_without_ipywidgets():
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    code = """
+import sys
+sys.modules["ipywidgets"] = None  # importing it fails from now on
+import cnnbook
+train, _ = cnnbook.data.load("fashion-mini", size=32)
+cnnbook.training.fit(cnnbook.models.lenet5(), train[:64], epochs=1, progress=False)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    streams = [o for o in notebook.cells[0].outputs if o.output_type == "stream"]
+    assert streams == []
 
 
 def test_works_without_jupyter_and_matplotlib():

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+
+from cnnbook._progress import progress_bar
 
 
 class DataError(RuntimeError):
@@ -119,7 +120,7 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
         try:
             with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=timeout) as r:
                 total = int(r.headers.get("Content-Length") or 0) or None
-                with tqdm(total=total, unit="B", unit_scale=True, desc=file.name) as bar:
+                with progress_bar(total, unit="B", unit_scale=True, desc=file.name) as bar:
                     while chunk := r.read(1 << 16):
                         out.write(chunk)
                         bar.update(len(chunk))

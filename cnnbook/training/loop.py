@@ -1,8 +1,6 @@
 """The training loop."""
 
-import os
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
@@ -11,14 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook import settings
+from cnnbook._progress import progress_bar
 from cnnbook.data import Batches, Dataset
 from cnnbook.tables import Table
 from cnnbook.training.evaluation import evaluate
-
-with warnings.catch_warnings():
-    # Without ipywidgets, tqdm says so once and prints text bars: no reason to worry a reader.
-    warnings.simplefilter("ignore")
-    from tqdm.auto import tqdm
 
 
 @dataclass
@@ -144,9 +138,7 @@ def fit(
         )
     history = History()
     seconds = 0.0
-    # In a notebook tqdm does not heed its own TQDM_DISABLE.
-    quiet = not progress or bool(os.environ.get("TQDM_DISABLE"))
-    bar = tqdm(total=epochs * len(batches), unit="step", leave=False, disable=quiet)
+    bar = progress_bar(epochs * len(batches), show=progress, unit="step", leave=False)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []), bar:
         torch.manual_seed(seed)

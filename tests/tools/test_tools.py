@@ -74,8 +74,9 @@ def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
     (tmp_path / "tools").mkdir()
     for script in ("book.py", "book_extension.py"):
         (tmp_path / "tools" / script).write_text((ROOT / "tools" / script).read_text())
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
-    page = tmp_path / "page.md"
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: chapters/page\n")
+    (tmp_path / "chapters").mkdir()
+    page = tmp_path / "chapters" / "page.md"
     header = (
         "---\njupytext:\n  text_representation:\n    format_name: myst\n"
         "kernelspec:\n  name: python3\n---\n# Page\n\n"
@@ -102,4 +103,4 @@ def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
     page.write_text(header + "```{code-cell}\nprint(1 + 1)\n```\n")
     result = build()
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "_build" / "html" / "page.html").is_file()
+    assert (tmp_path / "_build" / "html" / "chapters" / "page.html").is_file()
