@@ -35,15 +35,18 @@ def batch(name, n=8):
 def test_training_lowers_the_loss(name):
     net, (x, y) = small(name), batch(name)
     loss = {"lenet5_1998": models.map_loss}.get(name, models.googlenet_loss)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # the steps, not chance, must lower it
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4 if name == "alexnet_2014" else 1e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(8):
         value = loss(net(x), y)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         losses.append(value.item())
-    assert min(losses[1:]) < losses[0]
+    assert losses[-1] < losses[0]
     assert all(p.grad is not None for p in net.parameters())
 
 
