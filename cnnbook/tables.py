@@ -87,7 +87,8 @@ class Table:
     def _repr_html_(self) -> str:
         def cell(tag: str, column: str, text: str, scope: str = "") -> str:
             align = "right" if self._is_number(column) else "left"
-            style = f"text-align:{align};vertical-align:top;padding:.2em .7em"
+            wrap = "white-space:nowrap;" if tag == "td" and align == "right" else ""
+            style = f"{wrap}text-align:{align};vertical-align:top;padding:.2em .7em"
             return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
 
         head = "".join(cell("th", c, c, ' scope="col"') for c in self.columns)
