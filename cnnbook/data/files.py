@@ -45,14 +45,16 @@ def cache_folder() -> Path:
     """Return the folder for downloads: ``$CNNBOOK_DATA``, else the user's cache folder."""
     if chosen := os.environ.get("CNNBOOK_DATA"):
         return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "cnnbook"
+    return _user_cache()
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbook"
 
 
 def search_folders(name: str) -> list[Path]:
     """Return the folders in which data set `name` is looked for, in order."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbook"
-    folders = [cache_folder() / name, user_cache / name, Path("/usr/share/datasets") / name]
+    folders = [cache_folder() / name, _user_cache() / name, Path("/usr/share/datasets") / name]
     return list(dict.fromkeys(folders))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import count, shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,21 +18,6 @@ from cnnbook.models.lenet import (
     digit_codes,
     random_codes,
 )
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def shapes(model, x):
-    found = {}
-    for name, child in model.named_children():
-        child.register_forward_hook(
-            lambda _m, _i, output, name=name: found.update({name: tuple(output.shape[1:])})
-        )
-    model(x)
-    return found
-
 
 MAPS = {
     "c1": (6, 28, 28),
