@@ -15,7 +15,7 @@ import sys
 
 import torch
 
-from cnnbook.data import datasets, files
+from cnnbook.data import datasets, files, sources
 
 
 def draw(part: str, labels: torch.Tensor, per_class: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def contents() -> dict[str, bytes]:
     """Return the uncompressed content of each file of the data set, by file name."""
     result = {}
     for part, original, per_class in zip(
-        ("train", "test"), datasets.load("fashion-mnist"), (1000, 200), strict=True
+        ("train", "test"), sources.load("fashion-mnist"), (1000, 200), strict=True
     ):
         index = draw(part, original.labels, per_class)
         result[f"{part}-images-idx3-ubyte.xz"] = files.idx_bytes(original.images[index, 0])

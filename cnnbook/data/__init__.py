@@ -1,7 +1,22 @@
-"""What there is to learn from: data sets and batches of them."""
+"""What there is to learn from: data sets, batches of them, random changes of the images."""
 
-from cnnbook.data.batches import Batches
-from cnnbook.data.datasets import Dataset, list_datasets, load
+from cnnbook.data.augment import Augment, Changes
+from cnnbook.data.batches import Batches, BatchSource
+from cnnbook.data.datasets import Dataset
 from cnnbook.data.files import DataError
+from cnnbook.data.folder import ImageFolder, StreamingBatches
+from cnnbook.data.sources import list_datasets, load, make_batches
 
-__all__ = ["Batches", "DataError", "Dataset", "list_datasets", "load"]
+__all__ = [
+    "Augment",
+    "BatchSource",
+    "Batches",
+    "Changes",
+    "DataError",
+    "Dataset",
+    "ImageFolder",
+    "StreamingBatches",
+    "list_datasets",
+    "load",
+    "make_batches",
+]

@@ -1,6 +1,5 @@
 """The data sets the book learns from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbook._errors import unknown
 from cnnbook.data.files import IdxFile, find, parse_idx, read_checked
 
 ASSETS = Path(__file__).parent / "assets"
@@ -193,70 +191,14 @@ def _from_idx(name: str, contents: list[bytes]) -> tuple[Dataset, Dataset]:
     )
 
 
-def _fashion_mini(download: bool) -> tuple[Dataset, Dataset]:
+def fashion_mini(download: bool) -> tuple[Dataset, Dataset]:
+    """Read the embedded images; nothing is ever downloaded."""
     folder = ASSETS / "fashion-mini"
     return _from_idx("fashion-mini", [read_checked(folder / f.name, f) for f in FASHION_MINI])
 
 
-def _fashion_mnist(download: bool) -> tuple[Dataset, Dataset]:
+def fashion_mnist(download: bool) -> tuple[Dataset, Dataset]:
+    """Read Fashion-MNIST, from the first place that has it."""
     paths = [find("fashion-mnist", f, download=download) for f in FASHION_MNIST]
     contents = [read_checked(path, f) for path, f in zip(paths, FASHION_MNIST, strict=True)]
     return _from_idx("fashion-mnist", contents)
-
-
-_LOADERS: dict[str, Callable[[bool], tuple[Dataset, Dataset]]] = {
-    "fashion-mini": _fashion_mini,
-    "fashion-mnist": _fashion_mnist,
-}
-
-
-def list_datasets() -> list[str]:
-    """Return the names that :func:`load` accepts."""
-    return list(_LOADERS)
-
-
-def load(name: str, *, size: int | None = None, download: bool = True) -> tuple[Dataset, Dataset]:
-    """Load a data set.
-
-    ``"fashion-mini"`` comes with the package: 10,000 training and 2,000 test images drawn from
-    Fashion-MNIST, classes in turn, so that the first ``n`` images are balanced for every ``n``.
-
-    ``"fashion-mnist"`` is the whole set (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), 60,000
-    and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, the user's cache
-    folder, ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist), and
-    then downloaded into the first of these that applies. Every file is checked against its
-    SHA-256.
-
-    Parameters
-    ----------
-    name
-        ``"fashion-mini"`` or ``"fashion-mnist"``.
-    size
-        If given, centre the images on black squares of this side (see :meth:`Dataset.padded`).
-    download
-        Whether files that are not on this machine may be downloaded.
-
-    Returns
-    -------
-    train, test : Dataset
-        Training and test part.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, or a `size` smaller than the images.
-    DataError
-        If a file is missing and cannot be downloaded, or is truncated or altered.
-
-    Examples
-    --------
-    >>> train, test = load("fashion-mini", size=32)
-    >>> train
-    <fashion-mini train: 10,000 images of 1×32×32, 10 classes>
-    """
-    if name not in _LOADERS:
-        raise unknown("data set", name, _LOADERS)
-    train, test = _LOADERS[name](download)
-    if size is not None:
-        train, test = train.padded(size), test.padded(size)
-    return train, test

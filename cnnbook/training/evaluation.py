@@ -1,6 +1,6 @@
 """How good a network is on labelled images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook import settings
-from cnnbook.data import Batches, Dataset
+from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
+from cnnbook.training import processes
+from cnnbook.training.device import autocast, memory_format
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +46,9 @@ class Evaluation:
         return f"<{len(self.labels):,} images: loss {self.loss:.4f}, accuracy {self.accuracy:.2%}>"
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | ImageFolder | BatchSource,
     *,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     batch_size: int = 1000,
@@ -60,7 +61,7 @@ def evaluate(
     model
         Network, moved to `device`. It runs in evaluation mode and is left in the mode it was in.
     dataset
-        Images and labels.
+        Images and labels, or a source of batches.
     loss
         Called as ``loss(scores, labels)``, returning the mean over the batch.
     batch_size
@@ -75,13 +76,63 @@ def evaluate(
     """
     device = settings.device() if device is None else torch.device(device)
     model.to(device)
+    batches = make_batches(dataset, batch_size, shuffle=False, device=device)
+    seen = list(_predictions(model, batches, loss, device, torch.float32))
+    scores, labels, losses = zip(*seen, strict=True)
+    return Evaluation(torch.cat(scores).cpu(), torch.cat(labels).cpu(), _mean(losses, labels))
+
+
+def loss_and_accuracy(
+    model: nn.Module,
+    batches: BatchSource,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    device: torch.device,
+    precision: torch.dtype,
+) -> tuple[float, float]:
+    """Return mean loss and accuracy over all processes, without keeping the scores.
+
+    Each process evaluates its part; the sums of all are exact to one image.
+    """
+    processes.share_buffers(model)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    losses, sizes = [], []
+    for scores, labels, batch_loss in _predictions(model, batches, loss, device, precision):
+        right += (scores.argmax(1) == labels).sum()
+        losses.append(batch_loss)
+        sizes.append(labels)
+    if processes.count() == 1:
+        return _mean(losses, sizes), right.item() / batches.images_per_epoch
+    weighted = [value * len(y) for value, y in zip(losses, sizes, strict=True)]
+    sums = torch.stack([*weighted, torch.zeros((), device=device)]).sum()
+    images = batches.images_per_epoch
+    return processes.total(sums).item() / images, processes.total(right).item() / images
+
+
+@torch.inference_mode()
+def _predictions(
+    model: nn.Module,
+    batches: BatchSource,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    device: torch.device,
+    precision: torch.dtype,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield scores, labels and mean loss of every batch, in evaluation mode."""
+    layout = memory_format(model)
     was_training = model.training
     model.eval()
     try:
-        scores, total = [], torch.zeros((), device=device)
-        for x, y in Batches(dataset, batch_size, shuffle=False, device=device).epoch(0):
-            scores.append(model(x))
-            total += loss(scores[-1], y) * len(y)
+        for x, y in batches.epoch(0):
+            if len(y):  # with several processes, the last batch may leave one without images
+                with autocast(device, precision):
+                    scores = model(x.contiguous(memory_format=layout))
+                    batch_loss = loss(scores, y)
+                yield scores.float(), y, batch_loss.float()
     finally:
         model.train(was_training)
-    return Evaluation(torch.cat(scores).cpu(), dataset.labels, total.item() / len(dataset))
+
+
+def _mean(losses: list[Tensor], labels: list[Tensor]) -> float:
+    # In Python's double precision, so that long sums lose nothing.
+    sizes = [len(y) for y in labels]
+    values = torch.stack(list(losses)).tolist()
+    return sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)

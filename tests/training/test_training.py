@@ -150,7 +150,7 @@ def test_history_prints_a_row_per_epoch(sets):
 def test_progress_bar_obeys(sets, capfd, monkeypatch, quiet):
     monkeypatch.setenv("TQDM_DISABLE", "1" if quiet else "")
     training.fit(tiny(), sets[0], epochs=1)
-    assert ("step/s" in capfd.readouterr().err) is not quiet
+    assert ("img/s" in capfd.readouterr().err) is not quiet
 
 
 def test_evaluation_against_a_loop(sets):

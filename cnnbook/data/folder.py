@@ -1,0 +1,281 @@
+"""Data sets too large for memory: folders of images, read while the network trains."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cnnbook import settings
+from cnnbook.data.augment import Augment
+from cnnbook.data.batches import epoch_seed, normalise, share
+from cnnbook.data.files import DataError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Images in one folder per class, the layout of ImageNet.
+
+    Parameters
+    ----------
+    name
+        Name of the set and its part.
+    folder
+        Folder that holds the classes' folders.
+    paths
+        Paths below `folder`, as bytes: a million strings would be copied into each worker.
+    labels
+        int64, ``(N,)``.
+    classes
+        Names of the classes.
+    train
+        Whether images are cut out at random (as in Szegedy et al. 2015, Section 6) and mirrored,
+        or cut from the middle.
+    size
+        Side of the images that come out, in pixels.
+    channels
+        3 for colour, 1 for grey.
+    mean, std
+        Per channel, to normalise with.
+    """
+
+    name: str
+    folder: Path
+    paths: np.ndarray
+    labels: Tensor
+    classes: tuple[str, ...]
+    train: bool
+    size: int = 224
+    channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        """Return name, size and shape."""
+        return (
+            f"<{self.name}: {len(self):,} images, cut to {self.channels}×{self.size}×{self.size}, "
+            f"{len(self.classes)} classes>"
+        )
+
+    def transform(self) -> Callable:
+        """Return torchvision's transform from a PIL image to uint8 ``(C, size, size)``."""
+        from torchvision.transforms import v2
+
+        if self.train:
+            cut = [v2.RandomResizedCrop(self.size, antialias=True), v2.RandomHorizontalFlip()]
+        else:
+            # The usual ratio of 256 to 224 pixels.
+            cut = [v2.Resize(round(self.size * 256 / 224)), v2.CenterCrop(self.size)]
+        return v2.Compose([*cut, v2.PILToTensor()])
+
+    def read(self, index: int, transform: Callable) -> Tensor:
+        """Return image `index`, transformed.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read as an image.
+        """
+        from PIL import Image
+
+        path = self.folder / os.fsdecode(bytes(self.paths[index]))
+        try:
+            with Image.open(path) as image:
+                return transform(image.convert("L" if self.channels == 1 else "RGB"))
+        except OSError as error:
+            raise DataError(
+                f"{path} is damaged or not an image ({error}). Replace or delete it"
+            ) from None
+
+
+def load_image_folder(
+    path: str | Path, *, size: int = 224, channels: int = 3
+) -> tuple[ImageFolder, ImageFolder]:
+    """Load a data set in ImageNet's layout, ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
+
+    Parameters
+    ----------
+    path
+        Folder that holds ``train`` and ``val`` (or ``test``).
+    size
+        Side of the images that come out, in pixels.
+    channels
+        3 for colour, 1 for grey.
+
+    Returns
+    -------
+    train, test : ImageFolder
+        Only paths and labels are in memory.
+
+    Raises
+    ------
+    DataError
+        If folders are missing or empty, or the two parts have different classes.
+    """
+    path = Path(path).expanduser()
+    if channels not in (1, 3):
+        raise ValueError(f"images have 1 or 3 channels, got channels={channels}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    test_folder = next((path / n for n in ("val", "test") if (path / n).is_dir()), path / "val")
+    for folder in (path / "train", test_folder):
+        if not folder.is_dir():
+            raise DataError(
+                f"there is no folder {folder}; an image folder has train/CLASS/IMAGE.jpg and "
+                "val/CLASS/IMAGE.jpg"
+            )
+    classes = tuple(sorted(f.name for f in (path / "train").iterdir() if f.is_dir()))
+    other = {f.name for f in test_folder.iterdir() if f.is_dir()} - set(classes)
+    if not classes or other:
+        reason = f"{test_folder} has the classes {sorted(other)[:5]}" if other else "no class"
+        raise DataError(f"{path / 'train'} has {len(classes)} classes, but {reason} to learn from")
+    kinds = {"size": size, "channels": channels}
+    if channels == 1:
+        kinds |= {"mean": (0.449,), "std": (0.226,)}  # means of the three colours'
+    return (
+        _scan(path / "train", classes, f"{path.name} train", train=True, **kinds),
+        _scan(test_folder, classes, f"{path.name} test", train=False, **kinds),
+    )
+
+
+def _scan(folder: Path, classes: tuple[str, ...], name: str, **options) -> ImageFolder:
+    paths, labels = [], []
+    for label, class_name in enumerate(classes):
+        for where, _, files in os.walk(folder / class_name, followlinks=True):
+            kept = sorted(f for f in files if Path(f).suffix.lower() in _SUFFIXES)
+            paths += [os.fsencode(os.path.relpath(os.path.join(where, f), folder)) for f in kept]
+            labels += [label] * len(kept)
+    if not paths:
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))})")
+    order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
+    return ImageFolder(
+        name,
+        folder,
+        np.array([paths[i] for i in order]),
+        torch.tensor([labels[i] for i in order]),
+        classes,
+        **options,
+    )
+
+
+class StreamingBatches:
+    """Batches of an image folder, decoded ahead by worker processes.
+
+    Workers read, cut and shrink; the device turns bytes to floats, augments and normalises, as
+    :class:`Batches` does.
+
+    Parameters
+    ----------
+    dataset
+        The folder.
+    batch_size, shuffle, augment, seed, device, rank, processes
+        As in :class:`Batches`.
+    workers
+        Worker processes; by the number of processors if not given, 0 to read in this process.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageFolder,
+        batch_size: int = 128,
+        *,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        workers: int | None = None,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.images_per_epoch, self.batch_size = len(dataset), batch_size
+        self.augment = augment
+        self.dataset, self.seed = dataset, seed
+        self.device = settings.device() if device is None else torch.device(device)
+        if workers is None:
+            workers = min(8, (os.cpu_count() or 1) // processes)
+        self._plan = _Plan(len(dataset), batch_size, shuffle, seed, rank, processes)
+        # Workers stay for all epochs: starting them takes seconds.
+        self._loader = DataLoader(
+            _Reader(dataset),
+            batch_sampler=self._plan,
+            collate_fn=_Stack(dataset.channels, dataset.size),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return -(-self.images_per_epoch // self.batch_size)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over every image once; see :meth:`Batches.epoch`."""
+        self._plan.number, self._plan.start = number, start
+        if self.augment is not None:
+            size = (self.dataset.size, self.dataset.size)
+            changes = self.augment.draw(self.images_per_epoch, size, epoch_seed(self.seed, number))
+        mean, std = self.dataset.mean, self.dataset.std
+        for images, labels, index in self._loader:
+            images = images.to(self.device, non_blocking=True)
+            if self.augment is None:
+                images = normalise(images, mean, std)
+            else:
+                images = self.augment(images, changes[index].to(self.device), mean=mean, std=std)
+            yield images, labels.to(self.device, non_blocking=True)
+
+
+class _Plan:
+    """Which images, with which seeds, make up each batch of this process."""
+
+    def __init__(self, images: int, batch_size: int, shuffle: bool, seed: int, *process: int):
+        self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
+        self.seed, self.process = seed, process
+        self.number = self.start = 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        seed = epoch_seed(self.seed, self.number)
+        order = torch.arange(self.images)
+        if self.shuffle:
+            order = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
+        for batch in share(order, self.batch_size, *self.process)[self.start :]:
+            # Each image's own seed, so that neither workers nor a resumption change its cut.
+            yield [(i, seed * self.images + i) for i in batch.tolist()]
+
+    def __len__(self) -> int:
+        return -(-self.images // self.batch_size)
+
+
+class _Reader(torch.utils.data.Dataset):
+    def __init__(self, folder: ImageFolder):
+        self.folder, self.transform = folder, folder.transform()
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int, int]:
+        index, seed = item
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            return self.folder.read(index, self.transform), int(self.folder.labels[index]), index
+
+
+class _Stack:
+    def __init__(self, channels: int, size: int):
+        self.empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
+
+    def __call__(self, items: list[tuple[Tensor, int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        # A process may have no part in a small last batch.
+        images = torch.stack([image for image, _, _ in items]) if items else self.empty
+        labels = torch.tensor([label for _, label, _ in items], dtype=torch.int64)
+        return images, labels, torch.tensor([i for _, _, i in items], dtype=torch.int64)

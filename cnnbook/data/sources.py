@@ -1,0 +1,101 @@
+"""Data sets by name, and the batches that fit each kind."""
+
+from cnnbook._errors import unknown
+from cnnbook.data.batches import Batches, BatchSource
+from cnnbook.data.datasets import Dataset, fashion_mini, fashion_mnist
+from cnnbook.data.folder import ImageFolder, StreamingBatches, load_image_folder
+
+_IN_MEMORY = {"fashion-mini": fashion_mini, "fashion-mnist": fashion_mnist}
+_FOLDER = "imagefolder:"
+
+
+def list_datasets() -> list[str]:
+    """Return the names of the data sets that :func:`load` can provide by itself."""
+    return list(_IN_MEMORY)
+
+
+def load(
+    name: str, *, size: int | None = None, channels: int = 3, download: bool = True
+) -> tuple[Dataset, Dataset] | tuple[ImageFolder, ImageFolder]:
+    """Load a data set.
+
+    ``"fashion-mini"`` comes with the package: 10,000 training and 2,000 test images drawn from
+    Fashion-MNIST, classes in turn, so that the first ``n`` images are balanced for every ``n``.
+
+    ``"fashion-mnist"`` is the whole set (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), 60,000
+    and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, the user's cache
+    folder, ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist), and
+    then downloaded into the first of these that applies. Every file is checked against its
+    SHA-256.
+
+    ``"imagefolder:PATH"`` is a folder of your own in ImageNet's layout, ``PATH/train/CLASS/*.jpg``
+    and ``PATH/val/CLASS/*.jpg``. Its images stay on the disk and are read while a network trains.
+
+    Parameters
+    ----------
+    name
+        ``"fashion-mini"``, ``"fashion-mnist"`` or ``"imagefolder:PATH"``.
+    size
+        If given, centre the images on black squares of this side (see :meth:`Dataset.padded`).
+        For an image folder, the side to which images are cut; 224 if not given.
+    channels
+        For an image folder: 3 for colour, 1 for grey.
+    download
+        Whether files that are not on this machine may be downloaded.
+
+    Returns
+    -------
+    train, test : Dataset or ImageFolder
+        Training and test part.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a `size` smaller than the images.
+    DataError
+        If a file or folder is missing and cannot be downloaded, or is truncated or altered.
+
+    Examples
+    --------
+    >>> train, test = load("fashion-mini", size=32)
+    >>> train
+    <fashion-mini train: 10,000 images of 1×32×32, 10 classes>
+    """
+    if name.startswith(_FOLDER):
+        return load_image_folder(name.removeprefix(_FOLDER), size=size or 224, channels=channels)
+    if name not in _IN_MEMORY:
+        raise unknown("data set", name, [*_IN_MEMORY, f"{_FOLDER}PATH"])
+    train, test = _IN_MEMORY[name](download)
+    if size is not None:
+        train, test = train.padded(size), test.padded(size)
+    return train, test
+
+
+def make_batches(
+    dataset: Dataset | ImageFolder | BatchSource, batch_size: int = 128, **options
+) -> BatchSource:
+    """Return batches of a data set of either kind.
+
+    Parameters
+    ----------
+    dataset
+        Images in memory, a folder of them, or a source of batches, which is returned as it is.
+    batch_size
+        Images per batch.
+    **options
+        As of :class:`Batches`.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    if isinstance(dataset, Dataset):
+        return Batches(dataset, batch_size, **options)
+    if isinstance(dataset, ImageFolder):
+        return StreamingBatches(dataset, batch_size, **options)
+    if hasattr(dataset, "epoch") and hasattr(dataset, "images_per_epoch"):
+        return dataset
+    raise TypeError(
+        f"expected a Dataset, an ImageFolder or a source of batches, got {type(dataset).__name__}"
+    )

@@ -1,0 +1,208 @@
+"""Checkpoints: everything a run needs to go on, in one safetensors file.
+
+Weights have their own names, so that any reader of safetensors finds them; what only training
+needs (momentum, history, …) is under names that begin with ``training/`` and in the file's
+metadata, as JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_FORMAT = "cnnbook checkpoint 1"
+_TRAINING = "training/"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, or is damaged, foreign, or of another run."""
+
+
+def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any) -> Path:
+    """Write a checkpoint; the file of that name stays as it was until the new one is complete.
+
+    Parameters
+    ----------
+    path
+        File to write. Folders above it are created.
+    weights
+        What ``model.state_dict()`` returns.
+    state
+        Nested dicts, lists and tuples of tensors, numbers, strings, booleans and None. Tuples
+        come back as lists.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written, for example because the disk is full.
+    TypeError
+        If `state` holds anything else.
+    """
+    from safetensors.torch import save
+
+    path = Path(path).expanduser()
+    # A copy each: safetensors refuses memory that two names share.
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
+    plain = _to_json(state, tensors)
+    described = {"format": _FORMAT, "sha256": _checksum(tensors), "state": plain}
+    content = save(tensors, metadata={"cnnbook": json.dumps(described)})
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except OSError as error:
+        before = "The file there before is unchanged." if path.exists() else ""
+        raise CheckpointError(
+            f"could not write {len(content):,} bytes to {path} ({error.strerror}). {before} Free "
+            "some space or choose another place."
+        ) from error
+    finally:
+        if part is not None and os.path.exists(part):
+            os.unlink(part)
+    return path
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
+    """Read what :func:`save_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Returns
+    -------
+    weights : dict of str to Tensor
+        For ``model.load_state_dict``.
+    state : object
+        As it was given.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or not such a checkpoint.
+    """
+    tensors, metadata = _read(Path(path).expanduser())
+    try:
+        described = json.loads(metadata["cnnbook"])
+    except (KeyError, ValueError):
+        described = {}
+    if not isinstance(described, dict) or described.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path} holds tensors but no training state of cnnbook; load_weights() reads weights "
+            "alone, but training cannot go on from them"
+        )
+    if described["sha256"] != _checksum(tensors):
+        raise CheckpointError(f"{path} is damaged: its checksum does not match its content")
+    weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
+    return weights, _from_json(described["state"], tensors)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Load the weights of a checkpoint, or of any safetensors file, into a network.
+
+    Parameters
+    ----------
+    model
+        Network of the same architecture.
+    path
+        File to read.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged, is a pickle, or has other layers than `model`.
+    """
+    tensors, _ = _read(Path(path).expanduser())
+    weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
+    expected = model.state_dict()
+    missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    other = [n for n in expected.keys() & weights.keys() if expected[n].shape != weights[n].shape]
+    if missing or extra or other:
+        parts = [("it lacks", missing), ("it has besides", extra), ("other shapes", set(other))]
+        what = "; ".join(
+            f"{label}: {', '.join(sorted(names)[:5])}{' …' * (len(names) > 5)}"
+            for label, names in parts
+            if names
+        )
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {what}")
+    model.load_state_dict(weights)
+    return model
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start[:2] in (b"PK", b"\x80\x02"):
+            raise CheckpointError(
+                f"{path} is a pickle, as torch.save writes it, and loading one can run any code "
+                "in it. If you trust it, convert it: safetensors.torch.save_file(torch.load("
+                "file, weights_only=True), new_file)"
+            ) from None
+        raise CheckpointError(
+            f"{path} is damaged or not a safetensors file ({error}); its size is "
+            f"{path.stat().st_size:,} bytes"
+        ) from None
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _to_json(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Replace tensors by their names, adding them to `tensors`, and odd dicts by their items."""
+    if isinstance(value, Tensor):
+        name = f"{_TRAINING}{len(tensors)}"
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"items": [[key, _to_json(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_to_json(item, tensors) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a checkpoint cannot hold {value!r} of type {type(value).__name__}")
+
+
+def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item, tensors) for item in value]
+    if isinstance(value, dict) and "tensor" in value:
+        return tensors[value["tensor"]]
+    if isinstance(value, dict):
+        return {key: _from_json(item, tensors) for key, item in value["items"]}
+    return value

@@ -1,0 +1,130 @@
+"""What a device is good at: number format, memory layout, memory limits."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook._errors import unknown
+from cnnbook.training import processes
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the number format for activations in training.
+
+    Parameters
+    ----------
+    precision
+        ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``: bfloat16 on GPUs that compute
+        with it, float16 on older ones, float32 on everything else.
+    device
+        Where training runs.
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+    """
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if bfloat16 else torch.float16
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, ["auto", *PRECISIONS])
+    return PRECISIONS[precision]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Return the context in which forward passes compute in `dtype`."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Return the layout that the network's kernels are in, for its inputs to be in the same."""
+    kernels = [p for p in model.parameters() if p.ndim == 4]
+    last = all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)
+    return torch.channels_last if kernels and last else torch.contiguous_format
+
+
+@contextmanager
+def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Turn torch's out-of-memory error into one that names a batch that would fit.
+
+    Parameters
+    ----------
+    model
+        Network being trained.
+    x
+        The batch, ``(N, C, H, W)``.
+
+    Raises
+    ------
+    MemoryError
+        In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        # The failed step's activations live on in the frames of its traceback.
+        traceback.clear_frames(error.__traceback__)
+        reason = str(error).splitlines()[0]
+    else:
+        return
+    # Trying out would upset the other processes, which wait for this one's gradients.
+    fits = largest_batch(model, x.shape, x.device) if processes.count() == 1 else None
+    advice = {None: "try a smaller batch_size or more processes", 0: "not even one image fits"}
+    raise MemoryError(
+        f"a batch of {len(x)} images of {tuple(x.shape[1:])} does not fit into the memory of "
+        f"{x.device}: {advice.get(fits, f'batch_size={fits} fits')} ({reason})"
+    ) from None
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch gave up for want of memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def largest_batch(model: nn.Module, shape: torch.Size, device: torch.device) -> int:
+    """Return the largest batch, among the halves of one too large, that can be trained on.
+
+    Parameters
+    ----------
+    model
+        Network in training mode, on `device`.
+    shape
+        ``(N, C, H, W)`` of the batch that was too large.
+    device
+        Where it runs.
+
+    Returns
+    -------
+    int
+        N/2, N/4, …; 0 if not even one image fits.
+    """
+    n = shape[0] // 2
+    while n:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            output = model(torch.zeros(n, *shape[1:], device=device))
+            scores = output if isinstance(output, Tensor) else output[0]
+            F.cross_entropy(scores, scores.new_zeros(n, dtype=torch.long)).backward()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            n //= 2
+        else:
+            break
+        finally:
+            model.zero_grad(set_to_none=True)
+    return n

@@ -1,0 +1,41 @@
+"""Stopping cleanly between two steps when the user or the cluster asks for it."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Context in which Ctrl-C and the termination signal are noted instead of raised.
+
+    A step is never torn in half: training looks at `requested` after each one. A second Ctrl-C
+    raises KeyboardInterrupt at once, for steps that take too long.
+
+    Attributes
+    ----------
+    requested
+        Whether a signal has come.
+    """
+
+    def __init__(self):
+        self.requested = False
+        self._before = {}
+
+    def __enter__(self) -> "Interrupts":
+        # Python lets only the main thread set handlers; elsewhere Ctrl-C works as usual.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in _SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)

@@ -1,0 +1,80 @@
+"""Several training processes, one per device, started by ``torchrun``."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@contextmanager
+def join_processes() -> Iterator[torch.device | None]:
+    """Join the other processes that ``torchrun`` started; do nothing without it.
+
+    Inside, :func:`cnnbook.training.fit` divides each batch among the processes.
+
+    Yields
+    ------
+    torch.device or None
+        This process's device, or None where there is only one process.
+
+    Examples
+    --------
+    >>> with join_processes() as device:
+    ...     print(device)
+    None
+    """
+    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
+        yield None
+        return
+    cuda = torch.cuda.is_available()
+    device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def total(values: Tensor) -> Tensor:
+    """Return `values` summed over all processes, in every one of them."""
+    if count() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def spread(module: nn.Module) -> nn.Module:
+    """Wrap a network so that gradients are averaged over the processes, if there are several."""
+    if count() == 1:
+        return module
+    device = next(module.parameters()).device
+    return nn.parallel.DistributedDataParallel(
+        module, device_ids=[device] if device.type == "cuda" else None
+    )
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the first one's running statistics."""
+    if count() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def wait() -> None:
+    """Wait until every process has come here."""
+    if count() > 1:
+        dist.barrier()

@@ -1,0 +1,193 @@
+"""Batched augmentation against torchvision's transforms, one image at a time."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from cnnbook.data import Augment, Batches, Changes, load
+
+N, C, H, W = 12, 3, 20, 31
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randint(
+        0, 256, (N, C, H, W), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
+
+
+def undo(changes: Changes) -> torch.Tensor:
+    """The matrices from the old image to the new one."""
+    square = torch.cat([changes.matrix, torch.tensor([[[0.0, 0, 1]]]).expand(N, 1, 3)], 1)
+    return torch.linalg.inv(square)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_affine_changes_are_those_of_torchvision(images, mode):
+    augment = Augment(
+        rotate=40, translate=0.2, scale=(0.7, 1.5), shear=20, fill=77, interpolation=mode
+    )
+    changes = augment.draw(N, (H, W), seed=1)
+    ours = augment(images, changes)
+    for image, forward, result in zip(images, undo(changes), ours, strict=True):
+        # Rotation times shear times scale, taken apart again.
+        grow = forward[:2, :2].det().sqrt()
+        angle = math.degrees(math.atan2(forward[1, 0], forward[0, 0]))
+        turned = math.radians(angle)
+        a, b = forward[0, 1] / grow, forward[1, 1] / grow
+        slope = -(a * math.cos(turned) + b * math.sin(turned))
+        # torchvision weights the border by its fill value twice; with zero as fill it does not.
+        theirs = tv.affine(
+            image.float() / 255 - 77 / 255,
+            angle=angle,
+            translate=forward[:2, 2].tolist(),
+            scale=grow.item(),
+            shear=[math.degrees(math.atan(slope)), 0.0],
+            interpolation=InterpolationMode(mode),
+        )
+        different = (result - theirs - 77 / 255).abs() > 2e-4
+        # Where a point lies midway between two pixels, either is the nearest.
+        assert different.double().mean() <= (0.01 if mode == "nearest" else 0)
+
+
+def test_ranges_are_kept_and_used():
+    n = 4000
+    augment = Augment(rotate=30, scale=(0.5, 2), flip=0.25, contrast=0.3, brightness=0.4)
+    changes = augment.draw(n, (H, W))
+    det = changes.matrix[:, :, :2].det()
+    assert (det < 0).double().mean().item() == pytest.approx(0.25, abs=0.03)
+    grow = det.abs() ** -0.5
+    assert 0.5 <= grow.min() < 0.52
+    assert 1.98 < grow.max() <= 2.0001
+    flipped = torch.where(det < 0, -1, 1)
+    angle = torch.atan2(changes.matrix[:, 0, 1] * flipped, changes.matrix[:, 1, 1]).rad2deg()
+    assert 29 < angle.abs().max() <= 30.001
+    assert changes.contrast.min() >= 0.7
+    assert changes.contrast.max() <= 1.3
+    assert 1.38 < changes.brightness.max() <= 1.4
+
+
+def test_flip_mirrors_exactly(images):
+    result = Augment(flip=1)(images)
+    torch.testing.assert_close(result, images.flip(3) / 255, atol=1e-5, rtol=0)
+
+
+def test_nothing_changes_nothing(images):
+    torch.testing.assert_close(Augment()(images), images / 255, atol=1e-5, rtol=0)
+
+
+def test_brightness_and_contrast_are_those_of_torchvision(images):
+    augment = Augment(contrast=0.8, brightness=0.6)
+    changes = augment.draw(N, (H, W), seed=2)
+    for i, result in enumerate(augment(images, changes)):
+        theirs = tv.adjust_contrast(images[i] / 255, changes.contrast[i].item())
+        theirs = tv.adjust_brightness(theirs, changes.brightness[i].item())
+        torch.testing.assert_close(result, theirs, atol=1e-5, rtol=0)
+
+
+def test_erasing_is_that_of_torchvision(images):
+    augment = Augment(erase=0.7, erase_area=(0.1, 0.3), fill=50)
+    changes = augment.draw(N, (H, W), seed=4)
+    erased = 0
+    for image, (left, top, right, bottom), result in zip(
+        images, changes.box.int().tolist(), augment(images, changes), strict=True
+    ):
+        assert 0 <= left <= right <= W
+        assert 0 <= top <= bottom <= H
+        theirs = tv.erase(
+            image / 255, top, left, bottom - top, right - left, torch.tensor(50 / 255)
+        )
+        torch.testing.assert_close(result, theirs, atol=1e-5, rtol=0)
+        erased += right > left
+    assert 0 < erased < N
+
+
+def test_crop_is_a_window_enlarged(images):
+    augment = Augment(crop=0.4, fill="edge")
+    changes = augment.draw(N, (H, W), seed=5)
+    corners = torch.tensor([[-W / 2, -H / 2, 1], [W / 2, H / 2, 1]])
+    windows = torch.einsum("nij,kj->nki", changes.matrix, corners)
+    assert (windows[:, 0] >= torch.tensor([-W / 2, -H / 2]) - 1e-4).all()
+    assert (windows[:, 1] <= torch.tensor([W / 2, H / 2]) + 1e-4).all()
+    # A window of whole pixels, inside the image, is torchvision's crop and resize.
+    matrix = torch.tensor([[[0.5, 0, -2.0], [0, 0.5, 1.0]]])
+    one = Changes(matrix, torch.ones(1), torch.ones(1), torch.zeros(1, 4))
+    image = torch.rand(1, 1, 20, 32).mul(255).to(torch.uint8)
+    theirs = tv.resized_crop(image / 255, 6, 6, 10, 16, [20, 32], antialias=False)
+    torch.testing.assert_close(
+        augment(image, one)[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], atol=1e-5, rtol=0
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=st.lists(st.integers(1, 90), min_size=1, max_size=4), seed=st.integers(0, 1000))
+def test_batches_do_not_matter(sizes, seed):
+    images = torch.randint(0, 256, (sum(sizes), 3, 17, 19), dtype=torch.uint8)
+    augment = Augment(
+        rotate=20, translate=0.1, scale=(0.8, 1.2), shear=5, crop=0.8, flip=0.5,
+        contrast=0.3, brightness=0.3, erase=0.5,
+    )  # fmt: skip
+    changes = augment.draw(len(images), (17, 19), seed)
+    whole = augment(images, changes, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
+    start = 0
+    for size in sizes:
+        part = slice(start, start + size)
+        alone = augment(images[part], changes[part], mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
+        assert torch.equal(alone, whole[part])
+        start += size
+
+
+def test_switching_one_transform_on_changes_no_other():
+    plain, more = Augment(rotate=20), Augment(rotate=20, brightness=0.5, erase=1)
+    assert torch.equal(plain.draw(9, (8, 8), 3).matrix, more.draw(9, (8, 8), 3).matrix)
+
+
+def test_batches_augment_each_epoch_anew_whatever_their_size():
+    train, _ = load("fashion-mini")
+    train = train[:200]
+    options = {"augment": Augment(rotate=20, flip=0.5), "seed": 1, "device": "cpu"}
+    small, large = Batches(train, 32, **options), Batches(train, 150, **options)
+    a, b = (torch.cat([x for x, _ in source.epoch(2)]) for source in (small, large))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, torch.cat([x for x, _ in small.epoch(3)]))
+    rest = torch.cat([x for x, _ in small.epoch(2, start=3)])
+    assert torch.equal(rest, a[96:])
+
+
+def test_strength():
+    augment = Augment(rotate=20, scale=(0.5, 2), flip=0.5, crop=0.8)
+    assert augment.scaled(0) == Augment()
+    assert augment.scaled(1) == augment
+    assert augment.scaled(3).flip == 1
+    with pytest.raises(ValueError, match="negative"):
+        augment.scaled(-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rotate": 200}, "rotate must lie in 0 … 180, got 200"),
+        ({"crop": 0}, "crop must lie in"),
+        ({"flip": 1.5}, "flip must lie in 0 … 1"),
+        ({"scale": (2, 1)}, "smallest ≤ largest"),
+        ({"erase_area": (0, 2)}, "erase_area"),
+        ({"fill": 300}, "fill must lie in"),
+        ({"fill": "white"}, "unknown fill 'white'"),
+        ({"interpolation": "cubic"}, "unknown interpolation 'cubic'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Augment(**options)
+
+
+def test_bad_images(images):
+    with pytest.raises(ValueError, match=r"uint8 of shape .* got torch.float32"):
+        Augment()(images / 255)
+    with pytest.raises(ValueError, match="3 changes for 12 images"):
+        Augment()(images, Augment().draw(3, (H, W)))

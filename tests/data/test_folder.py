@@ -1,0 +1,121 @@
+import os
+import resource
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnbook.data import DataError, StreamingBatches, load, make_batches
+from cnnbook.data.batches import share
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """30 training images of two classes; the grey level of each is its number times 8."""
+    root = tmp_path_factory.mktemp("pictures")
+    for part, count in (("train", 30), ("val", 7)):
+        for i in range(count):
+            path = root / part / ("ant", "bée")[i % 2] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((40, 50, 3), 8 * i, np.uint8)).save(path)
+    return root
+
+
+def levels(x, dataset):
+    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
+    pixels = (x[:, :, 0, 0] * std + mean) * 255 / 8
+    return pixels[:, 0].round().int().tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_image_once_with_its_label(folder, workers):
+    train, test = load(f"imagefolder:{folder}", size=16)
+    assert train.classes == test.classes == ("ant", "bée")
+    assert (len(train), len(test)) == (30, 7)
+    batches = StreamingBatches(train, 8, device="cpu", workers=workers, seed=1)
+    assert len(batches) == 4
+    for epoch in (0, 1):
+        parts = list(batches.epoch(epoch))
+        assert [len(y) for _, y in parts] == [8, 8, 8, 6]
+        x = torch.cat([x for x, _ in parts])
+        assert x.shape == (30, 3, 16, 16)
+        seen = levels(x, train)
+        assert sorted(seen) == list(range(30))
+        assert [i % 2 for i in seen] == torch.cat([y for _, y in parts]).tolist()
+    first = torch.cat([x for x, _ in batches.epoch(0)])
+    again = torch.cat([x for x, _ in batches.epoch(0, start=2)])
+    assert torch.equal(first[16:], again)
+
+
+def test_order_of_the_test_part_and_grey_images(folder):
+    _, test = load(f"imagefolder:{folder}", size=8, channels=1)
+    x, y = next(make_batches(test, 7, shuffle=False, device="cpu").epoch(0))
+    assert x.shape == (7, 1, 8, 8)
+    assert y.tolist() == sorted(y.tolist())
+
+
+def test_the_same_cut_whoever_reads_it(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        for i in range(6):
+            noise = rng.integers(0, 256, (30, 30, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / part / "a" / f"{i}.jpg")
+    train, _ = load(f"imagefolder:{tmp_path}", size=12)
+    one, two = (
+        torch.cat([x for x, _ in StreamingBatches(train, b, device="cpu", workers=w).epoch(3)])
+        for b, w in ((6, 0), (2, 2))
+    )
+    assert torch.equal(one, two)
+
+
+def test_memory_stays_flat(folder):
+    train, _ = load(f"imagefolder:{folder}", size=64)
+    batches = StreamingBatches(train, 10, device="cpu", workers=0)
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    for epoch in range(5):
+        list_of_sizes = [len(y) for _, y in batches.epoch(epoch)]
+    before = peak()
+    for epoch in range(60):
+        list_of_sizes = [len(y) for _, y in batches.epoch(epoch)]
+    assert sum(list_of_sizes) == 30
+    # 60 epochs kept would be 60 · 30 · 3 · 64 · 64 · 4 bytes = 88 MB.
+    assert (peak() - before) < 20_000  # kB
+
+
+def test_shares_are_disjoint_and_complete():
+    for images, batch_size, processes in ((103, 10, 3), (5, 8, 4), (64, 16, 2), (1, 4, 3)):
+        order = torch.randperm(images)
+        shares = [share(order, batch_size, r, processes) for r in range(processes)]
+        for step in range(-(-images // batch_size)):
+            parts = [s[step] for s in shares]
+            whole = order[step * batch_size : (step + 1) * batch_size]
+            assert sorted(torch.cat(parts).tolist()) == sorted(whole.tolist())
+            sizes = list(map(len, parts))
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_bad_folders(tmp_path, folder):
+    with pytest.raises(DataError, match="there is no folder"):
+        load(f"imagefolder:{tmp_path}/nowhere")
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "val" / "b").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"has the classes \['b'\]"):
+        load(f"imagefolder:{tmp_path}")
+    (tmp_path / "val" / "b").rmdir()
+    with pytest.raises(DataError, match="holds no images"):
+        load(f"imagefolder:{tmp_path}")
+    with pytest.raises(ValueError, match="1 or 3 channels, got channels=2"):
+        load(f"imagefolder:{folder}", channels=2)
+    for part in ("train", "val"):
+        os.makedirs(tmp_path / part / "a", exist_ok=True)
+        (tmp_path / part / "a" / "x.jpg").write_bytes(b"no picture")
+    train, _ = load(f"imagefolder:{tmp_path}")
+    with pytest.raises(DataError, match=r"x\.jpg is damaged or not an image"):
+        next(StreamingBatches(train, 1, device="cpu", workers=0).epoch(0))
+    with pytest.raises(TypeError, match="got str"):
+        make_batches("fashion-mini")

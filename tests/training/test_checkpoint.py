@@ -1,0 +1,211 @@
+"""Checkpoints: resumed runs equal unbroken ones, bad files are refused, good ones survive."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbook import data, training
+
+RUN = """
+import json, resource, signal, sys, torch
+from torch import nn
+from cnnbook import data, training
+torch.manual_seed(0)
+train, test = data.load("fashion-mini")
+net = nn.Sequential(
+    nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+    nn.Dropout(0.3), nn.Linear(676, 10),
+)
+history = training.fit(
+    net, train[:600], test[:100], epochs=4, batch_size=32, average=0.9, checkpoint=sys.argv[1],
+    checkpoint_every=3, augment=data.Augment(rotate=10), device="cpu", progress=False,
+    callback=(lambda step: print(step.number, flush=True)) if len(sys.argv) < 3 else None,
+)
+print(json.dumps([history.step_loss, history.test_loss, history.train_accuracy]))
+"""
+
+
+def command(*arguments):
+    return [sys.executable, "-c", RUN, *map(str, arguments)]
+
+
+def test_killed_and_resumed_equals_unbroken(tmp_path):
+    whole = subprocess.run(command(tmp_path / "a", "-"), capture_output=True, check=True, text=True)
+    stop = random.randint(4, 70)  # a new place each time: any must do
+    with subprocess.Popen(command(tmp_path / "b"), stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) >= stop:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    _, state = training.load_checkpoint(tmp_path / "b")
+    assert stop - 3 <= state["step"] <= 76
+    rest = subprocess.run(command(tmp_path / "b", "-"), capture_output=True, check=True, text=True)
+    assert json.loads(rest.stdout) == json.loads(whole.stdout), f"killed after step {stop}"
+    assert len(list(tmp_path.glob(".*.part"))) <= 1
+
+
+@pytest.fixture
+def small():
+    train, test = data.load("fashion-mini", size=32)
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)), train[:256], test[:50]
+
+
+def fit(small, **options):
+    net, train, test = small
+    return training.fit(net, train, test, device="cpu", progress=False, **options)
+
+
+def test_a_finished_run_returns_its_history(small, tmp_path):
+    first = fit(small, epochs=2, checkpoint=tmp_path / "run")
+    assert fit(small, epochs=2, checkpoint=tmp_path / "run") == first
+
+
+def test_another_run_is_refused(small, tmp_path):
+    fit(small, epochs=1, checkpoint=tmp_path / "run")
+    with pytest.raises(training.CheckpointError, match="seed was 0, is 1"):
+        fit(small, epochs=1, seed=1, checkpoint=tmp_path / "run")
+    small = (nn.Sequential(nn.Flatten(), nn.Linear(1024, 11)), *small[1:])
+    with pytest.raises(training.CheckpointError, match="does not fit"):
+        fit(small, epochs=1, checkpoint=tmp_path / "run")
+    fit(small, epochs=1, checkpoint=tmp_path / "run", resume=False)
+
+
+def test_bad_files_are_refused(small, tmp_path):
+    net = small[0]
+    good = training.save_checkpoint(tmp_path / "good", net.state_dict(), {"a": (1, None)})
+    assert training.load_checkpoint(good)[1] == {"a": [1, None]}
+    content = good.read_bytes()
+    (tmp_path / "short").write_bytes(content[:-100])
+    (tmp_path / "bits").write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    torch.save(net.state_dict(), tmp_path / "pickle")
+    for name, message in {
+        "short": "damaged or not a safetensors file",
+        "bits": "checksum does not match",
+        "pickle": "is a pickle",
+        "none": "there is no file",
+    }.items():
+        with pytest.raises(training.CheckpointError, match=message) as error:
+            training.load_checkpoint(tmp_path / name)
+        assert name in str(error.value)
+    with pytest.raises(training.CheckpointError, match=r"lacks: 0\.bias, 0\.weight"):
+        training.load_weights(nn.Sequential(nn.Linear(2, 2)), good)
+    with pytest.raises(TypeError, match="cannot hold"):
+        training.save_checkpoint(tmp_path / "x", {}, {"a": object()})
+
+
+def test_a_full_disk_leaves_the_old_file(small, tmp_path):
+    code = """
+import resource, signal, sys, torch
+from cnnbook import training
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # writing more fails, as on a full disk
+try:
+    training.save_checkpoint(sys.argv[1], {"w": torch.zeros(5000)}, {})
+except training.CheckpointError as error:
+    print(error)
+"""
+    path = training.save_checkpoint(tmp_path / "run", {"w": torch.ones(3)}, {})
+    run = [sys.executable, "-c", code, str(path)]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert "The file there before is unchanged" in said
+    assert torch.equal(training.load_checkpoint(path)[0]["w"], torch.ones(3))
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_file(small, tmp_path):
+    def poison(step):
+        if step.number == 6:
+            step.model[1].weight.data.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="step 7"):
+        fit(small, epochs=3, checkpoint=tmp_path / "run", callback=poison)
+    assert training.load_checkpoint(tmp_path / "run")[1]["step"] == 4
+
+
+def test_ctrl_c_returns_the_history_so_far(small, tmp_path):
+    def interrupt(step):
+        if step.number == 6:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0)
+
+    history = fit(small, epochs=3, checkpoint=tmp_path / "run", callback=interrupt)
+    assert len(history.train_loss) == 1
+    assert history.stopped.endswith("of 12")
+    assert len(fit(small, epochs=3, checkpoint=tmp_path / "run").step_loss) == 12
+
+
+def test_target_accuracy_and_time_to_it(small):
+    history = fit(small, epochs=9, target_accuracy=0.3)
+    assert history.test_accuracy[-1] >= 0.3
+    assert history.time_to(0.3) == history.seconds[-1]
+    assert history.time_to(1.1) is None
+    assert "reached" in history.stopped
+
+
+def test_out_of_memory_names_a_batch_that_fits(small):
+    class Hungry(nn.Sequential):
+        def forward(self, x):
+            if len(x) > 20:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x)
+
+    net = Hungry(nn.Flatten(), nn.Linear(1024, 10))
+    with pytest.raises(MemoryError, match=r"batch of 64 .* batch_size=16 fits"):
+        fit((net, *small[1:]), epochs=1)
+
+
+def test_too_few_outputs(small):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 5))
+    with pytest.raises(ValueError, match="10 classes, the network has 5 outputs"):
+        fit((net, *small[1:]), epochs=1)
+
+
+def test_precision_and_smoothing(small):
+    half = fit(small, epochs=1, precision="bfloat16", label_smoothing=0.1)
+    assert half.step_loss[0] == pytest.approx(2.4, abs=0.5)
+    with pytest.raises(ValueError, match="unknown precision"):
+        fit(small, precision="int8")
+    with pytest.raises(ValueError, match="label_smoothing=2"):
+        fit(small, label_smoothing=2)
+
+
+def test_two_processes_equal_one(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text("""
+import json, sys, torch
+from torch import nn
+from cnnbook import data, training
+with training.join_processes():
+    torch.manual_seed(0)
+    train, test = data.load("fashion-mini")
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(676, 10))
+    history = training.fit(
+        net, train[:129], test[:51], epochs=3, batch_size=32, device="cpu", progress=False
+    )
+    if training.processes.rank() == 0:
+        print("RESULT", json.dumps(history.to_dict()))
+""")
+
+    def run(*launcher):
+        said = subprocess.run(
+            [sys.executable, *launcher, str(script)], capture_output=True, text=True, check=True,
+            timeout=300,
+        )  # fmt: skip
+        return json.loads(said.stdout.split("RESULT")[1].strip().splitlines()[0])
+
+    one = run()
+    two = run("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611")
+    assert two["step_loss"] == pytest.approx(one["step_loss"], rel=1e-4)
+    assert two["test_accuracy"] == one["test_accuracy"]
+    assert two["train_accuracy"] == one["train_accuracy"]
+    assert two["test_loss"] == pytest.approx(one["test_loss"], rel=1e-4)
