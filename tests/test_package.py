@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "analysis": {"analysis", "models", "data"},
     "plots": {"plots", "analysis"},
 }
-LEAVES = {"_errors", "_progress", "settings", "tables"}
+LEAVES = {"_errors", "_files", "_progress", "settings", "tables"}
 
 
 def run(code: str) -> subprocess.CompletedProcess:

@@ -44,6 +44,9 @@ class ImageFolder:
         3 for colour, 1 for grey.
     mean, std
         Per channel, to normalise with.
+    margin
+        For images cut from the middle: the shorter side they are shrunk to before, as a multiple
+        of `size`. The usual one is 256 to 224 pixels; 1 cuts no more than a square needs.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ImageFolder:
     channels: int = 3
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    margin: float = 256 / 224
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -75,8 +79,7 @@ class ImageFolder:
         if self.train:
             cut = [v2.RandomResizedCrop(self.size, antialias=True), v2.RandomHorizontalFlip()]
         else:
-            # The usual ratio of 256 to 224 pixels.
-            cut = [v2.Resize(round(self.size * 256 / 224)), v2.CenterCrop(self.size)]
+            cut = [v2.Resize(round(self.size * self.margin)), v2.CenterCrop(self.size)]
         return v2.Compose([*cut, v2.PILToTensor()])
 
     def read(self, index: int, transform: Callable) -> Tensor:

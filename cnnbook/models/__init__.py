@@ -31,6 +31,7 @@ __all__ = [
     "ResNet",
     "copy_weights",
     "create",
+    "create_for",
     "googlenet_loss",
     "lenet5",
     "list_models",
@@ -52,12 +53,18 @@ class Published(NamedTuple):
         ``(C, H, W)`` of the images it was made for.
     num_classes
         Number of outputs it was made for.
+    small
+        Options of its form for images of 28 to 96 pixels; None if it has no such form.
+    sized
+        Whether the network is built for one size of image, its option `input_size`.
     """
 
     build: Callable[..., nn.Module]
     paper: str
     input_shape: tuple[int, int, int]
     num_classes: int
+    small: dict[str, str] | None = None
+    sized: bool = False
 
 
 _LECUN, _KRIZHEVSKY = "LeCun et al. 1998", "Krizhevsky et al. 2012"
@@ -65,17 +72,23 @@ _SIMONYAN, _SZEGEDY, _HE = "Simonyan & Zisserman 2015", "Szegedy et al. 2015", "
 _VGG = {"vgg11": "A", "vgg11_lrn": "A-LRN", "vgg13": "B", "vgg16_c": "C", "vgg16": "D"}
 _VGG["vgg19"] = "E"
 _IMAGE = (3, 224, 224)
+_STEM = {"stem": "small"}
 
 _MODELS = {
     "lenet5": Published(lenet5, f"{_LECUN}, as taught today", (1, 32, 32), 10),
     "lenet5_1998": Published(partial(lenet5, form="1998"), _LECUN, (1, 32, 32), 10),
-    "alexnet": Published(AlexNet, _KRIZHEVSKY, (3, 227, 227), 1000),
+    "alexnet": Published(AlexNet, _KRIZHEVSKY, (3, 227, 227), 1000, _STEM, sized=True),
     "alexnet_one_column": Published(
-        partial(AlexNet, towers=1), f"{_KRIZHEVSKY}, one column", (3, 227, 227), 1000
+        partial(AlexNet, towers=1),
+        f"{_KRIZHEVSKY}, one column",
+        (3, 227, 227),
+        1000,
+        _STEM,
+        sized=True,
     ),
     "alexnet_2014": Published(AlexNet2014, "Krizhevsky 2014", _IMAGE, 1000),
     **{
-        name: Published(partial(VGG, configuration), _SIMONYAN, _IMAGE, 1000)
+        name: Published(partial(VGG, configuration), _SIMONYAN, _IMAGE, 1000, {}, sized=True)
         for name, configuration in _VGG.items()
     },
     **{
@@ -84,16 +97,23 @@ _MODELS = {
             f"{_SIMONYAN}, with batch norm",
             _IMAGE,
             1000,
+            {},
+            sized=True,
         )
         for name, configuration in _VGG.items()
         if name != "vgg11_lrn"
     },
-    "googlenet": Published(GoogLeNet, _SZEGEDY, _IMAGE, 1000),
+    "googlenet": Published(GoogLeNet, _SZEGEDY, _IMAGE, 1000, _STEM, sized=True),
     "googlenet_bn": Published(
-        partial(GoogLeNet, batch_norm=True), f"{_SZEGEDY}, with batch norm", _IMAGE, 1000
+        partial(GoogLeNet, batch_norm=True),
+        f"{_SZEGEDY}, with batch norm",
+        _IMAGE,
+        1000,
+        _STEM,
+        sized=True,
     ),
-    **{f"resnet{d}": Published(partial(ResNet, d), _HE, _IMAGE, 1000) for d in IMAGENET},
-    **{f"resnet{d}": Published(partial(ResNet, d), _HE, (3, 32, 32), 10) for d in CIFAR},
+    **{f"resnet{d}": Published(partial(ResNet, d), _HE, _IMAGE, 1000, _STEM) for d in IMAGENET},
+    **{f"resnet{d}": Published(partial(ResNet, d), _HE, (3, 32, 32), 10, {}) for d in CIFAR},
 }
 
 
@@ -167,3 +187,53 @@ def create(
         in_channels=model.input_shape[0] if in_channels is None else in_channels,
         **options,
     )
+
+
+def create_for(
+    name: str, image_shape: tuple[int, int, int], num_classes: int, **options
+) -> nn.Module:
+    """Build a network by name for images of a given shape.
+
+    For images much smaller than the paper's, this is the network's form for small images.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`.
+    image_shape
+        ``(C, H, W)`` with H equal to W.
+    num_classes
+        Number of outputs.
+    **options
+        As in :func:`create`. They come before what the shape suggests.
+
+    Returns
+    -------
+    torch.nn.Module
+        Maps ``(N, *image_shape)`` to scores ``(N, num_classes)``.
+
+    Raises
+    ------
+    ValueError
+        If the network has no form for images of that size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = create_for("vgg11", (1, 28, 28), 10, width=0.1)
+    >>> net(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    known = published(name)
+    channels, height, width = image_shape
+    _, usual, _ = known.input_shape
+    fits = known.small is not None and height == width
+    if height != usual and not fits:
+        raise ValueError(
+            f"{name} takes images of {usual}×{usual} pixels, these have {height}×{width}; choose "
+            "another network or another size of the images"
+        )
+    chosen = dict(known.small) if fits and 2 * height < usual else {}
+    if known.sized:
+        chosen["input_size"] = height
+    return create(name, num_classes, channels, **(chosen | options))

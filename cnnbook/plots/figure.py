@@ -9,15 +9,15 @@ import base64
 import hashlib
 import html
 import io
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
+
+from cnnbook._files import write_whole
 
 # After Okabe and Ito's colours for colour-blind readers, without the ones too pale for white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4608F", "#8A7B00", "#777777")
@@ -130,17 +130,11 @@ class Figure:
             Where to write. An existing file is replaced only once the new one is complete.
         """
         path = Path(path)
-        handle, part = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
-        )
-        os.close(handle)
-        try:
-            with mpl.rc_context(STYLE):
-                self.figure.savefig(part, dpi=200, facecolor="white")
-            os.chmod(part, 0o644)
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        buffer = io.BytesIO()
+        with mpl.rc_context(STYLE):
+            kind = path.suffix.removeprefix(".") or "png"
+            self.figure.savefig(buffer, format=kind, dpi=200, facecolor="white")
+        write_whole(path, buffer.getvalue())
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         return {

@@ -7,14 +7,14 @@ metadata, as JSON. Nothing is pickled: opening a file from a stranger runs no co
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cnnbook._files import write_whole
 
 _FORMAT = "cnnbook checkpoint 1"
 _TRAINING = "training/"
@@ -57,25 +57,14 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     plain = _to_json(state, tensors)
     described = {"format": _FORMAT, "sha256": _checksum(tensors), "state": plain}
     content = save(tensors, metadata={"cnnbook": json.dumps(described)})
-    part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, 0o644)
-        os.replace(part, path)
+        write_whole(path, content)
     except OSError as error:
         before = "The file there before is unchanged." if path.exists() else ""
         raise CheckpointError(
             f"could not write {len(content):,} bytes to {path} ({error.strerror}). {before} Free "
             "some space or choose another place."
         ) from error
-    finally:
-        if part is not None and os.path.exists(part):
-            os.unlink(part)
     return path
 
 

@@ -59,6 +59,7 @@ def fit(
     epochs: int | None = None,
     batch_size: int = 64,
     lr: float = 0.05,
+    weight_decay: float = 0.0,
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
@@ -102,6 +103,8 @@ def fit(
         Images per step, over all processes.
     lr
         Largest learning rate of the default optimizer. Ignored if `optimizer` is given.
+    weight_decay
+        Weight decay of the default optimizer. Ignored if `optimizer` is given.
     optimizer
         Any torch optimizer over the model's parameters.
     scheduler
@@ -170,7 +173,10 @@ def fit(
     epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs
     _check_positive(epochs=epochs, lr=lr, checkpoint_every=checkpoint_every)
     _check_fractions(
-        label_smoothing=label_smoothing, average=average, target_accuracy=target_accuracy
+        label_smoothing=label_smoothing,
+        average=average,
+        target_accuracy=target_accuracy,
+        weight_decay=weight_decay,
     )
     if scheduler is not None and optimizer is None:
         raise ValueError("a scheduler needs the optimizer it was made for: pass optimizer= too")
@@ -193,11 +199,13 @@ def fit(
     steps = len(batches)
     same_run = {"seed": seed, "batch size": batches.batch_size, "images": batches.images_per_epoch}
     if optimizer is None:
-        optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
+        )
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=lr, total_steps=epochs * steps, cycle_momentum=False
         )
-        same_run |= {"epochs": epochs, "lr": lr}
+        same_run |= {"epochs": epochs, "lr": lr, "weight decay": weight_decay}
 
     run = Run(model, optimizer, scheduler, batches, average, precision, seed)
     saved = None

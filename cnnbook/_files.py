@@ -1,0 +1,36 @@
+"""Writing files so that an interruption never leaves half of one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name, and give it its own only when it is complete.
+
+    Parameters
+    ----------
+    path
+        File to write. Folders above it are created; a file of that name stays until the last
+        moment.
+    content
+        What to write.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    finally:
+        if part is not None and os.path.exists(part):
+            os.unlink(part)
