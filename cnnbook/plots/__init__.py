@@ -2,10 +2,11 @@
 
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import feature_maps, filters, images, maps_through_depth
-from cnnbook.plots.results import confusion, curves, lines
+from cnnbook.plots.results import bars, confusion, curves, lines
 
 __all__ = [
     "Figure",
+    "bars",
     "confusion",
     "curves",
     "feature_maps",

@@ -107,6 +107,58 @@ def lines(
     return Figure(figure, alt)
 
 
+def bars(
+    labels: Sequence[str],
+    values: Tensor,
+    *,
+    xlabel: str,
+    reference: float | None = None,
+    alt: str | None = None,
+) -> Figure:
+    """Draw one horizontal bar per value, its number beside it.
+
+    Parameters
+    ----------
+    labels
+        Names of the bars, from the top.
+    values
+        Lengths, ``(N,)``, not negative.
+    xlabel
+        What the lengths show, with units.
+    reference
+        Where to draw a dashed line, for example 1 among ratios.
+    alt
+        Text alternative; lists the values if not given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there are no bars, or not one value for each label.
+    """
+    if not labels or values.shape != (len(labels),):
+        raise ValueError(
+            f"bars need one value for each label, got {len(labels)} labels and values of shape "
+            f"{tuple(values.shape)}"
+        )
+    numbers = [f"{value:.3g}" for value in values.tolist()]
+    with new_figure(CHART, 0.8 + 0.3 * len(labels)) as figure:
+        axes = figure.add_subplot()
+        drawn = axes.barh(range(len(labels)), values.numpy(), color=COLOURS[0], height=0.7)
+        axes.bar_label(drawn, numbers, padding=3)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set(xlabel=xlabel)
+        if reference is not None:
+            axes.axvline(reference, linestyle="--", linewidth=1, color=COLOURS[-1])
+    listed = "; ".join(f"{label} {number}" for label, number in zip(labels, numbers, strict=True))
+    return Figure(figure, alt or f"Bars, {xlabel}: {listed}.")
+
+
 def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None) -> Figure:
     """Draw a confusion matrix.
 

@@ -1,0 +1,633 @@
+"""Timings of this package beside what one would do without it, as ratios from one run.
+
+The contenders of a comparison run in turn, again and again, so that a machine whose speed changes
+slows them all alike; a ratio is the median over the rounds.
+"""
+
+import copy
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import cnnbook
+from cnnbook import analysis, data, models, settings, training
+from cnnbook._errors import unknown
+from cnnbook._files import write_whole
+from cnnbook.data.files import idx_bytes
+from cnnbook.tables import Table
+from cnnbook.training.device import autocast, choose_precision
+
+OURS = "cnnbook"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one comparison.
+
+    Parameters
+    ----------
+    part
+        What the comparison belongs to.
+    task
+        What is timed.
+    contender
+        Who does it.
+    value, unit
+        Median of the rounds. Seconds are better when fewer, everything else when more.
+    ratio
+        How many times faster ours is than this contender; None where it never got there.
+    note
+        What is not in the other columns.
+    """
+
+    part: str
+    task: str
+    contender: str
+    value: float
+    unit: str
+    ratio: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark measured, and on what.
+
+    Parameters
+    ----------
+    rows
+        The measurements.
+    machine
+        Names and versions, see :func:`describe_machine`.
+    command
+        What was typed.
+    """
+
+    rows: tuple[Row, ...]
+    machine: dict[str, Any]
+    command: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        rows = [vars(row) for row in self.rows]
+        return {"command": self.command, "machine": self.machine, "rows": rows}
+
+    def table(self) -> Table:
+        """Return one line per contender."""
+        columns = ("part", "task", "contender", "value", "unit", "ratio", "note")
+        rows = [{name: getattr(row, name) for name in columns} for row in self.rows]
+        for row in rows:
+            row["times ours"] = row.pop("ratio")
+            row["note"] = row.pop("note")
+        return Table(rows, formats={"value": ",.4g", "times ours": ".2f"})
+
+    def __repr__(self) -> str:
+        """Return machine and table as text."""
+        m = self.machine
+        return (
+            f"{m['processor']}, {m['threads']} threads, {m['device']} · torch {m['torch']}, "
+            f"torchvision {m['torchvision']}, Python {m['python']} · {m['date']}\n"
+            "times ours: how many times faster cnnbook is in the same round, median\n"
+            f"{self.table()!r}"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON; an existing file stays until the new one is complete."""
+        content = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        write_whole(Path(path).expanduser(), content.encode())
+
+    def plot(self):
+        """Draw the ratios as bars, one per contender that is not ours.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+        """
+        from cnnbook import plots
+
+        others = [r for r in self.rows if r.contender != OURS and r.ratio is not None]
+        return plots.bars(
+            [f"{row.task}: {row.contender}" for row in others],
+            torch.tensor([row.ratio for row in others]),
+            xlabel="times longer than cnnbook takes (same run, median)",
+            reference=1.0,
+        )
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, threads, device, versions and the date."""
+    import torchvision
+
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    device = settings.device()
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cnnbook": cnnbook.__version__,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def race(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Time functions in turn: first, second, …, first, second, ….
+
+    Parameters
+    ----------
+    contenders
+        Functions by name. Each runs once before the rounds that count.
+    repeats
+        Rounds that count.
+
+    Returns
+    -------
+    dict of str to list of float
+        Seconds of each round.
+    """
+    cuda = torch.cuda.is_available()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_number in range(repeats + 1):
+        for name, work in contenders.items():
+            if cuda:
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            work()
+            if cuda:
+                torch.cuda.synchronize()
+            if round_number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def rows_of_race(
+    part: str, task: str, seconds: dict[str, list[float]], images: int, notes: dict[str, str]
+) -> list[Row]:
+    """Return a race's rows: images per second, and how many times faster ours is."""
+    ours = seconds[OURS]
+    return [
+        Row(
+            part,
+            task,
+            name,
+            images / statistics.median(times),
+            "images/s",
+            statistics.median(b / a for a, b in zip(ours, times, strict=True)),
+            notes.get(name, ""),
+        )
+        for name, times in seconds.items()
+    ]
+
+
+# ---------------------------------------------------------------------------- augmentation
+
+
+def bench_augment(*, quick: bool, repeats: int, **_: Any) -> Iterator[Row]:
+    """Rotation, shift, scale, flip, brightness: per image, batched by kornia, and ours."""
+    for side, channels, count in ((28, 1, 2048), (96, 3, 256)):
+        count = count // 8 if quick else count
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(
+            0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator
+        )
+        contenders, notes = _augmenters(images)
+        seconds = race(contenders, repeats)
+        yield from rows_of_race("augment", f"{side} px, {channels} channels", seconds, count, notes)
+
+
+def _augmenters(images: Tensor) -> tuple[dict[str, Callable], dict[str, str]]:
+    from torchvision.transforms import v2
+
+    channels = images.shape[1]
+    mean, std = (0.5,) * channels, (0.25,) * channels
+    device = settings.device()
+    here = images.to(device)
+    augment = data.Augment(rotate=10, translate=0.1, scale=(0.9, 1.1), flip=0.5, brightness=0.2)
+    per_image = [
+        v2.RandomAffine(10, (0.1, 0.1), (0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR),
+        v2.RandomHorizontalFlip(),
+        v2.ColorJitter(brightness=0.2),
+    ]
+    last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    from_pil = v2.Compose([*per_image, v2.ToImage(), *last])
+    from_tensor = v2.Compose([*per_image, *last])
+    pictures = [v2.functional.to_pil_image(image) for image in images]
+    contenders = {
+        OURS: lambda: augment(here, seed=1, mean=mean, std=std),
+        "torchvision, per PIL image": lambda: torch.stack([from_pil(p) for p in pictures]),
+        "torchvision, per tensor": lambda: torch.stack([from_tensor(x) for x in images]),
+    }
+    notes = {}
+    try:
+        import kornia.augmentation as K
+    except ImportError:
+        notes[OURS] = "kornia is not installed: pip install 'cnnbook[bench]'"
+    else:
+        batched = K.AugmentationSequential(
+            K.RandomAffine(10.0, (0.1, 0.1), (0.9, 1.1), p=1.0),
+            K.RandomHorizontalFlip(),
+            K.RandomBrightness((0.8, 1.2), p=1.0),
+            K.Normalize(torch.tensor(mean), torch.tensor(std)),
+        ).to(device)
+        contenders["kornia, batched"] = lambda: batched(here.float() / 255)
+    return contenders, notes
+
+
+# ---------------------------------------------------------------------------- one epoch
+
+
+def _torchvision_sets(
+    folder: str, train: data.Dataset, test: data.Dataset, transform: Callable
+) -> list:
+    """Return the images as torchvision's own FashionMNIST class, which reads them from files."""
+    import torchvision
+
+    raw = Path(folder) / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for part, source in (("train", train), ("t10k", test)):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(source.images[:, 0]))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(source.labels.byte()))
+    return [
+        torchvision.datasets.FashionMNIST(folder, train=is_train, transform=transform)
+        for is_train in (True, False)
+    ]
+
+
+def _plain_epoch(net: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> None:
+    device = next(net.parameters()).device
+    net.train()
+    for x, y in loader:
+        loss = F.cross_entropy(net(x.to(device)), y.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def bench_epoch(*, quick: bool, repeats: int, **_: Any) -> Iterator[Row]:
+    """Train LeNet-5 for one epoch: Dataset and DataLoader image by image, and ours."""
+    from torchvision.transforms import v2
+
+    train, test = data.load("fashion-mini" if quick else "fashion-mnist")
+    images, batch_size = len(train), 256
+    device = settings.device()
+    to_float = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    # The border comes once for all here and, as in Dive into Deep Learning, in the first layer
+    # there: neither pays for it per image.
+    ready = train.padded(32)
+
+    def new_net() -> nn.Module:
+        torch.manual_seed(0)
+        return models.lenet5(activation="relu").to(device)
+
+    def ours() -> None:
+        training.fit(new_net(), ready, epochs=1, batch_size=batch_size, progress=False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        there, _ = _torchvision_sets(folder, train, test, v2.Compose(to_float))
+
+        def theirs(workers: int) -> Callable[[], None]:
+            def work() -> None:
+                net = new_net()
+                net.c1[0].padding = (2, 2)
+                net.forward = lambda x, n=net: n.output(n.f6(_maps(n, x)))
+                optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+                loader = DataLoader(there, batch_size, shuffle=True, num_workers=workers)
+                _plain_epoch(net, loader, optimizer)
+
+            return work
+
+        contenders = {
+            OURS: ours,
+            "DataLoader, 0 workers": theirs(0),
+            "DataLoader, 4 workers": theirs(4),
+        }
+        seconds = race(contenders, 1 if quick else max(1, repeats - 2))
+    yield from rows_of_race("epoch", f"LeNet-5, {images:,} images", seconds, images, {})
+
+
+def _maps(net: nn.Module, x: Tensor) -> Tensor:
+    return net.c5(net.s4(net.c3(net.s2(net.c1(x))))).flatten(1)
+
+
+# ---------------------------------------------------------------------------- time to accuracy
+
+TARGET = 0.88
+
+
+def recipe() -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network and the options of :func:`training.fit` that reach 88 % soonest here.
+
+    LeNet-5 with ReLU and max pooling, batches of 128, and a one-cycle schedule over two epochs:
+    its high learning rate in the middle learns fast, its low end removes the noise. Wider
+    networks, augmentation and averaged weights reach more in the end, but not this sooner.
+    """
+    return models.lenet5(activation="relu", pool="max"), {
+        "epochs": 2,
+        "batch_size": 128,
+        "lr": 0.1,
+    }
+
+
+def d2l_lenet() -> nn.Module:
+    """Return Dive into Deep Learning's LeNet: logistic sigmoid, average pooling, Glorot weights."""
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2, 2)),
+        *(nn.Conv2d(6, 16, 5), nn.Sigmoid(), nn.AvgPool2d(2, 2), nn.Flatten()),
+        *(nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid()),
+        nn.Linear(84, 10),
+    )
+    return _glorot(net)
+
+
+def relu_lenet() -> nn.Module:
+    """Return the same network as many tutorials have it: ReLU, max pooling, torch's weights."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2, 2)),
+        *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Flatten()),
+        *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()),
+        nn.Linear(84, 10),
+    )
+
+
+def d2l_vgg() -> nn.Module:
+    """Return Dive into Deep Learning's VGG-11 of a quarter of the width, for 224×224 pixels."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for count, width in ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128)):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2, 2))
+    dense = [nn.Linear(128 * 49, 4096), nn.ReLU(), nn.Dropout(0.5)]
+    dense += [nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 10)]
+    return _glorot(nn.Sequential(*layers, nn.Flatten(), *dense))
+
+
+def _glorot(net: nn.Module) -> nn.Module:
+    for module in net:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    return net
+
+
+def bench_accuracy(*, quick: bool, limit: float, **_: Any) -> Iterator[Row]:
+    """Train until 88 % of Fashion-MNIST's test images are right, evaluation not counted."""
+    from torchvision.transforms import v2
+
+    train, test = data.load("fashion-mini" if quick else "fashion-mnist")
+    limit = min(limit, 10) if quick else limit
+    device = settings.device()
+    torch.manual_seed(0)
+    net, options = recipe()
+    # The first steps of a process are slow whoever makes them.
+    training.fit(copy.deepcopy(net), train.padded(32)[:512], epochs=1, progress=False)
+    history = training.fit(
+        net, train.padded(32), test.padded(32), target_accuracy=TARGET, progress=False, **options
+    )
+    ours = history.time_to(TARGET)
+    task = f"{TARGET:.0%} of {'fashion-mini' if quick else 'Fashion-MNIST'}"
+    yield Row(
+        "accuracy",
+        task,
+        OURS,
+        history.seconds[-1],
+        "seconds",
+        1.0 if ours else None,
+        f"epoch {len(history.seconds)}, {history.test_accuracy[-1]:.2%}",
+    )
+
+    to_float = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    sgd, adam = torch.optim.SGD, torch.optim.Adam
+    # Network, side of the images, optimizer, batch size: chapters 7.6 and 8.2 of Dive into Deep
+    # Learning (2023), and what many tutorials do.
+    peers = {
+        "ReLU LeNet, Adam, DataLoader": (relu_lenet, 28, lambda p: adam(p, 1e-3), 64),
+        "D2L LeNet": (d2l_lenet, 28, lambda p: sgd(p, 0.1), 128),
+        "D2L VGG-11 at 224 px": (d2l_vgg, 224, lambda p: sgd(p, 0.01), 128),
+    }
+    for name, (make, side, optimizer, batch_size) in peers.items():
+        torch.manual_seed(0)
+        theirs = make().to(device)
+        resize = [v2.Resize((side, side))] if side != 28 else []
+        with tempfile.TemporaryDirectory() as folder:
+            sets = _torchvision_sets(folder, train, test, v2.Compose([*resize, *to_float]))
+            seconds, note = _until(theirs, *sets, optimizer, batch_size, limit)
+        reached = not note.startswith("not")
+        ratio = seconds / ours if ours and reached else None
+        yield Row("accuracy", task, name, seconds, "seconds", ratio, note)
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+def _until(
+    net: nn.Module, train, test, make_optimizer: Callable, batch_size: int, limit: float
+) -> tuple[float, str]:
+    """Train as a notebook does until the target, and return training seconds and how it went."""
+    device = next(net.parameters()).device
+    optimizer = make_optimizer(net.parameters())
+    options = {"num_workers": 4, "persistent_workers": True}
+    loader = DataLoader(train, batch_size, shuffle=True, **options)
+    test_loader = DataLoader(test, batch_size, **options)
+    seconds, epoch, best = 0.0, 0, 0.0
+    while True:
+        start, steps = time.perf_counter(), 0
+        try:
+            _plain_epoch(net, _timed(loader, start + limit - seconds), optimizer)
+        except _OutOfTime as late:
+            steps = late.args[0]
+        seconds += time.perf_counter() - start
+        if steps:
+            done = epoch + steps / len(loader)
+            reached = f", at best {best:.2%}" if epoch else ""
+            return seconds, f"not reached in {done:.2f} epochs{reached}"
+        epoch += 1
+        net.eval()
+        with torch.inference_mode():
+            right = sum(int((net(x.to(device)).argmax(1).cpu() == y).sum()) for x, y in test_loader)
+        accuracy = right / len(test)
+        best = max(best, accuracy)
+        if accuracy >= TARGET:
+            return seconds, f"epoch {epoch}, {accuracy:.2%}"
+
+
+def _timed(loader: DataLoader, end: float) -> Iterator:
+    for number, batch in enumerate(loader):
+        if number and time.perf_counter() > end:
+            raise _OutOfTime(number)
+        yield batch
+
+
+# ---------------------------------------------------------------------------- every network
+
+# Ours by name, and torchvision's function for the same network.
+SAME = {
+    "alexnet_2014": "alexnet",
+    "vgg11": "vgg11",
+    "vgg13": "vgg13",
+    "vgg16": "vgg16",
+    "vgg19": "vgg19",
+    "vgg16_bn": "vgg16_bn",
+    "googlenet_bn": "googlenet",
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50",
+    "resnet101": "resnet101",
+    "resnet152": "resnet152",
+}
+
+
+def torchvisions(name: str) -> nn.Module:
+    """Return torchvision's network that does the same work as ours of a name in ``SAME``."""
+    import torchvision
+
+    build = getattr(torchvision.models, SAME[name])
+    if name != "googlenet_bn":
+        return build()
+    net = build(aux_logits=False, init_weights=False)
+    # torchvision has 3×3 where the paper has 5×5, and a smaller pooling before 5a.
+    net.maxpool4 = nn.MaxPool2d(3, 2, ceil_mode=True)
+    for module in net.modules():
+        if type(module).__name__ == "Inception":
+            old = module.branch3[1].conv
+            module.branch3[1].conv = nn.Conv2d(
+                old.in_channels, old.out_channels, 5, padding=2, bias=False
+            )
+    return net
+
+
+def bench_models(
+    *, quick: bool, repeats: int, networks: Sequence[str] | None, **_: Any
+) -> Iterator[Row]:
+    """One training step, forward and backward, beside torchvision's same network.
+
+    The note says what share of the rate of large matrix products the network reaches: three times
+    its multiply–adds (one forward, two backward), twice as many operations, per second.
+    """
+    for name in networks or ():
+        if name not in SAME:
+            raise unknown("network that torchvision has too", name, SAME)
+    device = settings.device()
+    cuda = device.type == "cuda"
+    precision = choose_precision("auto", device)
+    batch_size = 64 if cuda else 1 if quick else 4
+    rate = matrix_product_rate(device, precision)
+    chosen = networks or (["resnet18"] if quick else list(SAME))
+    for name in chosen:
+        options = {"version": "v1.5"} if name in ("resnet50", "resnet101", "resnet152") else {}
+        options |= {"auxiliary": False} if name == "googlenet_bn" else {}
+        torch.manual_seed(0)
+        pair = {OURS: models.create(name, **options), "torchvision": torchvisions(name)}
+        x = torch.randn(batch_size, 3, 224, 224, device=device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = torch.arange(batch_size, device=device) % 1000
+
+        def step(net: nn.Module, x: Tensor = x, y: Tensor = y) -> Callable[[], None]:
+            net.to(device, memory_format=torch.channels_last).train()
+
+            def work() -> None:
+                with autocast(device, precision):
+                    loss = F.cross_entropy(net(x), y)
+                net.zero_grad()
+                loss.backward()
+
+            return work
+
+        seconds = race({who: step(net) for who, net in pair.items()}, repeats)
+        layers = analysis.layer_table(pair[OURS], (3, 224, 224)).rows
+        operations = 6 * batch_size * sum(row["multiply–adds"] for row in layers)
+        share = {
+            who: f"{operations / statistics.median(times) / rate:.0%} of matrix products' rate"
+            for who, times in seconds.items()
+        }
+        yield from rows_of_race("models", f"{name}, batch {batch_size}", seconds, batch_size, share)
+
+
+def matrix_product_rate(device: torch.device, precision: torch.dtype) -> float:
+    """Return the operations per second of large matrix products, the best of ten."""
+    n = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(n, n, device=device, dtype=precision)
+    times = race({"product": lambda: a @ a}, 10)["product"]
+    return 2 * n**3 / min(times)
+
+
+PARTS = {
+    "augment": bench_augment,
+    "epoch": bench_epoch,
+    "accuracy": bench_accuracy,
+    "models": bench_models,
+}
+
+
+def run(
+    parts: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    repeats: int = 5,
+    networks: Sequence[str] | None = None,
+    limit: float = 300,
+) -> Result:
+    """Run comparisons.
+
+    Parameters
+    ----------
+    parts
+        Any of ``"augment"``, ``"epoch"``, ``"accuracy"``, ``"models"``; all if empty.
+    quick
+        Use little data, to see whether everything runs. Its numbers mean little.
+    repeats
+        Rounds that count.
+    networks
+        For ``"models"``: names of networks; all that torchvision has too if not given.
+    limit
+        For ``"accuracy"``: longest training time of each contender in seconds.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ValueError
+        For an unknown part or network, or fewer than one repeat.
+    DataError
+        If Fashion-MNIST is neither here nor can be downloaded. ``quick`` needs no such file.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part of the benchmark", part, PARTS)
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    rows = []
+    for part in parts or PARTS:
+        for row in PARTS[part](quick=quick, repeats=repeats, networks=networks, limit=limit):
+            rows.append(row)
+            print(
+                f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
+                file=sys.stderr,
+                flush=True,
+            )
+    command = " ".join(["python -m cnnbook", *sys.argv[1:]])
+    return Result(tuple(rows), describe_machine(), command)
