@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -91,9 +92,11 @@ class Result:
         columns = ("part", "task", "contender", "value", "unit", "ratio", "note")
         rows = [{name: getattr(row, name) for name in columns} for row in self.rows]
         for row in rows:
+            if row["value"] >= 100:
+                row["value"] = round(row["value"])
             row["times ours"] = row.pop("ratio")
             row["note"] = row.pop("note")
-        return Table(rows, formats={"value": ",.4g", "times ours": ".2f"})
+        return Table(rows, formats={"times ours": ".2f"})
 
     def __repr__(self) -> str:
         """Return machine and table as text."""
@@ -621,6 +624,8 @@ def run(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     rows = []
+    # Four workers are what the peers' notebooks ask for, on two processors too.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     for part in parts or PARTS:
         for row in PARTS[part](quick=quick, repeats=repeats, networks=networks, limit=limit):
             rows.append(row)

@@ -1,5 +1,8 @@
 """What a device is good at: number format, memory layout, memory limits."""
 
+import ctypes
+import os
+import platform
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -45,6 +48,28 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let the C library keep what a training step frees, for the next step to use.
+
+    By default glibc gives large blocks back to the system, which then clears every page anew in
+    every step: up to a third of the time of small networks on a CPU. The setting holds for the
+    whole process. It is left alone where the user has chosen another by ``MALLOC_…`` variables,
+    and on other systems.
+
+    Parameters
+    ----------
+    device
+        Where training runs; only the CPU is concerned.
+    """
+    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if device.type != "cpu" or chosen or platform.libc_ver()[0] != "glibc":
+        return
+    set_option = ctypes.CDLL(None).mallopt
+    # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (of which this is the largest allowed)
+    for option, value in ((-1, 512 << 20), (-2, 64 << 20), (-3, 32 << 20)):
+        set_option(option, value)
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

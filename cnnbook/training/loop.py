@@ -13,7 +13,12 @@ from cnnbook import settings
 from cnnbook._progress import progress_bar
 from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder, make_batches
 from cnnbook.training import processes
-from cnnbook.training.device import autocast, choose_precision, explain_out_of_memory
+from cnnbook.training.device import (
+    autocast,
+    choose_precision,
+    explain_out_of_memory,
+    keep_freed_memory,
+)
 from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.history import History
 from cnnbook.training.interrupts import Interrupts
@@ -35,7 +40,8 @@ class Step:
     loss
         The batch's mean loss, on the device. Reading it makes a GPU wait.
     model
-        The network, its gradients still in place.
+        The network. Its gradients are as the optimizer left them: the default one, on a GPU, adds
+        its momentum to them.
     optimizer
         The optimizer, after its step.
     history
@@ -191,6 +197,7 @@ def fit(
     train_loss = loss or _cross_entropy(len(getattr(train, "classes", ())), label_smoothing)
     test_loss = loss or F.cross_entropy
 
+    keep_freed_memory(device)
     model.to(device, memory_format=layout)
     part = {"device": device, "rank": processes.rank(), "processes": processes.count()}
     batches = make_batches(train, batch_size, augment=augment, seed=seed, **part)
