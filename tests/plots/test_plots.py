@@ -31,6 +31,7 @@ FIGURES = {
     "lines": lambda: plots.lines(
         torch.arange(5), {"a": torch.arange(5)}, xlabel="x", ylabel="y", alt="a line"
     ),
+    "bars": lambda: plots.bars(["a", "b"], torch.tensor([2.0, 0.5]), xlabel="x", reference=1.0),
     "confusion": lambda: plots.confusion(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
 }
 
@@ -153,3 +154,13 @@ def test_interrupted_save_keeps_the_old_file(tmp_path, monkeypatch):
         figure.save(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bars_show_their_numbers():
+    figure = plots.bars(["one", "two"], torch.tensor([1.0, 25.25]), xlabel="times", reference=1)
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [1.0, 25.25]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "25.2"]
+    assert "two 25.2" in figure.alt
+    with pytest.raises(ValueError, match="one value for each label"):
+        plots.bars(["one"], torch.zeros(2), xlabel="times")

@@ -1,0 +1,72 @@
+"""The benchmark's arithmetic, and that every part runs. How fast things are is not tested."""
+
+import json
+
+import pytest
+import torch
+
+from cnnbook import bench
+from cnnbook.__main__ import main
+from cnnbook.models import create, list_models
+
+
+def test_ratios_are_taken_round_by_round():
+    seconds = {bench.OURS: [1.0, 2.0, 4.0], "other": [3.0, 8.0, 8.0]}
+    ours, other = bench.rows_of_race("part", "task", seconds, 100, {"other": "slow"})
+    assert (ours.ratio, ours.value) == (1.0, 50.0)
+    assert (other.ratio, other.value, other.note) == (3.0, 100 / 8, "slow")
+
+
+def test_contenders_take_turns():
+    calls = []
+    race = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = bench.race(race, 2)
+    assert calls == ["a", "b"] * 3  # a round to warm up, two that count
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_processes_apart_take_turns_and_their_death_is_noticed():
+    race = {bench.OURS: torch.get_num_threads, "other": torch.get_num_threads}
+    assert {len(t) for t in bench.race_apart(race, 2).values()} == {2}
+    with pytest.raises(RuntimeError, match="the process of 'bad' died"):
+        bench.race_apart({"bad": torch.cat}, 1)
+
+
+@pytest.mark.parametrize("name", ["alexnet_2014", "googlenet_bn", "resnet50", "vgg16_bn"])
+def test_torchvisions_network_does_the_same_work(name):
+    with torch.device("meta"):
+        options = {"auxiliary": False} if name == "googlenet_bn" else {}
+        ours, theirs = create(name, **options), bench.torchvisions(name)
+    assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
+
+
+def test_all_names_exist():
+    assert set(bench.SAME) <= set(list_models())
+
+
+def test_the_recipe_trains_lenet5():
+    net, options = bench.recipe()
+    assert sum(p.numel() for p in net.parameters()) == 61_706
+    assert options["epochs"] >= 1
+
+
+@pytest.mark.parametrize("peer", bench.PEERS)
+def test_peers_score_images(peer):
+    make, side, optimizer, batch_size = bench.PEERS[peer]
+    net = make()
+    assert net(torch.zeros(2, 1, side, side)).shape == (2, 10)
+    assert optimizer(net.parameters()).param_groups
+    assert batch_size > 1
+
+
+def test_command_records_and_draws(tmp_path, capsys):
+    output, plot = tmp_path / "b.json", tmp_path / "b.svg"
+    arguments = ["bench", "augment", "epoch", "--quick", "--repeats", "1"]
+    assert main([*arguments, "--output", str(output), "--plot", str(plot)]) == 0
+    text = capsys.readouterr().out
+    record = json.loads(output.read_text())
+    assert record["machine"]["torch"] == torch.__version__
+    assert {row["part"] for row in record["rows"]} == {"augment", "epoch"}
+    assert all(row["value"] > 0 for row in record["rows"])
+    assert "DataLoader, 4 workers" in text
+    assert plot.read_text().startswith("<?xml")
