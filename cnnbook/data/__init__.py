@@ -5,6 +5,7 @@ from cnnbook.data.batches import Batches, BatchSource
 from cnnbook.data.datasets import Dataset
 from cnnbook.data.files import DataError
 from cnnbook.data.folder import ImageFolder, StreamingBatches
+from cnnbook.data.photos import list_photos, photo
 from cnnbook.data.sources import list_datasets, load, make_batches
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "ImageFolder",
     "StreamingBatches",
     "list_datasets",
+    "list_photos",
     "load",
     "make_batches",
+    "photo",
 ]
