@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnbook._errors import unknown
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 
 
 def activations(
@@ -35,7 +35,6 @@ def activations(
     TypeError
         If a layer returns something else than a tensor.
     """
-    modules = dict(model.named_modules())
     if layers is None:
         layers = [name for name, _ in model.named_children()]
     kept: dict[str, Tensor] = {}
@@ -50,19 +49,6 @@ def activations(
 
         return hook
 
-    handles = []
-    was_training = model.training
-    try:
-        for name in layers:
-            if name not in modules or not name:
-                raise unknown("layer", name, [n for n in modules if n])
-            handles.append(modules[name].register_forward_hook(keeper(name)))
-        model.eval()
-        parameter = next(model.parameters(), None)
-        with torch.no_grad():
-            model(x if parameter is None else x.to(parameter.device))
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    with forward_hooks(model, layers, keeper), evaluation(model), torch.no_grad():
+        model(x.to(device_of(model)))
     return kept

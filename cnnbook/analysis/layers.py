@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.tables import Table
 
 
@@ -52,7 +53,6 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
         )
     }
     outputs: dict[str, tuple[int, ...]] = {}
-    handles = []
 
     def keeper(name: str):
         def hook(_module, _inputs, output):
@@ -61,19 +61,9 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
 
         return hook
 
-    parameter = next(model.parameters(), None)
-    device = "cpu" if parameter is None else parameter.device
-    was_training = model.training
     counter = FlopCounterMode(display=False, depth=None)
-    try:
-        handles = [m.register_forward_hook(keeper(name)) for name, m in wanted.items()]
-        model.eval()
-        with torch.no_grad(), counter:
-            model(torch.zeros(1, *input_shape, device=device))
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    with forward_hooks(model, wanted, keeper), evaluation(model), torch.no_grad(), counter:
+        model(torch.zeros(1, *input_shape, device=device_of(model)))
 
     flops = counter.get_flop_counts()
     root = type(model).__name__

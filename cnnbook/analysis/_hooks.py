@@ -1,0 +1,63 @@
+"""Looking into a network without leaving a trace in it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from cnnbook._errors import unknown
+
+
+def find_layer(model: nn.Module, name: str) -> nn.Module:
+    """Return the layer of a name as in ``model.named_modules()``.
+
+    Raises
+    ------
+    ValueError
+        If there is none. The message lists all names and the nearest one.
+    """
+    layers = dict(model.named_modules())
+    layers.pop("", None)
+    if name not in layers:
+        raise unknown("layer", name, layers)
+    return layers[name]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's first parameter, or the CPU if it has none."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; afterwards every layer has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def forward_hooks(
+    model: nn.Module, names: Iterable[str], hook: Callable[[str], Callable]
+) -> Iterator[None]:
+    """Place ``hook(name)`` on each named layer, as a forward hook, as long as the block runs.
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer of a given name.
+    """
+    handles = []
+    try:
+        for name in names:
+            handles.append(find_layer(model, name).register_forward_hook(hook(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
