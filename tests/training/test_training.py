@@ -52,6 +52,48 @@ def test_fit_takes_the_same_steps_as_a_plain_loop(sets):
         torch.testing.assert_close(a, b)
 
 
+def test_a_compiled_network_takes_the_same_steps(sets, monkeypatch):
+    # Inductor's code generation is torch's business, and takes half a minute.
+    compile_, backends = torch.compile, []
+
+    def traced(network):
+        def backend(graph, _inputs):
+            backends.append(graph)
+            return graph.forward
+
+        return compile_(network, backend=backend)
+
+    monkeypatch.setattr(torch, "compile", traced)
+
+    def run(**options):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 20), nn.ReLU(), nn.Linear(20, 10))
+        history = training.fit(net, *sets, epochs=2, device="cpu", progress=False, **options)
+        return history.step_loss, history.test_accuracy
+
+    plain = run()
+    assert backends == []
+    assert run(compile=True) == plain  # 300 images: the last batch of an epoch is smaller
+    assert backends
+
+
+@pytest.mark.parametrize(("precision", "error"), [("bfloat16", 0.02), ("float16", 0.004)])
+def test_mixed_precision_stays_near_full_precision(sets, precision, error):
+    def run(precision):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 5, stride=2), nn.Tanh(), nn.Flatten())
+        net.append(nn.Linear(784, 10))
+        history = training.fit(
+            net, sets[0], epochs=2, lr=0.02, precision=precision, device="cpu", progress=False
+        )
+        assert all(p.dtype == torch.float32 for p in net.parameters())
+        return torch.tensor(history.step_loss)
+
+    full, mixed = run("float32"), run(precision)
+    assert not torch.equal(mixed, full)  # it did compute with fewer digits
+    assert ((mixed - full).abs() / full).max() < error
+
+
 def test_same_seed_same_numbers_other_seed_others(sets):
     def run(seed):
         history = training.fit(tiny(), *sets, epochs=2, seed=seed, progress=False)
