@@ -1,8 +1,32 @@
 """Numbers about a network."""
 
-from cnnbook.analysis.activations import activations
+from cnnbook.analysis.activations import activation_statistics, activations
+from cnnbook.analysis.attribution import grad_cam, occlusion
 from cnnbook.analysis.confusion import confusion_matrix
-from cnnbook.analysis.gradients import gradient_norms
+from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient_norms
+from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
 from cnnbook.analysis.layers import layer_table
+from cnnbook.analysis.probes import linear_probes
+from cnnbook.analysis.surface import LossSurface, filter_directions, loss_surface
+from cnnbook.analysis.visualise import MaximizedUnits, maximize_activation
 
-__all__ = ["activations", "confusion_matrix", "gradient_norms", "layer_table"]
+__all__ = [
+    "GradientRecorder",
+    "KernelFactors",
+    "LossSurface",
+    "MaximizedUnits",
+    "activation_statistics",
+    "activations",
+    "compose_kernels",
+    "confusion_matrix",
+    "factorize_kernel",
+    "filter_directions",
+    "grad_cam",
+    "gradient_flow",
+    "gradient_norms",
+    "layer_table",
+    "linear_probes",
+    "loss_surface",
+    "maximize_activation",
+    "occlusion",
+]

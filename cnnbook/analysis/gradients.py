@@ -1,9 +1,28 @@
 """How strongly the loss pulls at each layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cnnbook.analysis._hooks import device_of
+from cnnbook.tables import Table
+
+_FORMATS = {"gradient": ".2e"}
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put buffers back as they were: batch normalisation in training mode moves its averages."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def gradient_norms(
@@ -11,33 +30,175 @@ def gradient_norms(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Return the size of the gradient at each weight tensor, for one batch.
 
     Parameters
     ----------
     model
-        Any network. Its gradients are cleared.
+        Any network. It runs in the mode it is in: in training mode with dropout, statistics of
+        the batch and auxiliary classifiers, as in a training step. It is left unchanged, with
+        the gradients and running averages it had.
     x
-        Images, ``(N, C, H, W)``, on the model's device.
+        Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     y
-        Class numbers, ``(N,)``.
+        Class numbers, ``(N,)``. Moved likewise.
     loss
-        Called as ``loss(scores, labels)``.
+        Called as ``loss(output, labels)`` with what the model returns, for example
+        :func:`cnnbook.models.googlenet_loss`.
+    seed
+        Seeds dropout. The caller's random state is left as it was.
 
     Returns
     -------
     dict of str to float
         Root mean square of the gradient of every parameter that has more than one dimension
-        (weights, not biases), by its name, from the input to the output.
+        (weights, not biases), by its name, in the order of ``model.named_parameters()``: from
+        the input to the output, where a model lists its layers so. Parameters that are frozen,
+        or that the loss does not depend on, are left out.
+
+    Raises
+    ------
+    ValueError
+        If no weight is left.
     """
-    model.zero_grad()
-    loss(model(x), y).backward()
-    norms = {
-        name: parameter.grad.square().mean().sqrt().item()
+    device = device_of(model)
+    weights = {
+        name: parameter
         for name, parameter in model.named_parameters()
-        if parameter.grad is not None and parameter.ndim > 1
+        if parameter.requires_grad and parameter.ndim > 1
     }
-    model.zero_grad()
-    return norms
+    if not weights:
+        raise ValueError("the model has no weights to take gradients of; unfreeze some")
+    cuda = [device] if device.type == "cuda" else []
+    with _buffers_kept(model), torch.random.fork_rng(cuda), torch.enable_grad():
+        torch.manual_seed(seed)
+        value = loss(model(x.to(device)), y.to(device))
+        gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+    return {
+        name: gradient.square().mean().sqrt().item()
+        for name, gradient in zip(weights, gradients, strict=True)
+        if gradient is not None
+    }
+
+
+def gradient_flow(
+    models: Mapping[str, nn.Module],
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    seed: int = 0,
+) -> Table:
+    """Compare several networks by the gradient that reaches each of their layers.
+
+    Parameters
+    ----------
+    models
+        Label to network. They run in the mode they are in; see :func:`gradient_norms`.
+    x
+        Images, ``(N, C, H, W)``, the same for all.
+    y
+        Class numbers, ``(N,)``.
+    loss
+        Called as ``loss(output, labels)``.
+    seed
+        Seeds dropout.
+
+    Returns
+    -------
+    Table
+        One row per weight tensor of each network: network, layer (name of the parameter), number
+        (1 for the network's first), gradient (root mean square). Drawn by
+        :func:`cnnbook.plots.gradient_flow`.
+    """
+    return Table(
+        [
+            row
+            for label, model in models.items()
+            for row in _rows("network", label, gradient_norms(model, x, y, loss=loss, seed=seed))
+        ],
+        formats=_FORMATS,
+    )
+
+
+def _rows(what: str, label: object, norms: Mapping[str, float]) -> list[dict[str, object]]:
+    return [
+        {what: label, "layer": layer, "number": number, "gradient": norm}
+        for number, (layer, norm) in enumerate(norms.items(), start=1)
+    ]
+
+
+class GradientRecorder:
+    """Callback of :func:`cnnbook.training.fit` that follows the gradients through training.
+
+    What a step leaves in the parameters' ``grad`` is not always the gradient: some optimizers
+    add their momentum to it, mixed precision may scale it. And it belongs to another batch each
+    time. The recorder therefore takes the gradient itself, of one batch that stays the same, so
+    that whatever changes is the network's doing. It costs one step's time each time it records.
+
+    Parameters
+    ----------
+    x
+        Images, ``(N, C, H, W)``, normalised like those of the training.
+    y
+        Class numbers, ``(N,)``.
+    every
+        Record the first step and then those whose number is a multiple of this.
+    loss
+        Called as ``loss(output, labels)``.
+
+    Attributes
+    ----------
+    norms : dict of int to dict
+        Number of the step to what :func:`gradient_norms` returned after it.
+
+    Raises
+    ------
+    ValueError
+        If `every` is not positive.
+
+    Examples
+    --------
+    >>> from cnnbook import data, models, training
+    >>> train, _ = data.load("fashion-mini", size=32)
+    >>> x, y = next(data.Batches(train, 32, device="cpu").epoch(0))
+    >>> recorder = GradientRecorder(x, y, every=2)
+    >>> _ = training.fit(
+    ...     models.lenet5(), train[:320], epochs=1, callback=recorder, device="cpu", progress=False
+    ... )
+    >>> list(recorder.norms)
+    [1, 2, 4]
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        every: int = 10,
+        loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    ):
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.x, self.y, self.every, self.loss = x, y, every, loss
+        self.norms: dict[int, dict[str, float]] = {}
+
+    def __call__(self, step) -> None:
+        """Record, if the step is due. Returns None, so training goes on."""
+        if step.number == 1 or step.number % self.every == 0:
+            self.norms[step.number] = gradient_norms(step.model, self.x, self.y, loss=self.loss)
+
+    def table(self) -> Table:
+        """Return one row per recorded step and weight tensor: step, layer, number, gradient."""
+        return Table(
+            [row for step, norms in self.norms.items() for row in _rows("step", step, norms)],
+            formats=_FORMATS,
+        )
+
+    def __repr__(self) -> str:
+        """Return how much has been recorded."""
+        layers = len(next(iter(self.norms.values()), {}))
+        return f"<GradientRecorder: {len(self.norms)} steps of {layers} layers>"

@@ -1,0 +1,97 @@
+"""Images from a tensor or a data set, a batch at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
+
+Labelled = Dataset | ImageFolder | BatchSource
+
+
+def labelled_batches(
+    data: Labelled, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield normalised images and labels of a data set, in its order."""
+    for x, y in make_batches(data, batch_size, shuffle=False, device=device).epoch(0):
+        yield x.to(device), y.to(device)
+
+
+def image_batches(
+    data: Tensor | Labelled, batch_size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield images of a tensor, as they are, or of a data set, normalised, in their order.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, a tensor of them is not ``(N, C, H, W)``, or the batch size is
+        not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not isinstance(data, Tensor):
+        for x, _ in labelled_batches(data, batch_size, device):
+            yield x
+        return
+    check_images(data)
+    for x in data.split(batch_size):
+        yield x.to(device)
+
+
+def check_images(x: Tensor) -> None:
+    """Raise ValueError unless `x` is ``(N, C, H, W)`` with at least one image."""
+    if x.ndim != 4 or len(x) == 0:
+        raise ValueError(
+            f"x must be images of shape (N, C, H, W), at least one, got {tuple(x.shape)}; "
+            "put [None] after a single image"
+        )
+
+
+def check_tensor(name: str, output: object) -> Tensor:
+    """Return what a layer put out, or raise TypeError if it is not a tensor."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"layer {name!r} returns {type(output).__name__}, not a tensor")
+    return output
+
+
+def watch(
+    model: nn.Module,
+    data: Tensor | Labelled,
+    layers: Sequence[str],
+    see: Callable[[str, Tensor], None],
+    *,
+    batch_size: int,
+) -> None:
+    """Run a network over images and call ``see(layer, output)`` for each output of each layer.
+
+    The network runs in evaluation mode, without gradients. What `see` is given is about to be
+    changed if the next layer works in place: it must copy what it keeps.
+    """
+
+    def hook_of(name: str):
+        return lambda _module, _inputs, output: see(name, check_tensor(name, output))
+
+    with forward_hooks(model, layers, hook_of), evaluation(model), torch.no_grad():
+        for x in image_batches(data, batch_size, device_of(model)):
+            model(x)
+
+
+def scores_of(output: object) -> Tensor:
+    """Return the class scores ``(N, K)`` among what a network returned.
+
+    Raises
+    ------
+    TypeError
+        If the network returned something else.
+    """
+    # Networks with auxiliary classifiers return their scores after the main ones.
+    scores = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(scores, Tensor) or scores.ndim != 2:
+        shape = f" of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else ""
+        raise TypeError(
+            f"the network must return class scores (N, K), got {type(scores).__name__}{shape}"
+        )
+    return scores

@@ -1,0 +1,199 @@
+"""Which part of an image a class score rests on."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook.analysis._batches import check_images, check_tensor, scores_of
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+
+
+def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
+    """Return the class asked for in each image, ``(N,)``: by default the one that scores most."""
+    n, classes = scores.shape
+    if target is None:
+        return scores.argmax(1)
+    target = torch.as_tensor(target, device=scores.device)
+    if target.ndim > 1 or (target.ndim == 1 and len(target) != n):
+        raise ValueError(
+            f"target must be one class or one for each of {n} images, got shape "
+            f"{tuple(target.shape)}"
+        )
+    if not 0 <= target.min() <= target.max() < classes:
+        raise ValueError(
+            f"target must lie in 0 … {classes - 1}, got {target.min()} … {target.max()}"
+        )
+    return target.expand(n)
+
+
+def grad_cam(
+    model: nn.Module,
+    x: Tensor,
+    layer: str,
+    target: int | Tensor | None = None,
+    *,
+    upsample: bool = True,
+) -> Tensor:
+    """Show where a layer's maps speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    Each map of the layer is weighted by the mean of the class score's gradient over it (their
+    equation 1); the weighted sum's positive part is the result (equation 2). In a network that
+    ends with global average pooling and one dense layer, the last maps give the class activation
+    maps of Zhou et al. 2016, but for a constant factor.
+
+    Parameters
+    ----------
+    model
+        Any network that returns class scores ``(N, K)``. It runs in evaluation mode and is left
+        unchanged.
+    x
+        Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+    layer
+        Name as in ``model.named_modules()`` of a layer that puts out maps ``(N, M, h, w)``,
+        usually the last such. If it runs more than once, its last output counts.
+    target
+        Class number, or one for each image ``(N,)``; the class with the highest score if not
+        given.
+    upsample
+        Whether to enlarge the result to the images' size, with bilinear interpolation.
+
+    Returns
+    -------
+    Tensor
+        Not negative, in units of the score, on the CPU: ``(N, H, W)``, or ``(N, h, w)`` without
+        `upsample`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, it puts out no maps, the score does not depend on it, or the
+        target is not a class.
+    TypeError
+        If the layer or the network does not return a tensor.
+    """
+    check_images(x)
+    kept: list[Tensor] = []
+
+    def keeper(name: str):
+        def hook(_module, _inputs, output):
+            # The network goes on with a copy: the next layer may work in place.
+            maps = check_tensor(name, output).detach().requires_grad_()
+            kept[:] = [maps]
+            return maps.clone()
+
+        return hook
+
+    x = x.to(device_of(model))
+    with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
+        scores = scores_of(model(x))
+        wanted = scores.gather(1, _targets(scores, target)[:, None]).sum()
+    gradient = None
+    if kept and wanted.requires_grad:
+        maps = kept[0]
+        if maps.ndim != 4:
+            raise ValueError(
+                f"layer {layer!r} puts out {tuple(maps.shape)}, not maps (N, M, h, w); choose a "
+                "convolution or a block of them"
+            )
+        (gradient,) = torch.autograd.grad(wanted, maps, allow_unused=True)
+    if gradient is None:
+        raise ValueError(f"layer {layer!r} has no influence on the class scores; choose another")
+    importance = gradient.mean((2, 3), keepdim=True)
+    result = F.relu((importance * maps.detach()).sum(1, keepdim=True))
+    if upsample:
+        result = F.interpolate(result, x.shape[2:], mode="bilinear", align_corners=False)
+    return result[:, 0].cpu()
+
+
+def occlusion(
+    model: nn.Module,
+    x: Tensor,
+    target: int | Tensor | None = None,
+    *,
+    patch: int | None = None,
+    stride: int | None = None,
+    fill: float | Sequence[float] = 0.0,
+    batch_size: int = 100,
+) -> Tensor:
+    """Cover the image piece by piece and see how much the class loses (Zeiler & Fergus 2014).
+
+    "Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, Section 4.2.
+
+    Parameters
+    ----------
+    model
+        Any network that returns class scores ``(N, K)``. It runs in evaluation mode, without
+        gradients, and is left unchanged.
+    x
+        Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+    target
+        Class number, or one for each image ``(N,)``; the class with the highest score in the
+        whole image if not given.
+    patch
+        Side of the covering square in pixels; a quarter of the shorter side if not given.
+    stride
+        Pixels from one place of the square to the next; half its side if not given. The last
+        place is at the border, even if that is a shorter step.
+    fill
+        Value of the covered pixels, or one per channel, in the units of `x`. The default 0 is
+        the mean of the data where images are normalised.
+    batch_size
+        Covered images at a time. Only memory and speed depend on it.
+
+    Returns
+    -------
+    Tensor
+        ``(N, H, W)``, on the CPU: probability (softmax) of the class in the whole image less that
+        in the covered one, from -1 to 1, averaged at each pixel over the squares that cover it.
+
+    Raises
+    ------
+    ValueError
+        If the square does not fit into the image, `stride` would leave pixels uncovered, or the
+        target is not a class.
+    """
+    check_images(x)
+    x = x.to(device_of(model))
+    n, channels, height, width = x.shape
+    if patch is None:
+        patch = max(1, min(height, width) // 4)
+    if not 1 <= patch <= min(height, width):
+        raise ValueError(f"patch must be from 1 to {min(height, width)} pixels, got {patch}")
+    if stride is None:
+        stride = max(1, patch // 2)
+    if not 1 <= stride <= patch:
+        raise ValueError(f"stride must be from 1 to the patch's {patch} pixels, got {stride}")
+    cover = torch.as_tensor(fill, dtype=x.dtype, device=x.device)
+    if cover.ndim > 1 or (cover.ndim == 1 and len(cover) != channels):
+        raise ValueError(f"fill must be one value or one for each of {channels} channels: {fill}")
+    cover = cover.view(-1, 1, 1)
+    places = [
+        (top, left)
+        for top in _starts(height, patch, stride)
+        for left in _starts(width, patch, stride)
+    ]
+    fall = torch.zeros(n, height, width)
+    times = torch.zeros(height, width)
+    with evaluation(model), torch.no_grad():
+        columns = _targets(scores_of(model(x)), target)
+        for image, column, seen in zip(x, columns, fall, strict=True):
+            whole = scores_of(model(image[None])).softmax(1)[0, column]
+            for start in range(0, len(places), batch_size):
+                some = places[start : start + batch_size]
+                covered = image.repeat(len(some), 1, 1, 1)
+                for one, (top, left) in zip(covered, some, strict=True):
+                    one[:, top : top + patch, left : left + patch] = cover
+                lost = (whole - scores_of(model(covered)).softmax(1)[:, column]).cpu()
+                for value, (top, left) in zip(lost, some, strict=True):
+                    seen[top : top + patch, left : left + patch] += value
+    for top, left in places:
+        times[top : top + patch, left : left + patch] += 1
+    return fall / times
+
+
+def _starts(length: int, patch: int, stride: int) -> list[int]:
+    """Return where squares begin along `length` pixels, the last one at the end."""
+    starts = list(range(0, length - patch + 1, stride))
+    return starts if starts[-1] == length - patch else [*starts, length - patch]

@@ -1,0 +1,216 @@
+"""How linearly separable the classes are at each depth."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook.analysis._batches import Labelled, check_tensor, labelled_batches
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.tables import Table
+
+
+def linear_probes(
+    model: nn.Module,
+    train: Labelled,
+    test: Labelled,
+    layers: Sequence[str] | None = None,
+    *,
+    max_features: int = 1024,
+    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    batch_size: int = 500,
+) -> Table:
+    """Train a linear classifier on what each layer puts out (Alain & Bengio 2016).
+
+    "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644. The
+    network itself is not trained. A probe's accuracy says how much of the class a linear layer
+    could read off at that depth.
+
+    Each probe is a ridge classifier: least squares on the classes written as 0 and 1, with a
+    penalty on the weights. Unlike logistic regression, the choice of that paper, it has a closed
+    form. So it is exact, the same each time, and hundreds of times faster on features as
+    correlated as these, and the penalty that suits each layer can be found on the training
+    images alone. Its accuracy may fall short of the best linear classifier's, above all with
+    many classes.
+
+    Parameters
+    ----------
+    model
+        Any network. It runs in evaluation mode and is left unchanged.
+    train
+        Labelled images to fit the probes on.
+    test
+        Labelled images to measure them on.
+    layers
+        Names as in ``model.named_modules()``; the model's direct children if not given.
+    max_features
+        Most inputs of a probe, D, so that wide early layers have no advantage. Maps ``(C, H, W)``
+        are averaged over windows to the largest square ``(C, S, S)`` with C·S² at most this, but
+        S at least 1. Maps and vectors that have fewer stay whole. Memory and time grow like D²
+        and D³.
+    penalties
+        Weights of the penalty to choose from, positive, for features scaled to deviation 1. Each
+        probe gets the one with the smallest leave-one-out error on the training images.
+    batch_size
+        Images at a time when the features are computed.
+
+    Returns
+    -------
+    Table
+        One row for the input (the normalised pixels) and one per layer in the order in which
+        they ran: layer, pooled to (shape of the probe's input), features (their number), train
+        accuracy, test accuracy (0 to 1).
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer of a given name, or an option is out of range.
+    TypeError
+        If a layer returns something else than a tensor.
+    """
+    if max_features < 1:
+        raise ValueError(f"max_features must be at least 1, got {max_features}")
+    if not penalties or min(penalties) <= 0:
+        raise ValueError(f"penalties must be positive, at least one, got {tuple(penalties)}")
+    if layers is None:
+        layers = [name for name, _ in model.named_children()]
+    shapes, features, labels = _features(model, train, layers, max_features, batch_size)
+    _, test_features, test_labels = _features(model, test, layers, max_features, batch_size)
+    classes = 1 + int(max(labels.max(), test_labels.max()))
+    rows = []
+    for name, x in features.items():
+        classify = ridge_classifier(x, labels, classes, penalties)
+        rows.append(
+            {
+                "layer": name,
+                "pooled to": "×".join(map(str, shapes[name])),
+                "features": x.shape[1],
+                "train accuracy": _accuracy(classify(x), labels),
+                "test accuracy": _accuracy(classify(test_features[name]), test_labels),
+            }
+        )
+    return Table(rows, formats={"train accuracy": ".1%", "test accuracy": ".1%"})
+
+
+def _accuracy(scores: Tensor, labels: Tensor) -> float:
+    return (scores.argmax(1) == labels).double().mean().item()
+
+
+def _pooled(output: Tensor, max_features: int) -> Tensor:
+    """Average maps until their values are at most `max_features`."""
+    if output.ndim != 4:
+        return output
+    _, channels, height, width = output.shape
+    if channels * height * width <= max_features:
+        return output
+    side = max(1, math.isqrt(max_features // channels))
+    return F.adaptive_avg_pool2d(output, (min(side, height), min(side, width)))
+
+
+@torch.no_grad()
+def _features(
+    model: nn.Module,
+    data: Labelled,
+    layers: Sequence[str],
+    max_features: int,
+    batch_size: int,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Tensor], Tensor]:
+    """Return shapes and values of each layer's pooled outputs, and the labels, on the CPU."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    kept: dict[str, list[Tensor]] = {}
+    labels = []
+    seen: dict[str, Tensor] = {}
+
+    def keeper(name: str):
+        def hook(_module, _inputs, output):
+            # Copied, as the next layer may work in place; the last output of a layer counts.
+            seen.pop(name, None)
+            seen[name] = _pooled(check_tensor(name, output), max_features).to("cpu", copy=True)
+
+        return hook
+
+    with forward_hooks(model, layers, keeper), evaluation(model):
+        for x, y in labelled_batches(data, batch_size, device_of(model)):
+            seen.clear()
+            seen["input"] = _pooled(x, max_features).cpu()
+            model(x)
+            labels.append(y.cpu())
+            for name, output in seen.items():
+                shapes[name] = tuple(output.shape[1:])
+                kept.setdefault(name, []).append(output.flatten(1))
+    return shapes, {name: torch.cat(parts) for name, parts in kept.items()}, torch.cat(labels)
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeClassifier:
+    """A linear classifier, fitted by :func:`ridge_classifier`.
+
+    Parameters
+    ----------
+    weight
+        ``(K, D)``, float64.
+    bias
+        ``(K,)``, float64.
+    penalty
+        The penalty it was fitted with.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    penalty: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the scores ``(N, K)`` of features ``(N, D)``; the largest names the class."""
+        return x.double() @ self.weight.T + self.bias
+
+
+def ridge_classifier(
+    x: Tensor, y: Tensor, classes: int, penalties: Sequence[float]
+) -> RidgeClassifier:
+    """Fit a linear classifier to features by penalised least squares.
+
+    Minimises ``mean ‖W z + b - t‖² + penalty · ‖W‖²`` over W and b. z are the features scaled to
+    mean 0 and deviation 1, t is 1 for the true class and 0 for the others. Of several penalties
+    the one with the least squared leave-one-out error is chosen, which needs no further fits
+    (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, Section 7.10).
+
+    Parameters
+    ----------
+    x
+        Features, ``(N, D)``.
+    y
+        Class numbers from 0, ``(N,)``.
+    classes
+        Number of classes, K.
+    penalties
+        Positive numbers to choose from.
+
+    Returns
+    -------
+    RidgeClassifier
+    """
+    x, target = x.double(), F.one_hot(y, classes).double()
+    mean, share = x.mean(0), target.mean(0)
+    deviation = x.std(0, correction=0)
+    # A feature that never changes says nothing. It gets weight zero.
+    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)
+    x, target = (x - mean) * scale, target - share
+    # One decomposition serves all penalties: along its axes the fit is a division.
+    curvature, axes = torch.linalg.eigh(x.T @ x / len(x))
+    curvature = curvature.clamp(min=0)
+    x = x @ axes
+    moments = x.T @ target / len(x)
+
+    def left_out_error(penalty: float) -> float:
+        inverse = 1 / (curvature + penalty)
+        # How much an image's own target counts in its prediction; 1/N of it through the bias.
+        leverage = (x.square() @ inverse + 1) / len(x)
+        wrong = target - x @ (inverse[:, None] * moments)
+        return (wrong / (1 - leverage)[:, None]).square().sum().item()
+
+    penalty = min(penalties, key=left_out_error)
+    weight = (axes @ (moments / (curvature + penalty)[:, None])).T * scale
+    return RidgeClassifier(weight, share - weight @ mean, penalty)

@@ -1,0 +1,133 @@
+"""The loss around the weights a network has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cnnbook.analysis._batches import Labelled, labelled_batches
+from cnnbook.analysis._hooks import device_of, evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class LossSurface:
+    """Loss on a plane through a network's weights.
+
+    Parameters
+    ----------
+    a, b
+        How far along the first and the second direction, ``(steps,)`` each. 0 is the network
+        itself; at 1 each filter has moved by its own norm.
+    loss
+        Mean loss per image, ``(steps, steps)``: ``loss[i, j]`` belongs to ``a[i]`` and ``b[j]``.
+        It may be infinite or not a number where the weights are far off.
+    """
+
+    a: Tensor
+    b: Tensor
+    loss: Tensor
+
+    def __repr__(self) -> str:
+        """Return the extent and the range of the loss."""
+        finite = self.loss[self.loss.isfinite()]
+        values = f"{finite.min():.3g} to {finite.max():.3g}" if finite.numel() else "not finite"
+        return f"<LossSurface: {len(self.a)}×{len(self.b)} points, loss {values}>"
+
+
+def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
+    """Draw a random direction in weight space whose filters are as long as the network's.
+
+    Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neural Nets",
+    arXiv:1712.09913, Section 4: each filter of a Gaussian direction is scaled to the norm of the
+    network's filter. A dense layer counts as a 1×1 convolution, so its filters are its rows.
+    Biases and the parameters of batch normalisation do not move.
+
+    Parameters
+    ----------
+    model
+        Any network.
+    seed
+        Seed of the draw. The caller's random state is left as it was.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Parameter name to direction, for each parameter with more than one dimension.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    directions = {}
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            drawn = torch.randn(weight.shape, generator=generator).to(weight)
+            own, length = (t.detach().flatten(1).norm(dim=1) for t in (weight, drawn))
+            directions[name] = drawn * (own / length).view(-1, *[1] * (weight.ndim - 1))
+    return directions
+
+
+def loss_surface(
+    model: nn.Module,
+    data: Labelled,
+    *,
+    steps: int = 21,
+    span: float = 1.0,
+    seed: int = 0,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    batch_size: int = 500,
+) -> LossSurface:
+    """Evaluate a network on a plane of weights around its own.
+
+    The plane is spanned by two directions of :func:`filter_directions`. As they have the scale
+    of each network's filters, surfaces of different networks can be compared side by side.
+
+    Parameters
+    ----------
+    model
+        Any network. It runs in evaluation mode with displaced copies of its weights and is left
+        unchanged.
+    data
+        Labelled images to measure the loss on. Each of the ``steps²`` points is one pass over
+        them.
+    steps
+        Points along each direction; odd, so that the network itself is one of them.
+    span
+        How far to go in each direction, forth and back, in norms of the filters.
+    seed
+        Seed of the directions.
+    loss
+        Called as ``loss(output, labels)``, returning the mean over the batch.
+    batch_size
+        Images at a time.
+
+    Returns
+    -------
+    LossSurface
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        If `steps` is not a positive odd number or `span` is not positive.
+    """
+    if steps < 1 or steps % 2 == 0:
+        raise ValueError(f"steps must be odd, so that the network is in the middle; got {steps}")
+    if span <= 0:
+        raise ValueError(f"span must be positive, got {span}")
+    first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))
+    own = {name: weight.detach() for name, weight in model.named_parameters()}
+    batches = list(labelled_batches(data, batch_size, device_of(model)))
+    images = sum(len(y) for _, y in batches)
+    axis = torch.linspace(-span, span, steps)
+    axis[steps // 2] = 0  # exactly
+    grid = torch.empty(steps, steps)
+    with evaluation(model), torch.no_grad():
+        for i, a in enumerate(axis.tolist()):
+            for j, b in enumerate(axis.tolist()):
+                moved = {name: own[name] + a * first[name] + b * second[name] for name in first}
+                total = sum(
+                    loss(functional_call(model, moved, (x,)), y).item() * len(y) for x, y in batches
+                )
+                grid[i, j] = total / images
+    return LossSurface(axis, axis.clone(), grid)

@@ -1,0 +1,213 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from cnnbook import analysis
+from cnnbook.models import GoogLeNet
+
+
+class PooledNet(nn.Module):
+    """Maps, global average pooling, one dense layer: what class activation maps were made for."""
+
+    def __init__(self, in_place=False):
+        super().__init__()
+        self.maps = nn.Conv2d(1, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=in_place)
+        self.unused = nn.Conv2d(1, 1, 1)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.maps(x)).mean((2, 3)))
+
+
+def pooled_net(**options):
+    torch.manual_seed(0)
+    return PooledNet(**options)
+
+
+def test_grad_cam_is_cam_where_that_is_defined():
+    model, x = pooled_net(), torch.randn(3, 1, 8, 6)
+    found = analysis.grad_cam(model, x, "relu", 2, upsample=False)
+    maps = analysis.activations(model, x, ["relu"])["relu"]
+    # Zhou et al. 2016, equation 2; the factor is the number of places averaged over.
+    cam = torch.einsum("m,nmhw->nhw", model.fc.weight[2].detach(), maps)
+    torch.testing.assert_close(found, cam.clamp(min=0) / (8 * 6))
+
+
+def test_grad_cam_against_finite_differences():
+    torch.manual_seed(0)
+    maps = nn.Conv2d(1, 2, 3)
+    head = nn.Sequential(nn.Tanh(), nn.Flatten(), nn.Linear(2 * 4, 3))
+    model, x = nn.Sequential(maps, head).double(), torch.randn(1, 1, 4, 4).double()
+    values = maps(x).detach()
+    total = torch.zeros(2, 2, dtype=torch.float64)
+    for m in range(2):
+        slopes = []
+        for i in range(2):
+            for j in range(2):
+                scores = []
+                for step in (1e-5, -1e-5):
+                    moved = values.clone()
+                    moved[0, m, i, j] += step
+                    scores.append(head(moved)[0, 1].item())
+                slopes.append((scores[0] - scores[1]) / 2e-5)
+        total += sum(slopes) / len(slopes) * values[0, m]
+    found = analysis.grad_cam(model, x, "0", 1, upsample=False)[0]
+    assert found.max() > 0
+    torch.testing.assert_close(found, total.clamp(min=0), rtol=1e-6, atol=1e-9)
+
+
+def test_target_is_the_likeliest_class_unless_given():
+    model, x = pooled_net(), torch.randn(5, 1, 8, 8)
+    likeliest = model(x).argmax(1)
+    by_default = analysis.grad_cam(model, x, "relu")
+    assert torch.equal(by_default, analysis.grad_cam(model, x, "relu", likeliest))
+    for i, image in enumerate(x):  # one image's result does not depend on the others
+        alone = analysis.grad_cam(model, image[None], "relu", int(likeliest[i]))[0]
+        torch.testing.assert_close(alone, by_default[i])
+
+
+def test_layers_followed_by_work_in_place():
+    x = torch.randn(2, 1, 8, 8)
+    kept, overwritten = (
+        analysis.grad_cam(pooled_net(in_place=flag), x, "maps", 0) for flag in (False, True)
+    )
+    assert torch.equal(kept, overwritten)
+
+
+def test_frozen_networks_and_their_gradients():
+    model, x = pooled_net(), torch.randn(2, 1, 8, 8)
+    expected = analysis.grad_cam(model, x, "relu", 0)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(analysis.grad_cam(model.requires_grad_(False), x, "relu", 0), expected)
+    with torch.no_grad():
+        assert torch.equal(analysis.grad_cam(model, x, "relu", 0), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4"),
+        ("mobilenet_v3_small", "features"),
+        ("efficientnet_b0", "features.8"),
+        ("googlenet", "inception5b"),
+    ],
+)
+def test_grad_cam_of_foreign_networks(name, layer):
+    torch.manual_seed(0)
+    options = {"init_weights": True} if name == "googlenet" else {}
+    model = getattr(torchvision.models, name)(num_classes=10, **options).train()
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    x = torch.rand(2, 3, 64, 96)
+    found = analysis.grad_cam(model, x, layer)
+    assert found.shape == (2, 64, 96)
+    assert found.min() >= 0
+    assert found.isfinite().all()
+    assert analysis.grad_cam(model, x, layer, upsample=False).shape == (2, 2, 3)
+    assert model.training
+    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
+    assert sum(len(m._forward_hooks) for m in model.modules()) == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "target", "message"),
+    [
+        ("relus", 0, "unknown layer 'relus'.*Did you mean 'relu'"),
+        ("fc", 0, r"layer 'fc' puts out \(2, 3\), not maps"),
+        ("unused", 0, "layer 'unused' has no influence"),
+        ("relu", 3, "target must lie in 0 … 2, got 3"),
+        ("relu", torch.tensor([0]), "one for each of 2 images, got shape"),
+    ],
+)
+def test_grad_cam_errors(layer, target, message):
+    model = pooled_net()
+    with pytest.raises(ValueError, match=message):
+        analysis.grad_cam(model, torch.zeros(2, 1, 8, 8), layer, target)
+    assert sum(len(m._forward_hooks) for m in model.modules()) == 0
+    assert model.training
+
+
+def test_layers_of_auxiliary_classifiers_have_no_influence():
+    model = GoogLeNet(10, 1, stem="small", width=0.1)
+    with pytest.raises(ValueError, match=r"auxiliary_4a.conv.*has no influence"):
+        analysis.grad_cam(model, torch.zeros(1, 1, 32, 32), "auxiliary_4a.conv")
+
+
+def test_a_network_without_class_scores_is_refused():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    for look in (
+        lambda x: analysis.grad_cam(model, x, "0"),
+        lambda x: analysis.occlusion(model, x),
+    ):
+        with pytest.raises(TypeError, match=r"class scores \(N, K\), got Tensor of shape"):
+            look(torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(3, 2), (4, 4), (2, 1), (6, 1)])
+def test_occlusion_against_a_loop_over_pixels(patch, stride):
+    model, x = pooled_net(), torch.randn(2, 1, 6, 9)
+    found = analysis.occlusion(model, x, 1, patch=patch, stride=stride, fill=0.3, batch_size=5)
+
+    def probability(image):
+        with torch.no_grad():
+            return model(image[None]).softmax(1)[0, 1]
+
+    tops, lefts = (sorted({*range(0, n - patch, stride), n - patch}) for n in (6, 9))
+    for i in range(2):
+        for row in range(6):
+            for column in range(9):
+                falls = []
+                for top in tops:
+                    for left in lefts:
+                        if top <= row < top + patch and left <= column < left + patch:
+                            covered = x[i].clone()
+                            covered[:, top : top + patch, left : left + patch] = 0.3
+                            falls.append(probability(x[i]) - probability(covered))
+                expected = torch.stack(falls).mean()
+                torch.testing.assert_close(found[i, row, column], expected)
+
+
+def test_occlusion_finds_the_only_pixels_that_count():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        weight = model[1].weight.view(2, 3, 8, 8)
+        weight[1, :, 2:4, 4:6] = 1
+    x = torch.rand(1, 3, 8, 8) + 0.5
+    fall = analysis.occlusion(model, x, patch=2, stride=2)[0]
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:4, 4:6] = True
+    assert (fall[inside] > 0.4).all()
+    assert (fall[~inside].abs() < 1e-6).all()
+
+
+def test_fill_may_be_a_colour():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 2))
+    colour = [0.1, 0.2, 0.3]
+    x = torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert analysis.occlusion(model, x, 0, patch=2, fill=colour).abs().max() < 1e-6
+    assert analysis.occlusion(model, x, 0, patch=2, fill=0.9).abs().max() > 1e-4
+
+
+def test_occlusion_of_a_foreign_network():
+    torch.manual_seed(0)
+    model = torchvision.models.efficientnet_b0(num_classes=4).train()
+    x = torch.rand(2, 3, 32, 32)
+    assert analysis.occlusion(model, x).shape == (2, 32, 32)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": 9}, "patch must be from 1 to 8 pixels, got 9"),
+        ({"patch": 2, "stride": 3}, "stride must be from 1 to the patch's 2 pixels, got 3"),
+        ({"fill": [0.0, 1.0]}, "one for each of 1 channels"),
+        ({"target": 5}, "target must lie in 0 … 2, got 5"),
+    ],
+)
+def test_occlusion_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        analysis.occlusion(pooled_net(), torch.zeros(2, 1, 8, 8), **options)

@@ -1,0 +1,28 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnbook import analysis
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=60))
+def test_confusion_matrix_against_a_loop(pairs):
+    expected = torch.zeros(4, 4, dtype=torch.int64)
+    for label, prediction in pairs:
+        expected[label, prediction] += 1
+    labels, predictions = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
+    assert torch.equal(analysis.confusion_matrix(labels, predictions, 4), expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        ([0, 1], [0], "one shape"),
+        ([0, 4], [0, 1], r"labels must lie in 0 … 3, got 0 … 4"),
+        ([0, 1], [-1, 1], r"predictions must lie in 0 … 3, got -1"),
+    ],
+)
+def test_confusion_matrix_errors(labels, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        analysis.confusion_matrix(torch.tensor(labels), torch.tensor(predictions), 4)
