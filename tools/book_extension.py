@@ -1,15 +1,23 @@
-"""Sphinx extension: formulas as MathML, and no scripts the pages do not use.
+"""Sphinx extension: formulas as MathML, interactive figures without another host.
 
 MathML is drawn by the browser itself, so a page needs no script for its formulas, shows them at
-once, and works without internet; MathJax would be fetched from another host.
+once, and works without internet; MathJax would be fetched from another host. Interactive figures
+do need a script; it is part of the book, and until it runs the page shows their first state.
 """
 
 import html
+import shutil
+from pathlib import Path
 
+import widget_scripts
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
+
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +53,73 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
         context[kind] = [file for file in context[kind] if not is_thebe(file)]
 
 
+def choose_widget_script(app: Sphinx, config) -> None:
+    """Serve the widgets' script with the book, or name the CDN's if it cannot be had.
+
+    MyST-NB puts the scripts named here on the pages that have widgets, and on no other.
+    """
+    files = Path(app.outdir).parent / "widget-scripts"
+    app.widget_script_missing = widget_scripts.provide(files / "html-manager")
+    files.mkdir(parents=True, exist_ok=True)
+    # Not in _static, whose scripts Jupyter Book puts on every page.
+    shutil.copy(Path(__file__).with_name("explorers.js"), files)
+    config.html_static_path.append(str(files))
+    script, options = f"html-manager/{widget_scripts.SCRIPT}", {"defer": "defer"}
+    if app.widget_script_missing:
+        script = widget_scripts.CDN
+        options |= {"integrity": widget_scripts.SCRIPT_INTEGRITY, "crossorigin": "anonymous"}
+    config.nb_ipywidgets_js = {"explorers.js": {"defer": "defer"}, script: options}
+
+
+def say_where_widgets_come_from(app: Sphinx, exception) -> None:
+    """Tell, at the end where it is seen, that pages depend on another host."""
+    pages = getattr(app.env, "nb_metadata", {}).values()
+    if app.widget_script_missing and any(page.get("js_files") for page in pages):
+        logger.info(
+            "The interactive figures of this book load their script from %s, because it could "
+            "not be fetched to be part of the book: %s",
+            widget_scripts.CDN,
+            app.widget_script_missing,
+        )
+
+
+class KeepFirstState(SphinxPostTransform):
+    """Put the HTML of an output in front of its widget.
+
+    Without this, MyST-NB writes only the widget, and a page would be empty until, or unless, its
+    script runs. The script of the page removes the HTML again.
+    """
+
+    default_priority = 3  # MyST-NB chooses one form of each output at 4
+
+    def run(self, **_options) -> None:
+        """Change every output that has both forms."""
+
+        def is_bundle(node) -> bool:
+            return isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"
+
+        for bundle in self.document.findall(is_bundle):
+            forms = {form["mime_type"]: form for form in bundle.children}
+            if WIDGET_VIEW in forms and "text/html" in forms:
+                forms[WIDGET_VIEW].insert(0, forms["text/html"].children)
+
+
+def move_widget_state(app, pagename, templatename, context, doctree) -> None:
+    """Move the widgets' data, megabytes of it, from the head to the end of the page's text."""
+    head, data = [], []
+    for file in context["script_files"]:
+        is_data = getattr(file, "attributes", {}).get("type") == WIDGET_STATE
+        (data if is_data else head).append(file)
+    context["script_files"] = head
+    for file in data:
+        context["body"] += f'<script type="{WIDGET_STATE}">{file.attributes["body"]}</script>'
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("config-inited", choose_widget_script)
+    app.connect("html-page-context", move_widget_state, priority=900)
+    app.connect("build-finished", say_where_widgets_come_from)
+    app.add_post_transform(KeepFirstState)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

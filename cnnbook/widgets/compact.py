@@ -1,0 +1,147 @@
+"""Many similar pictures in few bytes.
+
+The pictures of an explorer repeat one another: the same letters, axes and photographs. Whatever
+a picture defines under a name (glyphs, markers, clipping frames, bitmaps) is given a name made
+from its content, so that pictures which share it can refer to one copy.
+"""
+
+import base64
+import functools
+import hashlib
+import io
+import re
+from xml.etree import ElementTree
+
+HREF = "{http://www.w3.org/1999/xlink}href"
+# Bitmaps of more pixels are stored with loss if that makes them less than half as large as PNG:
+# photographs are. Smaller ones, whose every pixel the reader can see, never are.
+LOSSLESS_UP_TO = 64 * 64
+QUALITY = 85
+
+
+def compact(svg: str) -> tuple[str, dict[str, str]]:
+    """Split a picture into what it draws and what it refers to.
+
+    Parameters
+    ----------
+    svg
+        An ``<svg>`` element as :meth:`cnnbook.plots.Figure.svg` returns it.
+
+    Returns
+    -------
+    tuple of str and dict
+        The element without its definitions; and the definitions, ``{id: element}``. The picture
+        is whole on any page that holds its definitions, see :func:`definitions`.
+    """
+    root = ElementTree.fromstring(svg)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.tail = None
+        if element.text and not element.text.strip():
+            element.text = None
+        for name in list(element.attrib):
+            value = element.attrib.pop(name)
+            element.set("href" if name == HREF else name.rpartition("}")[2], _rounded(name, value))
+    root.attrib.pop("version", None)
+
+    _drop_invisible(root)
+    _move_bitmaps(root)
+    referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', _text(root)))
+    parents = {child: parent for parent in root.iter() for child in parent}
+    found, new_ids = {}, {}
+    for element in list(root.iter()):
+        old = element.attrib.pop("id", None)
+        if old in referred:
+            text = _text(element)
+            new_ids[old] = "d" + hashlib.sha256(text.encode()).hexdigest()[:10]
+            found[new_ids[old]] = text.replace(
+                f"<{element.tag}", f'<{element.tag} id="{new_ids[old]}"', 1
+            )
+            parents[element].remove(element)
+    for empty in [e for e in root.iter("defs") if len(e) == 0]:
+        parents[empty].remove(empty)
+
+    def renamed(match: re.Match) -> str:
+        return match[1] + new_ids[match[2]]
+
+    return re.sub(r'(href="#|url\(#)([^")]+)', renamed, _text(root)), found
+
+
+def definitions(parts: dict[str, str]) -> str:
+    """Return an invisible ``<svg>`` element that holds definitions."""
+    # Not display:none, in which browsers disable some definitions.
+    return (
+        '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
+        f"{''.join(parts.values())}</defs></svg>"
+    )
+
+
+def _text(element: ElementTree.Element) -> str:
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def _rounded(name: str, value: str) -> str:
+    """Cut coordinates to a hundredth of a point; leave scales and everything else alone."""
+    if name == "d":
+        return re.sub(r"\s*([MLHVCSQTAZz])\s*", r"\1", _cut(value).strip())
+    if name in ("x", "y", "points"):
+        return _cut(value)
+    if name == "transform":
+        return re.sub(r"translate\([^)]*\)", lambda match: _cut(match[0]), value)
+    return value
+
+
+def _cut(numbers: str) -> str:
+    return re.sub(r"(\.\d\d)\d+(?!e)", r"\1", numbers)
+
+
+def _drop_invisible(element: ElementTree.Element) -> None:
+    """Leave out frames that are neither filled nor stroked, and groups of nothing."""
+    for child in list(element):
+        _drop_invisible(child)
+        unseen = child.tag == "path" and child.get("style", "").strip("; ") == "fill: none"
+        if unseen or (child.tag == "g" and len(child) == 0):
+            element.remove(child)
+
+
+def _move_bitmaps(root: ElementTree.Element) -> None:
+    """Turn each bitmap into a definition and a reference to it."""
+    holder = ElementTree.SubElement(root, "defs")
+    for image in list(root.iter("image")):
+        content = {
+            name: image.attrib.pop(name)
+            for name in ("width", "height", "style", "preserveAspectRatio")
+            if name in image.attrib
+        }
+        content["href"] = _smaller(image.attrib.pop("href"))
+        image.attrib.pop("id", None)
+        name = "bitmap" + str(len(holder))
+        ElementTree.SubElement(holder, "image", {"id": name, **content})
+        image.tag = "use"
+        image.set("href", f"#{name}")
+
+
+@functools.lru_cache(maxsize=64)
+def _smaller(url: str) -> str:
+    """Return the bitmap of a ``data:image/png`` address as WebP, if that is smaller."""
+    from PIL import Image, features
+
+    header, _, data = url.partition(",")
+    if header != "data:image/png;base64" or not features.check("webp"):
+        return url
+    png = base64.b64decode(data)
+    best = png
+    with Image.open(io.BytesIO(png)) as image:
+        if image.width * image.height > LOSSLESS_UP_TO:
+            best = _webp(image, quality=QUALITY)
+        if 2 * len(best) > len(png):
+            best = _webp(image, lossless=True)
+    if len(best) >= len(png):
+        return url
+    return "data:image/webp;base64," + base64.b64encode(best).decode()
+
+
+def _webp(image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return buffer.getvalue()

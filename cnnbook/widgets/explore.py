@@ -1,0 +1,183 @@
+"""Figures with controls, drawn once for every state."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from math import prod
+
+from cnnbook._errors import unknown
+from cnnbook._progress import progress_bar
+from cnnbook.widgets.compact import compact, definitions
+
+# A page must stay light: the book allows 6 MB, of which theme and widget scripts take 4.5.
+MAX_STATES = 300
+MAX_BYTES = 1_000_000
+
+
+def explore(draw: Callable, /, *, first: Mapping | None = None, **choices):
+    """Draw every combination of some choices, and let the reader move between them.
+
+    Everything is drawn when this is called, so no kernel is needed afterwards: the same output
+    works in Jupyter, in Colab, and on a static page. The controls can be used by keyboard.
+
+    Parameters
+    ----------
+    draw
+        Called once for each combination, as ``draw(name=value, …)``. Returns a
+        :class:`cnnbook.plots.Figure`, a text, a :class:`cnnbook.tables.Table` or anything else
+        with a ``_repr_html_``, or a list of these to be shown below one another.
+    first
+        Values, or labels of values, to begin with, ``{name: value}``; the first of each choice
+        for names not given.
+    **choices
+        Values of each argument of `draw`. A sequence of two or more numbers becomes a slider,
+        booleans and two to four texts become buttons, more become a dropdown. A mapping gives the
+        values by their labels.
+
+    Returns
+    -------
+    Explorer
+        An ipywidgets ``VBox``: the selectors, also found by name in ``.selectors``, and below
+        them the picture. Shows itself when it is the last value of a cell.
+
+    Raises
+    ------
+    ImportError
+        If ipywidgets is not installed.
+    ValueError
+        If a choice has no value or one label twice; if `first` names no choice or value; if
+        there are more than 300 combinations; or if the pictures take more than 1 MB together,
+        equal parts of them counted once.
+    TypeError
+        If `draw` returns something that cannot be shown.
+
+    Examples
+    --------
+    >>> squares = explore(lambda n: f"The square of {n} is {n * n}.", n=range(1, 11))
+    >>> squares
+    <Explorer of 10 states (n: 10)>
+    """
+    try:
+        from cnnbook.widgets.linked import Explorer, still
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith("ipywidgets"):
+            raise
+        raise ImportError(
+            "interactive figures need ipywidgets, which is not installed: pip install ipywidgets"
+        ) from None
+
+    labels, values, kinds = {}, {}, {}
+    for name, given in choices.items():
+        labels[name], values[name] = _labelled(name, given)
+        kinds[name] = _kind(given, labels[name])
+    start = _start(first or {}, labels)
+    count = prod(map(len, values.values()))
+    if not choices or count > MAX_STATES:
+        sizes = ", ".join(f"{name} has {len(v)}" for name, v in values.items()) or "none given"
+        raise ValueError(
+            f"an explorer takes 1 to {MAX_STATES} combinations of choices, got {count}: "
+            f"{sizes}. Give fewer values, or several explorers"
+        )
+
+    drawn, weight, seen = {}, 0, set()
+    with progress_bar(count, desc="drawing", leave=False) as bar:
+        for state in product(*(range(len(v)) for v in values.values())):
+            arguments = {n: v[i] for (n, v), i in zip(values.items(), state, strict=True)}
+            body, parts, whole = _shown(draw(**arguments), arguments)
+            drawn[state] = (body, parts)
+            if state == start:
+                chosen = {n: labels[n][i] for n, i in zip(labels, state, strict=True)}
+                first_picture = still(chosen, whole)
+            new = {body: len(body), **{i: len(text) for i, text in parts.items()}}
+            weight += sum(size for key, size in new.items() if key not in seen)
+            seen |= set(new)
+            if weight > MAX_BYTES:
+                sizes = ", ".join(f"{name} has {len(v)}" for name, v in values.items())
+                raise ValueError(
+                    f"the first {len(drawn)} of {count} pictures take {weight / 1e6:.1f} MB, more "
+                    f"than the {MAX_BYTES / 1e6:g} MB of an explorer: {sizes}. Give fewer values, "
+                    "or draw with fewer pixels or marks"
+                )
+            bar.update()
+
+    users: dict[str, set[str]] = {}
+    for body, parts in drawn.values():
+        for part in parts:
+            users.setdefault(part, set()).add(body)
+    shared, pictures = {}, {}
+    for state, (body, parts) in drawn.items():
+        own = {i: text for i, text in parts.items() if len(users[i]) == 1}
+        shared |= {i: text for i, text in parts.items() if i not in own}
+        pictures[state] = (definitions(own) if own else "") + body
+    return Explorer(labels, kinds, start, pictures, definitions(shared), first_picture)
+
+
+def _labelled(name: str, given) -> tuple[list[str], list]:
+    if isinstance(given, Mapping):
+        labels, values = [str(label) for label in given], list(given.values())
+    else:
+        values = list(given)
+        labels = [_label(value) for value in values]
+    if not values:
+        raise ValueError(f"choice {name!r} has no values; give at least one")
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise ValueError(f"choice {name!r} has the label {twice.pop()!r} more than once")
+    return labels, values
+
+
+def _label(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kind(given, labels: Sequence[str]) -> str:
+    if len(labels) > 1 and all(_is_number(key) for key in given):
+        return "slider"
+    return "toggle" if len(labels) in (2, 3, 4) else "dropdown"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _start(first: Mapping, labels: Mapping[str, list[str]]) -> tuple[int, ...]:
+    for name in first:
+        if name not in labels:
+            raise unknown("choice in first", name, labels)
+    indices = []
+    for name, allowed in labels.items():
+        wanted = _label(first.get(name, allowed[0]))
+        if wanted not in allowed:
+            raise unknown(f"value of {name!r} in first", wanted, allowed)
+        indices.append(allowed.index(wanted))
+    return tuple(indices)
+
+
+def _shown(result: object, state: Mapping) -> tuple[str, dict[str, str], str]:
+    """Return HTML without its definitions, the definitions, and HTML that is whole in itself."""
+    if isinstance(result, list | tuple):
+        pieces = [_shown(piece, state) for piece in result]
+        parts = {i: text for _, own, _ in pieces for i, text in own.items()}
+        return "".join(p[0] for p in pieces), parts, "".join(p[2] for p in pieces)
+    if isinstance(result, str):
+        text = f'<p class="cnnbook-caption" style="line-height:1.5">{html.escape(result)}</p>'
+        return text, {}, text
+    if hasattr(result, "svg") and hasattr(result, "alt"):
+        svg = result.svg()
+        body, parts = compact(svg)
+        return _framed(body), parts, _framed(svg)
+    if hasattr(result, "_repr_html_"):
+        text = result._repr_html_()
+        return text, {}, text
+    raise TypeError(
+        f"draw returned {type(result).__name__} for {dict(state)}; return a cnnbook.plots.Figure, "
+        "a text, a table, or a list of these"
+    )
+
+
+def _framed(svg: str) -> str:
+    # A picture with a least width scrolls, and must be reachable by keyboard to be scrolled.
+    reach = ' tabindex="0"' if "min-width" in svg else ""
+    return f'<figure class="cnnbook-figure"{reach} style="margin:0;overflow-x:auto">{svg}</figure>'

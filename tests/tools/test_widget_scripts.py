@@ -1,0 +1,138 @@
+"""Fetching the widgets' JavaScript: only what was published is served, and offline is no error."""
+
+import io
+import os
+import sys
+import tarfile
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import widget_scripts  # noqa: E402
+
+FILES = {
+    "package/dist/embed.js": b"draw()",
+    "package/dist/embed.js.map": b"large",
+    "package/dist/embed-amd.js": b"larger",
+    "package/dist/abc.woff2": b"font",
+    "package/dist/abc.eot": b"old font",
+    "package/dist/../../evil.woff2": b"elsewhere",
+    "package/lib/embed.js": b"source",
+}
+
+
+def package(files=FILES) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """A registry that serves one package, and pins that belong to it."""
+    served, asked = [package()], []
+    monkeypatch.setattr(
+        widget_scripts, "PACKAGE_INTEGRITY", widget_scripts.integrity(served[0], "sha512")
+    )
+    monkeypatch.setattr(
+        widget_scripts, "SCRIPT_INTEGRITY", widget_scripts.integrity(b"draw()", "sha384")
+    )
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        return io.BytesIO(served[0])
+
+    monkeypatch.setattr(widget_scripts.urllib.request, "urlopen", urlopen)
+    monkeypatch.setenv("npm_config_registry", "https://npm.example/")
+    return served, asked
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_takes_what_a_page_needs_and_asks_once(published, tmp_path):
+    folder = tmp_path / "scripts" / "html-manager"
+    assert widget_scripts.provide(folder) == ""
+    assert names(folder) == {"embed.js", "abc.woff2"}
+    assert names(folder.parent) == {"html-manager"}
+    assert widget_scripts.provide(folder) == ""
+    name = f"html-manager-{widget_scripts.VERSION}.tgz"
+    assert published[1] == [f"https://npm.example/@jupyter-widgets/html-manager/-/{name}"]
+
+
+def test_an_altered_copy_is_fetched_again(published, tmp_path):
+    widget_scripts.provide(tmp_path / "a")
+    (tmp_path / "a" / "embed.js").write_bytes(b"changed")
+    assert widget_scripts.provide(tmp_path / "a") == ""
+    assert (tmp_path / "a" / "embed.js").read_bytes() == b"draw()"
+    assert len(published[1]) == 2
+
+
+def test_another_package_is_refused(published, tmp_path):
+    published[0][0] = package(FILES | {"package/dist/embed.js": b"steal()"})
+    reason = widget_scripts.provide(tmp_path / "a")
+    assert "sha512-" in reason
+    assert widget_scripts.PACKAGE_INTEGRITY in reason
+    assert names(tmp_path) == set()
+
+
+def test_offline_is_a_reason_not_an_error(published, tmp_path, monkeypatch):
+    def urlopen(url, timeout):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(widget_scripts.urllib.request, "urlopen", urlopen)
+    assert "no route to host" in widget_scripts.provide(tmp_path / "a")
+    assert names(tmp_path) == set()
+
+
+def test_interrupted_unpacking_leaves_nothing(published, tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    assert widget_scripts.provide(tmp_path / "a") == "disk full"
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("environment", "npm", "expected"),
+    [
+        (
+            {"NPM_CONFIG_REGISTRY": "https://mirror.example/npm/"},
+            None,
+            "https://mirror.example/npm",
+        ),
+        ({"npm_config_registry": ""}, None, "https://registry.npmjs.org"),
+        ({}, "echo https://set.example/", "https://set.example"),
+        ({}, "echo undefined", "https://registry.npmjs.org"),
+        ({}, None, "https://registry.npmjs.org"),
+    ],
+)
+def test_registry_is_the_one_npm_is_set_to(environment, npm, expected, monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.lower() == "npm_config_registry":
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if npm:
+        (tmp_path / "npm").write_text(f"#!/bin/sh\n{npm}\n")
+        (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))  # sh has its own echo
+    assert widget_scripts.registry() == expected
+
+
+def test_versions_match():
+    ipywidgets = pytest.importorskip("ipywidgets")
+    # html-manager 1.x resolves controls ^1.5 and ^2.0 (see loadClass in its htmlmanager.ts)
+    assert ipywidgets._version.__jupyter_widgets_controls_version__ == "2.0.0"
+    assert widget_scripts.VERSION.startswith("1.")
+    assert f"@{widget_scripts.VERSION}/" in widget_scripts.CDN
