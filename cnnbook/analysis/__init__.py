@@ -7,7 +7,14 @@ from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient
 from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
 from cnnbook.analysis.layers import layer_table
 from cnnbook.analysis.probes import linear_probes
+from cnnbook.analysis.receptive import (
+    ReceptiveField,
+    effective_receptive_field,
+    effective_size,
+    receptive_field,
+)
 from cnnbook.analysis.surface import LossSurface, filter_directions, loss_surface
+from cnnbook.analysis.trace import Trace, trace
 from cnnbook.analysis.visualise import MaximizedUnits, maximize_activation
 
 __all__ = [
@@ -15,10 +22,14 @@ __all__ = [
     "KernelFactors",
     "LossSurface",
     "MaximizedUnits",
+    "ReceptiveField",
+    "Trace",
     "activation_statistics",
     "activations",
     "compose_kernels",
     "confusion_matrix",
+    "effective_receptive_field",
+    "effective_size",
     "factorize_kernel",
     "filter_directions",
     "grad_cam",
@@ -29,4 +40,6 @@ __all__ = [
     "loss_surface",
     "maximize_activation",
     "occlusion",
+    "receptive_field",
+    "trace",
 ]

@@ -2,18 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis._reach import Lost, Reach
+from cnnbook.analysis.receptive import field_of
+from cnnbook.analysis.trace import Call, trace
 from cnnbook.tables import Table
-
-
-def _kind(module: nn.Module) -> str:
-    if isinstance(module, nn.Sequential):
-        return " + ".join(map(_kind, module))
-    return type(module).__name__
 
 
 def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> Table:
@@ -22,60 +16,127 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
     Parameters
     ----------
     model
-        Any network; left unchanged.
+        Any network; left unchanged. Its parameters may be on the meta device.
     input_shape
         Shape of one input, ``(C, H, W)``.
     depth
-        How far to descend: 1 lists the direct children of `model`, 2 their children too, and so
-        on. Layers are listed in the order in which they run.
+        How far to descend: 1 lists the layers that `model` itself calls, 2 those that they call,
+        and so on. Layers are listed in the order in which they run; one that runs more than once
+        has one row, with the output of its last run.
 
     Returns
     -------
     Table
-        Columns layer, kind, output (shape without N), parameters, multiply–adds. Multiply–adds
-        are half the floating-point operations that torch's own counter reports for convolutions
-        and matrix products; additions of biases, activations and pooling are not counted.
+        One row per layer, for one image in evaluation mode:
+
+        * layer: its name, as in ``model.named_modules()``;
+        * kind: its class; for a sequence, those of its members;
+        * output: shape without N;
+        * parameters: trainable or not; one that several layers share counts in the first;
+        * multiply–adds: half the floating-point operations that torch's own counter reports for
+          convolutions and matrix products. Additions of biases, activations and pooling are not
+          counted; weights that are always zero are, as in C3 of the LeNet-5 of 1998;
+        * receptive field: side of the box of pixels that a unit can depend on, or height × width;
+          see :func:`receptive_field`. Empty if it cannot be followed;
+        * jump: pixels between the boxes of neighbouring units. Empty where all see the same;
+        * activations (KiB): memory of all tensors the layer makes on its way, of which training
+          keeps most for the gradient. Views and work in place take none.
+
+        A layer that is taken apart but has parameters or multiply–adds outside of the layers it
+        calls gets a row of its own for those, named with a star.
 
     Raises
     ------
     ValueError
-        If `depth` is not positive.
+        If `depth` is not positive, or `input_shape` is no shape of an image.
     """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-    wanted = {
-        name: module
-        for name, module in model.named_modules()
-        if name
-        and (
-            name.count(".") == depth - 1
-            or (name.count(".") < depth - 1 and not list(module.children()))
-        )
-    }
-    outputs: dict[str, tuple[int, ...]] = {}
+    found = trace(model, input_shape)
+    chosen = found.layers(depth)
+    counted: set[int] = set()
+    rows: dict[str, dict[str, object]] = {}
+    for number in chosen:
+        call = found.calls[number]
+        name = call.name or type(model).__name__
+        earlier = rows.get(name, {"parameters": 0, "multiply–adds": 0, "activations (KiB)": 0.0})
+        size, jump = _field(call, found.input_shape[1:])
+        rows[name] = {
+            "layer": name,
+            "kind": _kind(call.module),
+            "output": _times(call.shape),
+            "parameters": earlier["parameters"] + _new_parameters(call.module, counted),
+            "multiply–adds": earlier["multiply–adds"] + call.multiply_adds,
+            "receptive field": size,
+            "jump": jump,
+            "activations (KiB)": earlier["activations (KiB)"] + call.memory / 1024,
+        }
 
-    def keeper(name: str):
-        def hook(_module, _inputs, output):
-            first = output if isinstance(output, Tensor) else output[0]
-            outputs[name] = tuple(first.shape[1:])
-
-        return hook
-
-    counter = FlopCounterMode(display=False, depth=None)
-    with forward_hooks(model, wanted, keeper), evaluation(model), torch.no_grad(), counter:
-        model(torch.zeros(1, *input_shape, device=device_of(model)))
-
-    flops = counter.get_flop_counts()
-    root = type(model).__name__
-    return Table(
-        [
-            {
+    # What is left of the layers around the chosen ones.
+    around = dict.fromkeys(outer for number in chosen for outer in found.calls[number].calls[:-1])
+    for number in around:
+        call = found.calls[number]
+        inside = [c for c in found.calls if c.calls[:-1] == call.calls]
+        own = call.multiply_adds - sum(c.multiply_adds for c in inside)
+        parameters = _new_parameters(call.module, counted, recurse=False)
+        if parameters or own:
+            name = f"{call.name or type(model).__name__}*"
+            rows[name] = {
                 "layer": name,
-                "kind": _kind(wanted[name]),
-                "output": "×".join(map(str, shape)),
-                "parameters": sum(p.numel() for p in wanted[name].parameters()),
-                "multiply–adds": sum(flops.get(f"{root}.{name}", {}).values()) // 2,
+                "kind": f"{type(call.module).__name__} itself",
+                "output": _times(call.shape),
+                "parameters": parameters,
+                "multiply–adds": own,
+                "receptive field": None,
+                "jump": None,
+                "activations (KiB)": (call.memory - sum(c.memory for c in inside)) / 1024,
             }
-            for name, shape in outputs.items()
-        ]
+    return Table(list(rows.values()), formats={"activations (KiB)": ",.1f"})
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def _new_parameters(module: nn.Module, counted: set[int], *, recurse: bool = True) -> int:
+    """Count the parameters that were not counted before, and remember them."""
+    new = [p for p in module.parameters(recurse) if id(p) not in counted]
+    counted.update(map(id, new))
+    return sum(p.numel() for p in new)
+
+
+def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | str | None]:
+    """Return size and jump of the receptive field, one number each if it is square."""
+    try:
+        if not isinstance(call.reach, Reach) or not image:
+            return None, None
+        field = field_of(call.name, call.reach, image)
+    except Lost:
+        return None, None
+    size, jump = (
+        sides[0] if len(set(sides)) == 1 else _times(sides) for sides in (field.size, field.jump)
     )
+    return size, jump or None
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Sequential) and len(module):
+        return " + ".join(_repeats([_kind(member) for member in module]))
+    return type(module).__name__
+
+
+def _repeats(kinds: list[str]) -> list[str]:
+    """Shorten repetitions: A, B, A, B, C becomes 2×(A + B), C."""
+    out = []
+    while kinds:
+        best, times = 1, 1
+        for period in range(1, len(kinds) // 2 + 1):
+            count = 1
+            while kinds[count * period : (count + 1) * period] == kinds[:period]:
+                count += 1
+            if (count - 1) * period > (times - 1) * best:
+                best, times = period, count
+        unit = " + ".join(kinds[:best])
+        if times > 1:
+            unit = f"{times}×({unit})" if " + " in unit else f"{times}×{unit}"
+        out.append(unit)
+        kinds = kinds[times * best :]
+    return out

@@ -1,0 +1,275 @@
+"""How much of the image a unit sees: in theory, and in effect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnnbook.analysis._hooks import device_of, evaluation, find_layer, forward_hooks
+from cnnbook.analysis._reach import Lost, Reach
+from cnnbook.analysis.trace import trace
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """The pixels that the units of a layer can depend on.
+
+    Tuples have one entry per dimension of the image: height and width. The unit at position i
+    of a dimension sees the pixels ``start + i*jump`` … ``start + i*jump + size - 1``. The box
+    may reach beyond the image, where the network sees padding.
+
+    It is the smallest box around all paths from the image to the unit, in all channels. Inside
+    it there may be pixels that no path reaches, between the taps of a dilated kernel for example.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer.
+    size
+        Height and width of the box, in pixels.
+    jump
+        Pixels between the boxes of neighbouring units; 0 where all units see the same.
+    start
+        First row and column of the box of unit (0, 0); negative in the padding.
+    positions
+        How many rows and columns of units there are.
+    image
+        Height and width of the image.
+    """
+
+    layer: str
+    size: tuple[int, ...]
+    jump: tuple[int, ...]
+    start: tuple[int, ...]
+    positions: tuple[int, ...]
+    image: tuple[int, ...]
+
+    @property
+    def centre(self) -> tuple[int, ...]:
+        """Position of the unit in the middle."""
+        return tuple(count // 2 for count in self.positions)
+
+    def box(self, *position: int, clip: bool = False) -> tuple[tuple[int, int], ...]:
+        """Return the pixels that one unit can depend on.
+
+        Parameters
+        ----------
+        *position
+            Row and column of the unit; the one in the middle if not given.
+        clip
+            Whether to cut the box off at the image's border.
+
+        Returns
+        -------
+        tuple of (int, int)
+            First pixel and the one after the last, for each dimension:
+            ``(top, bottom), (left, right) = field.box(3, 3)``.
+
+        Raises
+        ------
+        ValueError
+            If there is no unit at this position.
+        """
+        position = position or self.centre
+        if len(position) != len(self.size) or not all(
+            0 <= i < count for i, count in zip(position, self.positions, strict=True)
+        ):
+            raise ValueError(
+                f"layer {self.layer!r} has units at {_times(self.positions)} positions, none at "
+                f"{position}"
+            )
+        first = [s + i * j for s, i, j in zip(self.start, position, self.jump, strict=True)]
+        bounds = [(f, f + size) for f, size in zip(first, self.size, strict=True)]
+        if clip:
+            bounds = [
+                (max(a, 0), min(b, side)) for (a, b), side in zip(bounds, self.image, strict=True)
+            ]
+        return tuple(bounds)
+
+    def __str__(self) -> str:
+        """Return one line that says it in words."""
+        return (
+            f"{self.layer}: {_times(self.size)} pixels, {_times(self.positions)} units "
+            f"{_times(self.jump)} pixels apart, the first from {self.start}"
+        )
+
+
+def _times(numbers: Sequence[int]) -> str:
+    return "×".join(map(str, numbers))
+
+
+def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
+    """Return the receptive field that a layer's reach describes.
+
+    Raises
+    ------
+    Lost
+        If its units do not lie on one grid.
+    """
+    axes = range(len(image))
+    places = [reach.place(axis) for axis in axes]
+    return ReceptiveField(
+        layer,
+        size=tuple(reach.spans[a].last - reach.spans[a].first + 1 for a in axes),
+        jump=tuple(step for _, step in places),
+        start=tuple(reach.spans[a].first for a in axes),
+        positions=tuple(count for count, _ in places),
+        image=tuple(image),
+    )
+
+
+def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) -> ReceptiveField:
+    """Return what part of the image the units of a layer can depend on.
+
+    It is followed through everything the network does: strides, dilation, pooling, and branches
+    and shortcuts, where paths unite to the smallest box around all of them. Sizes and jumps
+    compose as in Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
+    Networks" (Distill 2019, doi:10.23915/distill.00021).
+
+    Parameters
+    ----------
+    model
+        Any network; left unchanged.
+    input_shape
+        Shape of one input, ``(C, H, W)``.
+    layer
+        Name as in ``model.named_modules()``. If it runs more than once, the last run counts.
+
+    Returns
+    -------
+    ReceptiveField
+        Exact for units whose box lies inside the image. At the border, where windows reach into
+        padding, the box cut off at the image is an upper bound; and a slice of a layer's
+        channels has the box of all of them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, if it does not run in evaluation mode, if its output does not
+        depend on the image, or if its field cannot be followed, as behind a transposed
+        convolution or uneven adaptive pooling. There is never a wrong number.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> field = receptive_field(lenet5(), (1, 32, 32), "s4")
+    >>> print(field)
+    s4: 16×16 pixels, 5×5 units 4×4 pixels apart, the first from (0, 0)
+    >>> field.box(4, 4)
+    ((16, 32), (16, 32))
+    """
+    find_layer(model, layer)
+    found = trace(model, input_shape)
+    runs = [call for call in found.calls if call.name == layer]
+    if not runs:
+        ran = ", ".join(dict.fromkeys(call.name for call in found.calls if call.name))
+        raise ValueError(f"layer {layer!r} does not run in evaluation mode; these do: {ran}")
+    reach = runs[-1].reach
+    if reach is None:
+        raise ValueError(f"the output of layer {layer!r} does not depend on the image")
+    try:
+        if isinstance(reach, Lost):
+            raise reach
+        return field_of(layer, reach, found.input_shape[1:])
+    except Lost as lost:
+        raise ValueError(
+            f"the receptive field of layer {layer!r} cannot be followed: {lost}"
+        ) from None
+
+
+def effective_receptive_field(
+    model: nn.Module, x: Tensor, layer: str, *, unit: tuple[int, int] | None = None
+) -> Tensor:
+    """Return how strongly each pixel of the image acts on one position of a layer.
+
+    It is the mean, over images and colour channels, of the absolute gradient of the sum of all
+    channels of the layer at that position with respect to the pixel. Luo, Li, Urtasun and Zemel
+    ("Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS
+    2016, arXiv:1701.04128) likewise send a gradient of 1 into the centre of the layer and average
+    over many inputs.
+
+    Parameters
+    ----------
+    model
+        Any network. It runs in evaluation mode; its parameters' gradients are left as they are.
+    x
+        Images, ``(N, C, H, W)``: ones like those the network is meant for, or noise. Moved to
+        the device of the model's first parameter.
+    layer
+        Name as in ``model.named_modules()``. If it runs more than once, the last run counts.
+    unit
+        Row and column in the layer's maps; the middle if not given.
+
+    Returns
+    -------
+    Tensor
+        ``(H, W)``, on the CPU, not negative; zero outside the theoretical receptive field.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, it does not run, or there is no unit at that position.
+    TypeError
+        If the layer returns something else than maps ``(N, C, H, W)``.
+    """
+    sums: list[Tensor] = []
+
+    def keeper(name: str):
+        def hook(_module, _inputs, output):
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise TypeError(f"layer {name!r} returns {what}, not maps (N, C, H, W)")
+            rows, columns = output.shape[2:]
+            row, column = (rows // 2, columns // 2) if unit is None else unit
+            if not (0 <= row < rows and 0 <= column < columns):
+                raise ValueError(f"layer {name!r} has {rows}×{columns} units, none at {unit}")
+            # Summed here and now: the next layer may work in place.
+            sums.append(output[:, :, row, column].sum())
+
+        return hook
+
+    x = x.detach().to(device_of(model), copy=True).requires_grad_()
+    with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
+        model(x)
+    if not sums:
+        raise ValueError(f"layer {layer!r} does not run in evaluation mode")
+    (gradient,) = torch.autograd.grad(sums[-1], x)
+    return gradient.abs().mean((0, 1)).cpu()
+
+
+def effective_size(field: Tensor, *, share: float = 0.9545) -> float:
+    """Return the side of a square as large as the area that does most of the work.
+
+    The area is made of the fewest pixels that together hold `share` of the whole field. 95.45 %
+    is what a normal distribution has within two standard deviations. Luo et al. (2016, Section 4)
+    count the pixels above ``1 - 95.45 %`` of the value at the centre instead; that depends on
+    one pixel, and on the network's noise far from it.
+
+    Parameters
+    ----------
+    field
+        Result of :func:`effective_receptive_field`, ``(H, W)``.
+    share
+        Share of the sum, between 0 and 1.
+
+    Returns
+    -------
+    float
+        In pixels: the square root of the number of pixels. 0 for a field that is zero.
+
+    Raises
+    ------
+    ValueError
+        If `share` is not between 0 and 1, or the field has negative values.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be more than 0 and at most 1, got {share}")
+    if field.min() < 0:
+        raise ValueError(f"an effective receptive field is not negative, got {field.min():.3g}")
+    total = field.double().flatten().sort(descending=True).values.cumsum(0)
+    if total[-1] == 0:
+        return 0.0
+    # The first pixel with which the share is reached, up to rounding.
+    reached = total >= share * total[-1] * (1 - 1e-12)
+    return float(1 + reached.int().argmax()) ** 0.5
