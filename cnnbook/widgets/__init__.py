@@ -1,5 +1,18 @@
 """Figures the reader can change, also on a page without a kernel."""
 
+from cnnbook.widgets.experiments import augmentation, reduction_cost, shortcut_gradients
 from cnnbook.widgets.explore import explore
+from cnnbook.widgets.filters import convolution, filters
+from cnnbook.widgets.networks import architecture, feature_maps, receptive_field
 
-__all__ = ["explore"]
+__all__ = [
+    "architecture",
+    "augmentation",
+    "convolution",
+    "explore",
+    "feature_maps",
+    "filters",
+    "receptive_field",
+    "reduction_cost",
+    "shortcut_gradients",
+]

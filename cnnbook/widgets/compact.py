@@ -13,6 +13,7 @@ import re
 from xml.etree import ElementTree
 
 HREF = "{http://www.w3.org/1999/xlink}href"
+REFERENCE = r"(^#|url\(#)([^)]+)"
 # Bitmaps of more pixels are stored with loss if that makes them less than half as large as PNG:
 # photographs are. Smaller ones, whose every pixel the reader can see, never are.
 LOSSLESS_UP_TO = 64 * 64
@@ -46,25 +47,39 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
 
     _drop_invisible(root)
     _move_bitmaps(root)
-    referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', _text(root)))
-    parents = {child: parent for parent in root.iter() for child in parent}
-    found, new_ids = {}, {}
-    for element in list(root.iter()):
-        old = element.attrib.pop("id", None)
-        if old in referred:
-            text = _text(element)
-            new_ids[old] = "d" + hashlib.sha256(text.encode()).hexdigest()[:10]
-            found[new_ids[old]] = text.replace(
-                f"<{element.tag}", f'<{element.tag} id="{new_ids[old]}"', 1
-            )
-            parents[element].remove(element)
-    for empty in [e for e in root.iter("defs") if len(e) == 0]:
-        parents[empty].remove(empty)
+    found = _take_named(root)
+    # Words occur in many places and pictures; the letters they refer to have their names by now.
+    for group in list(root.iter("g")):
+        if len(group) > 1 and {child.tag for child in group} == {"use"}:
+            content = ElementTree.Element("g")
+            content.extend(group)
+            for child in list(group):
+                group.remove(child)
+            group.tag = "use"
+            group.set("href", "#" + _add(content, found))
+    for figure in root.iter("g"):
+        _share_groups(figure, found, depth=2)
+        break
+    return _text(root), found
 
-    def renamed(match: re.Match) -> str:
-        return match[1] + new_ids[match[2]]
 
-    return re.sub(r'(href="#|url\(#)([^")]+)', renamed, _text(root)), found
+def inlined(picture: str, parts: dict[str, str]) -> str:
+    """Return a picture with definitions that no other picture needs put back in their places.
+
+    Parameters
+    ----------
+    picture, parts
+        As :func:`compact` returns them, or some of the parts. Those that have to stay
+        definitions come before the picture, in an invisible element.
+    """
+    rest = {}
+    for name, part in reversed(parts.items()):  # outer groups were found after inner ones
+        reference = f'<use href="#{name}" />'
+        if picture.count(reference) == 1:
+            picture = picture.replace(reference, part.replace(f' id="{name}"', "", 1))
+        else:
+            rest[name] = part
+    return (definitions(rest) if rest else "") + picture
 
 
 def definitions(parts: dict[str, str]) -> str:
@@ -74,6 +89,47 @@ def definitions(parts: dict[str, str]) -> str:
         '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
         f"{''.join(parts.values())}</defs></svg>"
     )
+
+
+def _take_named(root: ElementTree.Element) -> dict[str, str]:
+    """Take out of a picture what it refers to by name, and name that after its content."""
+    values = [value for element in root.iter() for value in element.attrib.values()]
+    referred = {name for value in values for _, name in re.findall(REFERENCE, value)}
+    parents = {child: parent for parent in root.iter() for child in parent}
+    found, new_names = {}, {}
+    for element in list(root.iter()):
+        old = element.attrib.pop("id", None)
+        if old in referred:
+            new_names[old] = _add(element, found)
+            parents[element].remove(element)
+    for empty in [e for e in root.iter("defs") if len(e) == 0]:
+        parents[empty].remove(empty)
+    for element in root.iter():
+        for attribute, value in element.attrib.items():
+            renamed = re.sub(REFERENCE, lambda m: m[1] + new_names.get(m[2], m[2]), value)
+            element.set(attribute, renamed)
+    return found
+
+
+def _share_groups(element: ElementTree.Element, found: dict[str, str], depth: int) -> None:
+    """Make definitions of axes, and of what is in them: whole panels may be the same elsewhere."""
+    for child in element:
+        if child.tag == "g":
+            if depth > 1:
+                _share_groups(child, found, depth - 1)
+            content = ElementTree.Element("g", child.attrib)
+            content.extend(child)
+            child.clear()
+            child.tag = "use"
+            child.set("href", "#" + _add(content, found))
+
+
+def _add(element: ElementTree.Element, found: dict[str, str]) -> str:
+    """Add a definition to those found, and return its name."""
+    name = "d" + hashlib.sha256(_text(element).encode()).hexdigest()[:10]
+    element.set("id", name)
+    found[name] = _text(element)
+    return name
 
 
 def _text(element: ElementTree.Element) -> str:

@@ -7,7 +7,7 @@ from math import prod
 
 from cnnbook._errors import unknown
 from cnnbook._progress import progress_bar
-from cnnbook.widgets.compact import compact, definitions
+from cnnbook.widgets.compact import compact, definitions, inlined
 
 # A page must stay light: the book allows 6 MB, of which theme and widget scripts take 4.5.
 MAX_STATES = 300
@@ -108,7 +108,7 @@ def explore(draw: Callable, /, *, first: Mapping | None = None, **choices):
     for state, (body, parts) in drawn.items():
         own = {i: text for i, text in parts.items() if len(users[i]) == 1}
         shared |= {i: text for i, text in parts.items() if i not in own}
-        pictures[state] = (definitions(own) if own else "") + body
+        pictures[state] = inlined(body, own)
     return Explorer(labels, kinds, start, pictures, definitions(shared), first_picture)
 
 

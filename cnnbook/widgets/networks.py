@@ -1,0 +1,269 @@
+"""Explorers of a network: what its layers see, compute and cost."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from cnnbook import analysis
+from cnnbook.data import photo
+from cnnbook.plots.figure import CHART, COLOURS, POSITIVE, SIGNED, Figure, new_figure
+from cnnbook.tables import Table
+from cnnbook.widgets.explore import explore
+
+
+def receptive_field(
+    picture: Tensor | None = None,
+    *,
+    layers: Sequence[int] = range(1, 7),
+    kernels: Sequence[int] = (3, 5, 7),
+    strides: Sequence[int] = (1, 2),
+):
+    """See how much of a photograph one unit sees, through a stack of equal convolutions.
+
+    Parameters
+    ----------
+    picture
+        uint8, ``(1 or 3, H, W)``; a cat of 160×160 pixels by default.
+    layers
+        Numbers of convolutions to choose from.
+    kernels
+        Sides of their kernels, odd; each is padded by half of it.
+    strides
+        Their strides.
+
+    Returns
+    -------
+    Explorer
+        Chooses layers, kernel and stride. The box is that of the unit in the middle of the last
+        layer, the dashed one that of its neighbour to the right. Everything is computed by
+        :func:`cnnbook.analysis.receptive_field`.
+
+    Raises
+    ------
+    ValueError
+        If the picture has another shape.
+    """
+    picture = photo("cat", 160) if picture is None else picture
+    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        raise ValueError(f"the picture must be (1 or 3, H, W), got {tuple(picture.shape)}")
+
+    def draw(layers: int, kernel: int, stride: int):
+        stack = nn.Sequential(
+            *(nn.Conv2d(1, 1, kernel, stride, kernel // 2, bias=False) for _ in range(layers))
+        )
+        shape = (1, *picture.shape[1:])
+        field = analysis.receptive_field(stack, shape, str(layers - 1))
+        return _seen(picture, field, f"{layers} × {kernel}×{kernel}, stride {stride}")
+
+    return explore(draw, layers=layers, kernel=kernels, stride=strides)
+
+
+def _seen(picture: Tensor, field: analysis.ReceptiveField, what: str) -> tuple[Figure, str]:
+    height, width = picture.shape[1:]
+    (top, bottom), (left, right) = field.box()
+    margin = 0.12
+    with new_figure(3.6, 3.6 * (height / width)) as figure:
+        axes = figure.add_subplot()
+        axes.imshow(
+            picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", extent=(0, width, height, 0)
+        )
+        inside = [min(max(v, 0), limit) for v, limit in
+                  ((left, width), (right, width), (top, height), (bottom, height))]  # fmt: skip
+        x0, x1, y0, y1 = inside
+        for x, y, w, h in (
+            (0, 0, width, y0),
+            (0, y1, width, height - y1),
+            (0, y0, x0, y1 - y0),
+            (x1, y0, width - x1, y1 - y0),
+        ):
+            if w > 0 and h > 0:
+                axes.add_patch(Rectangle((x, y), w, h, color="black", alpha=0.6, lw=0))
+        size = (right - left, bottom - top)
+        neighbour = (left + field.jump[1], top)
+        axes.add_patch(Rectangle(neighbour, *size, fill=False, ec=COLOURS[0], lw=1.8, ls="--"))
+        axes.add_patch(Rectangle((left, top), *size, fill=False, ec=COLOURS[1], lw=2.2))
+        axes.set(
+            xlim=(-margin * width, (1 + margin) * width),
+            ylim=((1 + margin) * height, -margin * height),
+        )
+        axes.set_axis_off()
+    words = (
+        f"{what}: each of the {field.positions[0]}×{field.positions[1]} units sees "
+        f"{field.size[0]}×{field.size[1]} of {height}×{width} pixels; neighbours are "
+        f"{field.jump[0]} pixels apart."
+    )
+    return Figure(figure, f"Receptive field on a photograph. {words}"), words
+
+
+def feature_maps(
+    model: nn.Module,
+    images: Tensor,
+    layers: Sequence[str] | None = None,
+    *,
+    channels: int = 8,
+):
+    """Look at the maps of a network one by one, layer × channel.
+
+    Parameters
+    ----------
+    model
+        Any network, trained for preference; left unchanged.
+    images
+        What to feed it, normalised as in training, ``(N, C, H, W)``. With several, the reader
+        also chooses the image.
+    layers
+        Names as in ``model.named_modules()``; by default the direct children of `model` whose
+        maps have more than one pixel.
+    channels
+        How many maps of each layer to offer, from the first; no more than the narrowest layer
+        has.
+
+    Returns
+    -------
+    Explorer
+        Chooses layer, channel and image. The scale of colours is the same for all maps of a
+        layer; where there are negative values it is symmetric about zero.
+
+    Raises
+    ------
+    ValueError
+        If `images` or a layer's output has another number of dimensions, or no layer is left.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must be (N, C, H, W), got {tuple(images.shape)}")
+    maps = analysis.activations(model, images, layers)
+    if layers is None:
+        maps = {n: m for n, m in maps.items() if m.ndim == 4 and max(m.shape[2:]) > 1}
+    for name, value in maps.items():
+        if value.ndim != 4:
+            raise ValueError(f"layer {name!r} returns {tuple(value.shape)}, not maps (N, C, H, W)")
+    if not maps:
+        raise ValueError("no layer returns maps of more than one pixel; name some in layers=")
+    count = min(channels, *(m.shape[1] for m in maps.values()))
+
+    def draw(layer: str, channel: int, image: int = 1):
+        return _one_map(images[image - 1], maps[layer], layer, channel, image)
+
+    choices = {"layer": list(maps), "channel": range(1, count + 1)}
+    if len(images) > 1:
+        choices["image"] = range(1, len(images) + 1)
+    return explore(draw, **choices)
+
+
+def _one_map(image: Tensor, maps: Tensor, layer: str, channel: int, number: int) -> Figure:
+    shown = maps[number - 1, channel - 1]
+    signed = maps.min() < 0
+    limit = maps.abs().max().item() or 1.0
+    with new_figure(CHART, 2.9) as figure:
+        left, right = figure.subplots(1, 2)
+        image = image.detach().cpu().float()
+        image = (image - image.min()) / (image.max() - image.min()).clamp(min=1e-6)
+        picture = image if len(image) == 3 else image[:1]
+        left.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        left.set_title(f"image, {image.shape[1]}×{image.shape[2]}")
+        drawn = right.imshow(
+            shown.numpy(),
+            cmap=SIGNED if signed else POSITIVE,
+            vmin=-limit if signed else 0,
+            vmax=limit,
+        )
+        right.set_title(f"{layer}, map {channel}: {shown.shape[0]}×{shown.shape[1]}")
+        bar = figure.colorbar(drawn, ax=right, fraction=0.05)
+        bar.set_label("activation")
+        bar.outline.set_visible(False)
+        for axes in (left, right):
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, linewidth=0.4)
+    alt = (
+        f"Image {number} and map {channel} of layer {layer}: {shown.shape[0]}×{shown.shape[1]}, "
+        f"from {shown.min():.2g} to {shown.max():.2g}."
+    )
+    return Figure(figure, alt)
+
+
+def architecture(model: nn.Module, image: Tensor, *, maps: int = 8):
+    """Walk through a network block by block: shapes, parameters, operations, maps.
+
+    Parameters
+    ----------
+    model
+        Any network; left unchanged.
+    image
+        One input, normalised as in training, ``(1, C, H, W)``.
+    maps
+        How many of each block's maps to show, from the first.
+
+    Returns
+    -------
+    Explorer
+        Chooses a block: one of the direct children of `model`, in the order in which they run.
+
+    Raises
+    ------
+    ValueError
+        If `image` is not a single image.
+    """
+    if image.ndim != 4 or len(image) != 1:
+        raise ValueError(f"image must be (1, C, H, W), got {tuple(image.shape)}")
+    table = analysis.layer_table(model, image.shape[1:])
+    names = [row["layer"] for row in table.rows]
+    outputs = analysis.activations(model, image, names)
+    shapes = {"input": tuple(image.shape[1:])}
+    shapes |= {name: tuple(outputs[name].shape[1:]) for name in names}
+
+    def draw(block: str):
+        row = table[names.index(block)]
+        before = list(shapes.values())[names.index(block)]
+        row = {"block": block, "input": "×".join(map(str, before))} | {
+            k: v for k, v in row.items() if k not in ("layer", "kind")
+        }
+        figure = _blocks(shapes, block, outputs[block][0], maps)
+        return [figure, Table([row])]
+
+    return explore(draw, block=names)
+
+
+def _blocks(shapes: dict[str, tuple[int, ...]], chosen: str, output: Tensor, count: int) -> Figure:
+    def sides(shape: tuple[int, ...]) -> tuple[float, float]:
+        """Return width (after the number of maps) and height (after theirs) of a block."""
+        height = shape[1] / largest if len(shape) == 3 else 0
+        return 0.35 + 0.13 * math.log2(shape[0]), 0.15 + 1.85 * height
+
+    largest = max(shape[1] for shape in shapes.values() if len(shape) == 3)
+    tiles = output[:count] if output.ndim == 3 else output.view(1, 1, -1)
+    limit = tiles.abs().max().item() or 1.0
+    signed = tiles.min() < 0
+    with new_figure(CHART, 3.6) as figure:
+        top, bottom = figure.subfigures(2, 1, height_ratios=[2.2, 1])
+        axes = top.add_subplot()
+        left = 0.0
+        centres = []
+        for name, shape in shapes.items():
+            width, height = sides(shape)
+            colour = COLOURS[1] if name == chosen else COLOURS[0] if name != "input" else COLOURS[5]
+            axes.add_patch(Rectangle((left, -height / 2), width, height, color=colour, lw=0))
+            centres.append(left + width / 2)
+            left += width + 0.25
+        axes.set(xlim=(-0.1, left - 0.15), ylim=(-1.05, 1.05), yticks=[])
+        axes.set_xticks(centres, list(shapes), rotation=90 if len(shapes) > 8 else 0)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        row = bottom.subplots(1, len(tiles), squeeze=False)[0]
+        for tile, tile_axes in zip(tiles, row, strict=True):
+            tile_axes.imshow(
+                tile.numpy(),
+                cmap=SIGNED if signed else POSITIVE,
+                vmin=-limit if signed else 0,
+                vmax=limit,
+                aspect="equal" if output.ndim == 3 else "auto",
+            )
+            tile_axes.set(xticks=[], yticks=[])
+            tile_axes.spines[:].set(visible=True, linewidth=0.4)
+        what = f"first {len(tiles)} maps" if output.ndim == 3 else "vector"
+        bottom.suptitle(f"{chosen}: {what}", size=10.5)
+    listed = ", ".join(f"{name} {'×'.join(map(str, s))}" for name, s in shapes.items())
+    alt = f"The blocks of a network, {listed}; chosen is {chosen}, with its {what}."
+    return Figure(figure, alt)
