@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache, partial
@@ -33,6 +33,7 @@ from cnnbook.tables import Table
 from cnnbook.training.device import autocast, choose_precision
 
 OURS = "cnnbook"
+ONE_BATCH = "one batch again and again"
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,7 @@ def _torchvision_sets(folder: str, side: int = 28) -> list:
     ]
 
 
-def _plain_epoch(net: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> None:
+def _plain_epoch(net: nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer) -> None:
     device = next(net.parameters()).device
     net.train()
     for x, y in loader:
@@ -346,10 +347,12 @@ def bench_epoch(*, quick: bool, repeats: int, **_: Any) -> Iterator[Row]:
             OURS: partial(_our_epoch, name),
             "DataLoader, 0 workers": partial(_dataloader_epoch, folder, 0),
             "DataLoader, 4 workers": partial(_dataloader_epoch, folder, 4),
+            ONE_BATCH: partial(_one_batch_epoch, len(train)),
         }
         seconds = race_apart(contenders, 1 if quick else repeats)
     images = len(train)
-    yield from rows_of_race("epoch", f"LeNet-5, {images:,} images", seconds, images, {})
+    notes = {ONE_BATCH: "no loading at all: what torch's loop itself takes"}
+    yield from rows_of_race("epoch", f"LeNet-5, {images:,} images", seconds, images, notes)
 
 
 @cache
@@ -361,6 +364,15 @@ def _our_epoch(name: str) -> None:
     torch.manual_seed(0)
     net = models.lenet5(activation="relu")
     training.fit(net, _padded(name), epochs=1, batch_size=256, progress=False)
+
+
+def _one_batch_epoch(images: int) -> None:
+    torch.manual_seed(0)
+    device = settings.device()
+    net = relu_lenet(nn.AvgPool2d).to(device)
+    batch = torch.randn(256, 1, 28, 28, device=device), torch.arange(256, device=device) % 10
+    batches = [batch] * (images // 256)
+    _plain_epoch(net, batches, torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9))
 
 
 def _dataloader_epoch(folder: str, workers: int) -> None:
