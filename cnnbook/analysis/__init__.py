@@ -3,6 +3,7 @@
 from cnnbook.analysis.activations import activation_statistics, activations
 from cnnbook.analysis.attribution import grad_cam, occlusion
 from cnnbook.analysis.confusion import confusion_matrix
+from cnnbook.analysis.cost import Cost, conv_cost, dense_cost
 from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient_norms
 from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
 from cnnbook.analysis.layers import layer_table
@@ -18,6 +19,7 @@ from cnnbook.analysis.trace import Trace, trace
 from cnnbook.analysis.visualise import MaximizedUnits, maximize_activation
 
 __all__ = [
+    "Cost",
     "GradientRecorder",
     "KernelFactors",
     "LossSurface",
@@ -28,6 +30,8 @@ __all__ = [
     "activations",
     "compose_kernels",
     "confusion_matrix",
+    "conv_cost",
+    "dense_cost",
     "effective_receptive_field",
     "effective_size",
     "factorize_kernel",

@@ -1,13 +1,12 @@
 """One look at everything a network computes, and at what depends on what."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -224,27 +223,44 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
         )
     floats = (p.dtype for p in model.parameters() if p.is_floating_point())
     dtype = next(floats, torch.get_default_dtype())
-    real = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    valueless = {name: torch.empty_like(value, device="meta") for name, value in real.items()}
     with evaluation(model), torch.no_grad():
         try:
-            with torch.device("meta"):
-                x = torch.empty(1, *shape, dtype=dtype)
-                return _record(model, x, lambda: functional_call(model, valueless, (x,)))
+            with _without_values(model), torch.device("meta"):
+                return _record(model, torch.empty(1, *shape, dtype=dtype))
         except Exception:  # whatever a network does with values that are not there
             device = device_of(model)
             if device.type == "meta":
                 raise
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            x = torch.zeros(1, *shape, dtype=dtype, device=device)
-            return _record(model, x, lambda: model(x))
+            return _record(model, torch.zeros(1, *shape, dtype=dtype, device=device))
 
 
-def _record(model: nn.Module, x: Tensor, run: Callable[[], object]) -> Trace:
+def _record(model: nn.Module, x: Tensor) -> Trace:
     recorder = _Recorder(x)
     with _boundaries(model, recorder), recorder:
-        run()
+        model(x)
     return Trace(tuple(x.shape[1:]), tuple(recorder.calls), tuple(recorder.operations))
+
+
+@contextlib.contextmanager
+def _without_values(model: nn.Module) -> Iterator[None]:
+    """Put meta tensors in the place of a model's parameters and buffers while the block runs."""
+    places = [
+        (store, name, value)
+        for module in model.modules()
+        for store in (module._parameters, module._buffers)
+        for name, value in store.items()
+        if value is not None
+    ]
+    # Not torch.func.functional_call: it mixes up the weights of a layer that has two names.
+    meta = {id(value): torch.empty_like(value, device="meta") for _, _, value in places}
+    try:
+        for store, name, value in places:
+            store[name] = meta[id(value)]
+        yield
+    finally:
+        for store, name, value in places:
+            store[name] = value
 
 
 @contextlib.contextmanager

@@ -1,0 +1,154 @@
+"""Cost of a layer by hand: the formulas that are behind the layer table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a layer costs. Costs of several layers can be added.
+
+    Attributes
+    ----------
+    parameters
+        Weights and biases.
+    multiply_adds
+        Multiplications, each with its addition, for one image. Adding biases is not counted.
+    formula
+        The multiply–adds as one calculates them with pencil and paper.
+    """
+
+    parameters: int
+    multiply_adds: int
+    formula: str
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the cost of both together."""
+        if not isinstance(other, Cost):
+            return NotImplemented
+        total = self.multiply_adds + other.multiply_adds
+        return Cost(
+            self.parameters + other.parameters,
+            total,
+            f"{_terms(self.formula)} + {_terms(other.formula)} = {total:,}",
+        )
+
+    def __str__(self) -> str:
+        """Return the formula, and the number of parameters."""
+        return f"{self.formula} multiply–adds; {self.parameters:,} parameters"
+
+
+def _terms(formula: str) -> str:
+    """Return a sum as it is, and the value of a product."""
+    terms, value = formula.split(" = ")
+    return terms if " + " in terms else value
+
+
+def conv_cost(
+    in_channels: int,
+    out_channels: int,
+    kernel: int | tuple[int, int],
+    output_size: int | tuple[int, int],
+    *,
+    groups: int = 1,
+    bias: bool = True,
+) -> Cost:
+    """Return the cost of a convolution.
+
+    Each of the ``out_channels`` numbers at each of the ``H·W`` places of the output is a sum of
+    ``in_channels/groups · k·k`` products. The weights are the same at all places, so there are
+    ``out_channels · in_channels/groups · k·k`` of them, and one bias per output channel.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Maps before and after.
+    kernel
+        Side of the kernel, or its height and width.
+    output_size
+        Side of the output maps, or their height and width.
+    groups
+        Number of parts into which the channels are divided; each sees only itself.
+    bias
+        Whether there are biases.
+
+    Returns
+    -------
+    Cost
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or the channels cannot be divided into the groups.
+
+    Examples
+    --------
+    A 5×5 convolution from 192 to 32 maps of 28×28, and the same behind a reduction to 16 maps
+    (Szegedy et al. 2015, module 3a):
+
+    >>> print(conv_cost(192, 32, 5, 28).formula)
+    28·28·192·5·5·32 = 120,422,400
+    >>> print((conv_cost(192, 16, 1, 28) + conv_cost(16, 32, 5, 28)).formula)
+    2,408,448 + 10,035,200 = 12,443,648
+    """
+    kernel, size = _pair(kernel), _pair(output_size)
+    _check_positive(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        groups=groups,
+        kernel=min(kernel),
+        output_size=min(size),
+    )
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups"
+        )
+    seen = in_channels // groups
+    weights = seen * prod(kernel) * out_channels
+    return Cost(weights + bias * out_channels, *_product(*size, seen, *kernel, out_channels))
+
+
+def dense_cost(inputs: int | Sequence[int], outputs: int, *, bias: bool = True) -> Cost:
+    """Return the cost of a fully connected layer: one product per weight.
+
+    Parameters
+    ----------
+    inputs
+        Number of inputs, or the shape of the maps that are flattened into them.
+    outputs
+        Number of outputs.
+    bias
+        Whether there are biases.
+
+    Returns
+    -------
+    Cost
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+
+    Examples
+    --------
+    >>> dense_cost((7, 7, 1024), 1024, bias=False).formula
+    '7·7·1024·1024 = 51,380,224'
+    """
+    sides = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+    _check_positive(inputs=min(sides, default=0), outputs=outputs)
+    return Cost(prod(sides) * outputs + bias * outputs, *_product(*sides, outputs))
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _product(*factors: int) -> tuple[int, str]:
+    return prod(factors), f"{'·'.join(map(str, factors))} = {prod(factors):,}"
+
+
+def _check_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be positive, got {number}")
