@@ -1,0 +1,74 @@
+"""Where the parameters and the work of a network are."""
+
+import torch
+
+from cnnbook._errors import unknown
+from cnnbook.plots.figure import COLOURS, WIDTH, Figure, new_figure
+from cnnbook.tables import Table
+
+PANELS = {"parameters": COLOURS[0], "multiply–adds": COLOURS[1]}
+
+
+def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
+    """Draw parameters and multiply–adds of every layer side by side.
+
+    Parameters
+    ----------
+    table
+        Result of :func:`cnnbook.analysis.layer_table`, or any table with the columns layer,
+        parameters and multiply–adds.
+    alt
+        Text alternative; names the largest if not given.
+
+    Returns
+    -------
+    Figure
+        Bars from left to right, layers from the top, with their numbers and shares.
+
+    Raises
+    ------
+    ValueError
+        If the table is empty or lacks a column.
+    """
+    if not len(table):
+        raise ValueError("the table has no layers")
+    for column in ("layer", *PANELS):
+        if column not in table.columns:
+            raise unknown("column", column, table.columns)
+    names = [str(row["layer"]) for row in table.rows]
+    largest = []
+    with new_figure(WIDTH, 0.7 + 0.215 * len(names)) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (column, colour) in zip(panels, PANELS.items(), strict=True):
+            values = torch.tensor([row[column] for row in table.rows], dtype=torch.float64)
+            total = max(values.sum().item(), 1)
+            scale, unit = _unit(values.max().item())
+            drawn = axes.barh(range(len(names)), (values / scale).numpy(), color=colour, height=0.7)
+            labels = [_short(value, value / total) for value in values.tolist()]
+            axes.bar_label(drawn, labels, padding=3, fontsize=9)
+            axes.margins(x=0.42)
+            axes.set(xlabel=f"{column}{unit}", ylim=(len(names) - 0.4, -0.6))
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_linewidth(0.6)
+            biggest = int(values.argmax())
+            largest.append(f"most {column} are in {names[biggest]}, {values[biggest] / total:.0%}")
+        panels[0].set_yticks(range(len(names)), names)
+    alt = alt or f"Two bar charts of {len(names)} layers: {' and '.join(largest)}."
+    return Figure(figure, alt)
+
+
+def _unit(largest: float) -> tuple[float, str]:
+    for scale, name in ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands")):
+        if largest >= scale:
+            return scale, f" ({name})"
+    return 1, ""
+
+
+def _short(value: float, share: float) -> str:
+    if value == 0:
+        return "0"
+    percent = f"{share:.0%}" if share >= 0.005 else "<1%"
+    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= scale:
+            return f"{value / scale:.3g}{letter}  {percent}"
+    return f"{value:.0f}  {percent}"

@@ -1,0 +1,235 @@
+"""What a unit sees, drawn on the image."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib import patheffects
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from cnnbook.analysis import ReceptiveField, effective_size
+from cnnbook.plots.figure import CHART, COLOURS, INK, WIDTH, Figure, new_figure
+
+HALO = [
+    patheffects.Stroke(linewidth=3.5, foreground="white", alpha=0.8),
+    patheffects.Normal(),
+]
+
+
+def _check_image(image: Tensor) -> None:
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
+
+
+def _check_field(field: ReceptiveField, sides: Sequence[int]) -> None:
+    if field.image != tuple(sides):
+        raise ValueError(
+            f"the receptive field of {field.layer!r} is for images of {field.image}, not of "
+            f"{tuple(sides)} pixels; pass the shape of this image to receptive_field"
+        )
+
+
+def _show(axes, image: Tensor, **options) -> None:
+    top = 255 if image.dtype == torch.uint8 else 1
+    pixels = image.cpu().permute(1, 2, 0).squeeze(-1).numpy()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=top, **options)
+
+
+def receptive_fields(
+    image: Tensor,
+    fields: Sequence[ReceptiveField],
+    *,
+    unit: tuple[float, float] = (0.5, 0.5),
+    alt: str | None = None,
+) -> Figure:
+    """Draw how the part of an image that a unit sees grows with depth.
+
+    Parameters
+    ----------
+    image
+        uint8 or float in 0…1, ``(C, H, W)`` with one or three channels.
+    fields
+        Results of :func:`cnnbook.analysis.receptive_field` for images of this size.
+    unit
+        Which unit of each layer: its row and column as a share of the layer's height and width.
+    alt
+        Text alternative; lists the sizes if not given.
+
+    Returns
+    -------
+    Figure
+        One box per layer, drawn from pixel border to pixel border. What lies outside of the
+        image, where the network sees padding, is dashed; a box that leaves the drawing is cut.
+
+    Raises
+    ------
+    ValueError
+        If there are no fields, the image has another shape, or a field belongs to images of
+        another size.
+    """
+    _check_image(image)
+    if not fields:
+        raise ValueError("no receptive fields to draw")
+    height, width = image.shape[1:]
+    for field in fields:
+        _check_field(field, (height, width))
+    boxes = [
+        field.box(*(round(u * (n - 1)) for u, n in zip(unit, field.positions, strict=True)))
+        for field in fields
+    ]
+    # Room for what lies outside of the image, within reason.
+    overhang = max(
+        max(-top, -left, bottom - height, right - width) for (top, bottom), (left, right) in boxes
+    )
+    margin = min(max(overhang + 3, 0.05 * max(height, width)), 0.6 * max(height, width))
+    share = 0.76  # of the figure's width for the drawing, the rest for names
+    across, down = width + 2 * margin, height + 2 * margin
+    with new_figure(WIDTH, WIDTH * share * down / across) as figure:
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set(xlim=(-margin, across / share - margin), ylim=(height + margin, -margin))
+        _show(axes, image, extent=(0, width, height, 0), aspect="auto")
+        inside = Rectangle((0, 0), width, height, fill=False, ec="none")
+        around = Rectangle((-margin, -margin), across, down, fill=False, ec="none")
+        axes.add_patch(inside)
+        axes.add_patch(around)
+
+        order = sorted(range(len(fields)), key=lambda i: -fields[i].size[0])
+        step = min(down / len(order), 0.17 * across)
+        for rank, i in enumerate(order):
+            colour = COLOURS[rank % len(COLOURS)]
+            (top, bottom), (left, right) = boxes[i]
+            for clip, style in ((around, (0, (3, 2))), (inside, "-")):
+                box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour)
+                box.set(linewidth=2, linestyle=style)
+                if clip is inside:
+                    box.set_path_effects(HALO)
+                axes.add_patch(box)
+                box.set_clip_path(clip)
+            # From the upper right corner, or from where the box leaves the drawing, to its name.
+            corner = (min(right, width + margin), max(top, -margin))
+            name = (width + margin + 0.09 * across, rank * step + 0.4 * step - margin)
+            for effects in (None, HALO):
+                (line,) = axes.plot(*zip(corner, name, strict=True), color=colour, lw=1, ls="-")
+                if effects:
+                    line.set_path_effects(effects)
+                    line.set_clip_path(inside)
+            size = "×".join(map(str, dict.fromkeys(fields[i].size)))
+            x = name[0] + 0.01 * across
+            axes.text(x, name[1], fields[i].layer, va="bottom", size=10)
+            axes.text(x, name[1], f"{size} pixels", va="top", size=9.5)
+    if alt is None:
+        sizes = ", ".join(f"{f.layer} {'×'.join(map(str, f.size))}" for f in fields)
+        alt = (
+            f"Image of {height}×{width} pixels with nested boxes, one for each layer: what one of "
+            f"its units sees. In pixels: {sizes}."
+        )
+    return Figure(figure, alt)
+
+
+def effective_receptive_field(
+    image: Tensor | None,
+    effect: Tensor,
+    field: ReceptiveField | None = None,
+    *,
+    unit: tuple[int, int] | None = None,
+    alt: str | None = None,
+) -> Figure:
+    """Draw how strongly each pixel acts on one unit, over the image if there is one.
+
+    Parameters
+    ----------
+    image
+        uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, drawn in grey; or None.
+    effect
+        Result of :func:`cnnbook.analysis.effective_receptive_field`, ``(H, W)``.
+    field
+        Result of :func:`cnnbook.analysis.receptive_field` for the same layer, to draw its box.
+    unit
+        Row and column for which `effect` was computed; the middle if not given.
+    alt
+        Text alternative; gives both sizes if not given.
+
+    Returns
+    -------
+    Figure
+        Colour is the effect as a share of the largest; where it is weak the image shines
+        through. The solid square is as large as the area that holds 95.45 % of the effect, see
+        :func:`cnnbook.analysis.effective_size`; it stands around the effect's centre of mass.
+        The dashed box is the theoretical field.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together, or the effect is negative or zero everywhere.
+    """
+    if effect.ndim != 2:
+        raise ValueError(f"effect must be (H, W), got {tuple(effect.shape)}")
+    height, width = effect.shape
+    if image is not None:
+        _check_image(image)
+        if image.shape[1:] != effect.shape:
+            raise ValueError(
+                f"image and effect must have one size, got {tuple(image.shape[1:])} and "
+                f"{tuple(effect.shape)}"
+            )
+    if field is not None:
+        _check_field(field, effect.shape)
+    side = effective_size(effect)
+    if side == 0:
+        raise ValueError("the effect is zero everywhere: the unit depends on no pixel")
+
+    share = (effect / effect.max()).float().cpu()
+    mass = effect.double() / effect.double().sum()
+    row = (mass.sum(1) * torch.arange(height)).sum().item() + 0.5
+    column = (mass.sum(0) * torch.arange(width)).sum().item() + 0.5
+    with new_figure(CHART, 4.6) as figure:
+        axes = figure.add_subplot()
+        colours = ScalarMappable(Normalize(0, 1), "inferno")
+        picture = torch.from_numpy(colours.to_rgba(share.numpy()))[..., :3]
+        if image is not None:
+            # The effect's root decides how much of the image shines through.
+            grey = image.detach().cpu().float() / (255 if image.dtype == torch.uint8 else 1)
+            veil = share.sqrt().clamp(0, 0.9)[..., None]
+            picture = veil * picture + (1 - veil) * grey.mean(0)[..., None]
+        axes.imshow(picture.numpy(), extent=(0, width, height, 0))
+        boxes = [((row - side / 2, column - side / 2), (side, side), "-", "95.45 % of the effect")]
+        if field is not None:
+            (top, _), (left, _) = field.box(*(unit or field.centre))
+            boxes.append(((top, left), field.size, (0, (4, 2)), "theoretical field"))
+        for (top, left), (tall, wide), style, _ in boxes:
+            axes.add_patch(
+                Rectangle(
+                    *((left, top), wide, tall),
+                    **{"fill": False, "ec": "white", "lw": 1.8, "ls": style},
+                    path_effects=[
+                        patheffects.withStroke(linewidth=3.4, foreground="black"),
+                        patheffects.Normal(),
+                    ],
+                )
+            )
+        axes.set(xlim=(0, width), ylim=(height, 0), xlabel="pixels", ylabel="pixels")
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(colours, ax=axes, shrink=0.8, pad=0.03)
+        bar.set_label("effect, as a share of the largest")
+        bar.outline.set_visible(False)
+        handles = [
+            Line2D([], [], color=INK, lw=1.8, ls=style, label=f"{what}: {_sides(size)} pixels")
+            for _, size, style, what in boxes
+        ]
+        figure.legend(handles=handles, loc="outside upper center", handlelength=3)
+    if alt is None:
+        theory = "" if field is None else f" The theoretical field has {_sides(field.size)}."
+        alt = (
+            f"Effect of each of {height}×{width} pixels on one unit. 95.45 % of it lies in an area "
+            f"as large as a square of {_sides((side, side))} pixels.{theory}"
+        )
+    return Figure(figure, alt)
+
+
+def _sides(size: Sequence[float]) -> str:
+    return "×".join(f"{side:.0f}" for side in size)

@@ -1,0 +1,129 @@
+import pytest
+import torch
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from cnnbook import plots
+from cnnbook.analysis import ReceptiveField
+from cnnbook.tables import Table
+
+
+def field(size, *, side=20, start=0, jump=1, positions=9):
+    pair = [(n, n) for n in (size, jump, start, positions, side)]
+    return ReceptiveField(f"size {size}", *pair)
+
+
+EFFECT = torch.zeros(20, 20)
+EFFECT[6:14, 2:10] = 1
+
+TABLE = Table(
+    [
+        {"layer": "conv", "parameters": 1500, "multiply–adds": 3_000_000},
+        {"layer": "pool", "parameters": 0, "multiply–adds": 0},
+        {"layer": "fc", "parameters": 998_500, "multiply–adds": 1_000_000},
+    ]
+)
+
+FIGURES = {
+    "fields": lambda: plots.receptive_fields(
+        torch.rand(3, 20, 20), [field(3), field(12, start=-2)]
+    ),
+    "fields beyond a grey image": lambda: plots.receptive_fields(
+        torch.randint(0, 256, (1, 20, 20)).byte(), [field(90, start=-35)]
+    ),
+    "effect": lambda: plots.effective_receptive_field(None, EFFECT),
+    "effect on an image": lambda: plots.effective_receptive_field(
+        torch.rand(1, 20, 20), EFFECT, field(12)
+    ),
+    "costs": lambda: plots.layer_costs(TABLE),
+    "many costs": lambda: plots.layer_costs(
+        Table([{**TABLE[0], "layer": f"features.block{i}.conv"} for i in range(40)])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_and_text_is_readable(name):
+    finished = FIGURES[name]()
+    figure = finished.figure
+    figure.canvas.draw()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.02
+    texts = [t for t in figure.findobj(Text) if t.get_text()]
+    assert texts
+    assert min(text.get_fontsize() for text in texts) >= 9
+    assert finished.svg().startswith("<svg")
+
+
+def rectangles(figure):
+    return [
+        (p.get_x(), p.get_y(), p.get_width(), p.get_height())
+        for p in figure.axes[0].patches
+        if isinstance(p, Rectangle)
+    ]
+
+
+def test_boxes_lie_on_the_pixels_the_units_see():
+    figure = FIGURES["fields"]()
+    found = rectangles(figure)
+    assert found.count((4, 4, 3, 3)) == 2  # unit 4 of 9: pixels 4 … 6; inside and outside
+    assert found.count((2, 2, 12, 12)) == 2
+    corner = plots.receptive_fields(torch.rand(3, 20, 20), [field(3)], unit=(0, 1))
+    assert (8, 0, 3, 3) in rectangles(corner)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["size 12", "12 pixels", "size 3", "3 pixels"]
+    assert "size 3 3×3, size 12 12×12" in figure.alt
+
+
+def test_square_stands_around_the_effect():
+    figure = plots.effective_receptive_field(torch.rand(1, 20, 20), EFFECT, field(12), unit=(1, 2))
+    effect, theory = rectangles(figure)
+    # 62 of 64 equal pixels hold 95.45 %; their middle is the pixel border (10, 6).
+    assert effect == pytest.approx((6 - 62**0.5 / 2, 10 - 62**0.5 / 2, 62**0.5, 62**0.5))
+    assert theory == (2, 1, 12, 12)
+    assert "square of 8×8 pixels" in figure.alt
+    assert "theoretical field has 12×12" in figure.alt
+
+
+def test_image_shines_through_where_there_is_no_effect():
+    image = torch.full((1, 20, 20), 0.5)
+    shown = plots.effective_receptive_field(image, EFFECT).axes[0].images[0].get_array()
+    assert shown[0, 0].tolist() == pytest.approx([0.5] * 3)
+    assert shown[10, 5].tolist() != pytest.approx([0.5] * 3, abs=0.1)
+
+
+def test_bars_have_the_tables_numbers():
+    figure = FIGURES["costs"]()
+    parameters, work = figure.axes
+    assert [bar.get_width() for bar in parameters.patches] == [1.5, 0, 998.5]
+    assert [bar.get_width() for bar in work.patches] == [3, 0, 1]
+    assert [t.get_text() for t in work.texts] == ["3 M  75%", "0", "1 M  25%"]
+    assert [t.get_text() for t in parameters.texts] == ["1.5 k  <1%", "0", "998 k  100%"]
+    assert parameters.get_xlabel() == "parameters (thousands)"
+    assert "most parameters are in fc, 100%" in figure.alt
+    assert "most multiply–adds are in conv, 75%" in figure.alt
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.receptive_fields(torch.rand(8, 8), [field(3)]), r"got \(8, 8\)"),
+        (lambda: plots.receptive_fields(torch.rand(3, 8, 8), []), "no receptive fields"),
+        (
+            lambda: plots.receptive_fields(torch.rand(3, 8, 8), [field(3)]),
+            r"'size 3' is for images of \(20, 20\), not of \(8, 8\)",
+        ),
+        (lambda: plots.effective_receptive_field(None, torch.rand(1, 8, 8)), r"got \(1, 8, 8\)"),
+        (lambda: plots.effective_receptive_field(None, torch.zeros(8, 8)), "zero everywhere"),
+        (
+            lambda: plots.effective_receptive_field(torch.rand(1, 9, 8), torch.ones(8, 8)),
+            r"one size, got \(9, 8\) and \(8, 8\)",
+        ),
+        (lambda: plots.effective_receptive_field(None, torch.ones(8, 8), field(3)), "for images"),
+        (lambda: plots.layer_costs(Table([])), "no layers"),
+        (lambda: plots.layer_costs(Table([{"layer": 1}])), "unknown column 'parameters'"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
