@@ -16,7 +16,12 @@ from cnnbook.analysis.receptive import (
 )
 from cnnbook.analysis.surface import LossSurface, filter_directions, loss_surface
 from cnnbook.analysis.trace import Trace, trace
-from cnnbook.analysis.visualise import MaximizedUnits, maximize_activation
+from cnnbook.analysis.visualise import (
+    MaximizedUnits,
+    TopPatches,
+    maximize_activation,
+    top_patches,
+)
 
 __all__ = [
     "Cost",
@@ -25,6 +30,7 @@ __all__ = [
     "LossSurface",
     "MaximizedUnits",
     "ReceptiveField",
+    "TopPatches",
     "Trace",
     "activation_statistics",
     "activations",
@@ -45,5 +51,6 @@ __all__ = [
     "maximize_activation",
     "occlusion",
     "receptive_field",
+    "top_patches",
     "trace",
 ]

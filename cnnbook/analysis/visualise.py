@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbook.analysis._batches import check_tensor
+from cnnbook.analysis._batches import check_tensor, image_batches
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis.activations import activations
+from cnnbook.analysis.receptive import receptive_field
+from cnnbook.data import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,9 @@ def maximize_activation(
     shape: Sequence[int],
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
-    steps: int = 256,
-    lr: float = 0.05,
+    steps: int = 128,
+    lr: float = 0.1,
+    decay: float = 1.0,
     jitter: float = 0.05,
     scale: float = 0.1,
     rotate: float = 10.0,
@@ -77,9 +81,13 @@ def maximize_activation(
         How the network's images are normalised, per channel or one for all; those of a data set
         are its ``mean`` and ``std``.
     steps
-        Steps of gradient ascent (Adam).
+        Steps of gradient ascent.
     lr
-        Step size.
+        Length of a step: how far, in root mean square, it moves what is optimised, the logarithm
+        of the odds p/(1 - p) of pixels p or its Fourier coefficients.
+    decay
+        How strongly each step pulls the image back to grey, so that it does not end in black and
+        white: by the share ``lr * decay``.
     jitter
         Largest shift, as a share of the image's side.
     scale
@@ -87,8 +95,9 @@ def maximize_activation(
     rotate
         Largest angle, in degrees.
     fourier
-        Whether steps are taken on the image's Fourier coefficients, each scaled by one over its
-        frequency, as in natural images. Otherwise on the pixels, which gives finer noise.
+        Whether steps are taken on the image's Fourier coefficients, so that a step's spectrum
+        falls like one over the frequency, as that of natural images does. It reaches higher
+        activations than steps on the pixels, which show finer texture.
     seed
         Seed of the first image and of the changes. The same seed gives the same images on one
         device. The caller's random state is left as it was.
@@ -111,6 +120,8 @@ def maximize_activation(
         raise ValueError("units must name at least one unit")
     if steps < 1 or lr <= 0:
         raise ValueError(f"steps and lr must be positive, got steps={steps}, lr={lr}")
+    if not 0 <= lr * decay < 1:
+        raise ValueError(f"decay must be from 0 to less than 1/lr = {1 / lr:g}, got {decay}")
     for name, values in {"mean": mean, "std": std}.items():
         if len(values) not in (1, channels):
             raise ValueError(f"{name} needs 1 or {channels} values, got {len(values)}")
@@ -123,7 +134,6 @@ def maximize_activation(
     painted = (_Fourier if fourier else _Pixels)(
         (len(units), channels, height, width), generator, device
     )
-    optimizer = torch.optim.Adam([painted.parameter], lr=lr)
     rows = torch.arange(len(units), device=device)
     columns = torch.tensor(units, device=device)
     kept: list[Tensor] = []
@@ -133,9 +143,7 @@ def maximize_activation(
         def hook(_module, _inputs, output):
             # The mean is taken at once: the next layer may work in place.
             output = check_tensor(name, output)
-            count = output.shape[1]
-            if not 0 <= min(units) <= max(units) < count:
-                raise ValueError(f"layer {name!r} has units 0 … {count - 1}, got {units}")
+            _check_units(name, units, output.shape[1])
             kept[:] = [output.flatten(2).mean(2) if output.ndim > 2 else output.clone()]
 
         return hook
@@ -147,8 +155,12 @@ def maximize_activation(
             if not kept:
                 raise ValueError(f"layer {layer!r} does not run in evaluation mode")
             excited = kept[0][rows, columns]
-            (painted.parameter.grad,) = torch.autograd.grad(-excited.sum(), painted.parameter)
-            optimizer.step()
+            (gradient,) = torch.autograd.grad(excited.sum(), painted.parameter)
+            # Each image's gradient at one length: units differ in scale by orders of magnitude.
+            size = gradient.flatten(1).square().mean(1).sqrt().clamp(min=1e-20)
+            direction = gradient / size.view(-1, *[1] * (gradient.ndim - 1))
+            with torch.no_grad():
+                painted.parameter.mul_(1 - lr * decay).add_(direction, alpha=lr)
             activation[step] = excited.detach().cpu()
     return MaximizedUnits(layer, units, painted.image().detach().cpu(), activation)
 
@@ -165,15 +177,18 @@ class _Pixels:
 
 
 class _Fourier:
-    """The same by Fourier coefficients, in units of one over the frequency."""
+    """The same by scaled Fourier coefficients."""
 
     def __init__(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device):
         *_, self.height, self.width = shape
         rows = torch.fft.fftfreq(self.height)[:, None]
         columns = torch.fft.rfftfreq(self.width)
         frequency = (rows**2 + columns**2).sqrt()
-        # The constant gets the weight of the lowest frequency.
-        self.spread = (1 / frequency.clamp(min=1 / max(self.height, self.width))).to(device)
+        # The constant is treated like the lowest frequency. The square root, as the scale acts
+        # twice: on the gradient, and on what the step changes.
+        spread = frequency.clamp(min=1 / max(self.height, self.width)).rsqrt()
+        # At mean square 1, steps change the image as much as steps on the pixels would.
+        self.spread = (spread / spread.square().mean().sqrt()).to(device)
         noise = 0.01 * torch.randn(*shape[:2], *frequency.shape, 2, generator=generator)
         self.parameter = noise.to(device).requires_grad_()
 
@@ -201,3 +216,141 @@ def _changed(
     matrix = matrix.to(images).expand(len(images), 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+@dataclass(frozen=True, eq=False)
+class TopPatches:
+    """What excites units of a layer most, among given images.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer.
+    units
+        Numbers of the U units.
+    patches
+        What each unit sees there, ``(U, k, C, h, w)``, the strongest first: raw pixels of a data
+        set, or values of the tensor given. Black (0) where it looks beyond the image's border.
+    images
+        Numbers of the images, ``(U, k)``.
+    places
+        Row and column in the layer's map, ``(U, k, 2)``; 0, 0 for an output vector.
+    activation
+        The unit's value there, ``(U, k)``.
+    """
+
+    layer: str
+    units: tuple[int, ...]
+    patches: Tensor
+    images: Tensor
+    places: Tensor
+    activation: Tensor
+
+    def __repr__(self) -> str:
+        """Return layer, units and size of the patches."""
+        count, (height, width) = self.patches.shape[1], self.patches.shape[3:]
+        return (
+            f"<top {count} patches of {height}×{width} pixels for units {list(self.units)} of "
+            f"{self.layer!r}>"
+        )
+
+
+def top_patches(
+    model: nn.Module,
+    images: Tensor | Dataset,
+    layer: str,
+    units: int | Sequence[int],
+    k: int = 9,
+    *,
+    batch_size: int = 100,
+) -> TopPatches:
+    """Find the image patches that excite units of a layer most (Zeiler & Fergus 2014).
+
+    "Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, Section 4: the k
+    images in which the unit's largest activation is highest, one patch of each. A patch is the
+    unit's receptive field, or the whole image where that is larger.
+
+    Parameters
+    ----------
+    model
+        Any network. It runs in evaluation mode, without gradients, and is left unchanged.
+    images
+        ``(N, C, H, W)`` as the network takes them, or a data set, whose images are normalised
+        first.
+    layer
+        Name as in ``model.named_modules()`` of a layer that puts out maps ``(N, M, h, w)``, or
+        vectors ``(N, M)``, which see the whole image. If it runs more than once, the last run
+        counts.
+    units
+        Number of a channel of the maps or of an entry of the vector, or several.
+    k
+        Patches per unit.
+    batch_size
+        Images at a time. Only memory and speed depend on it.
+
+    Returns
+    -------
+    TopPatches
+        On the CPU. Equal activations come in the order of the images.
+
+    Raises
+    ------
+    ValueError
+        If the layer or a unit does not exist, k is not from 1 to N, or the layer's receptive
+        field cannot be followed.
+    TypeError
+        If `images` are neither, or the layer does not return a tensor.
+    """
+    if not isinstance(images, Tensor | Dataset):
+        raise TypeError(f"images must be a tensor or a Dataset, got {type(images).__name__}")
+    units = (units,) if isinstance(units, int) else tuple(units)
+    if not units:
+        raise ValueError("units must name at least one unit")
+    raw = images if isinstance(images, Tensor) else images.images
+    if not 1 <= k <= len(raw):
+        raise ValueError(f"k must be from 1 to the number of images, {len(raw)}; got {k}")
+    best, places = [], []
+    for x in image_batches(images, batch_size, device_of(model)):
+        output = activations(model, x, [layer]).get(layer)
+        if output is None:
+            raise ValueError(f"layer {layer!r} does not run in evaluation mode")
+        if output.ndim not in (2, 4):
+            raise ValueError(
+                f"layer {layer!r} puts out {tuple(output.shape)}, neither maps (N, M, h, w) nor "
+                "vectors (N, M)"
+            )
+        _check_units(layer, units, output.shape[1])
+        # A vector counts as maps of one place.
+        value, place = output[:, list(units)].unflatten(1, (-1, 1)).flatten(2).max(2)
+        best.append(value)
+        places.append(place)
+    activation, index = torch.cat(best).T.sort(dim=1, descending=True, stable=True)
+    activation, index = activation[:, :k], index[:, :k]
+    place = torch.cat(places).T.gather(1, index)
+    columns = output.shape[3] if output.ndim == 4 else 1
+    place = torch.stack([place // columns, place % columns], 2)
+    height, width = raw.shape[2:]
+    field = receptive_field(model, raw.shape[1:], layer) if output.ndim == 4 else None
+    patches = [
+        _cut(raw[image].cpu(), field.box(*at) if field else ((0, height), (0, width)))
+        for row, spots in zip(index.tolist(), place.tolist(), strict=True)
+        for image, at in zip(row, spots, strict=True)
+    ]
+    patches = torch.stack(patches).unflatten(0, (len(units), k))
+    return TopPatches(layer, units, patches, index, place, activation)
+
+
+def _cut(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the pixels of a box: black beyond the image, and the whole image if it is larger."""
+    for dim, (first, end) in zip((1, 2), box, strict=True):
+        length = image.shape[dim]
+        if end - first < length:
+            before, after = max(0, -first), max(0, end - length)
+            image = image.narrow(dim, first + before, end - after - first - before)
+            image = F.pad(image, (0, 0, before, after) if dim == 1 else (before, after))
+    return image
+
+
+def _check_units(layer: str, units: Sequence[int], count: int) -> None:
+    if not 0 <= min(units) <= max(units) < count:
+        raise ValueError(f"layer {layer!r} has units 0 … {count - 1}, got {tuple(units)}")
