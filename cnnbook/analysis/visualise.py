@@ -331,11 +331,14 @@ def top_patches(
     place = torch.stack([place // columns, place % columns], 2)
     height, width = raw.shape[2:]
     field = receptive_field(model, raw.shape[1:], layer) if output.ndim == 4 else None
-    patches = [
-        _cut(raw[image].cpu(), field.box(*at) if field else ((0, height), (0, width)))
-        for row, spots in zip(index.tolist(), place.tolist(), strict=True)
-        for image, at in zip(row, spots, strict=True)
-    ]
+    patches = []
+    for image, at in zip(index.flatten().tolist(), place.flatten(0, 1).tolist(), strict=True):
+        box = ((0, height), (0, width))
+        if field is not None:
+            # Where all units see the same, behind a squeeze-and-excitation for example, the
+            # field has one position.
+            box = field.box(*(min(i, n - 1) for i, n in zip(at, field.positions, strict=True)))
+        patches.append(_cut(raw[image].cpu(), box))
     patches = torch.stack(patches).unflatten(0, (len(units), k))
     return TopPatches(layer, units, patches, index, place, activation)
 

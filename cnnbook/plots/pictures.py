@@ -1,9 +1,13 @@
 """Images, filters and feature maps."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from cnnbook.plots.figure import INK, POSITIVE, SIGNED, WIDTH, Figure, new_figure
@@ -78,6 +82,13 @@ def images(
     return Figure(figure, alt)
 
 
+def _chosen(count: int, limit: int) -> list[int]:
+    """Return the numbers of at most `limit` of `count` maps, evenly spread."""
+    if count <= limit:
+        return list(range(count))
+    return torch.linspace(0, count - 1, limit).round().int().tolist()
+
+
 def _signed_tiles(
     tiles: Tensor, columns: int, titles: Sequence[str], label: str, alt: str
 ) -> Figure:
@@ -95,47 +106,89 @@ def _signed_tiles(
             shown, ax=axes, location="bottom", fraction=0.04, aspect=50, shrink=0.6, pad=0.06
         )
         bar.set_label(label, fontsize=9)
-        bar.outline.set_visible(False)
+        bar.outline.set_linewidth(0.4)
     return Figure(figure, alt)
 
 
-def filters(weight: Tensor, *, columns: int = 8, alt: str | None = None) -> Figure:
+def filters(
+    weight: Tensor,
+    *,
+    columns: int | None = None,
+    limit: int = 64,
+    colour: bool | None = None,
+    alt: str | None = None,
+) -> Figure:
     """Show the kernels of a convolution.
 
     Parameters
     ----------
     weight
-        Kernels, ``(out, in, k, k)``. With one input channel each output map gets one tile; with
-        more, rows are output maps and columns input channels.
+        Kernels, ``(out, in, k, k)``.
     columns
-        Tiles per row when there is one input channel.
+        Tiles per row where each output map has one tile; 8, or 16 for more than 32 tiles, if not
+        given.
+    limit
+        Most tiles. Of more output maps (and input channels) evenly chosen ones are shown.
+    colour
+        Whether to draw each kernel as one picture whose red, green and blue are the weights of
+        its three input channels. By default if there are three. Otherwise, with several input
+        channels, rows are output maps and columns input channels.
     alt
         Text alternative.
 
     Returns
     -------
     Figure
-        All tiles share one scale, symmetric about zero, which is the neutral colour.
+        All tiles share one scale, symmetric about zero. Zero is the neutral colour; in colour
+        pictures, middle grey.
 
     Raises
     ------
     ValueError
-        If `weight` does not have four dimensions.
+        If `weight` does not have four dimensions, or colour is asked for without three channels.
     """
     if weight.ndim != 4:
         raise ValueError(f"weight must be (out, in, k, k), got {tuple(weight.shape)}")
-    out, channels = weight.shape[:2]
-    tiles = weight.detach().cpu().flatten(0, 1)
-    if channels > 1:
-        columns = channels
-        titles = [f"{o}, {i}" for o in range(out) for i in range(channels)]
-    else:
-        titles = [f"map {o}" for o in range(out)]
-    alt = alt or f"{out}×{channels} kernels of {weight.shape[2]}×{weight.shape[3]} weights."
-    return _signed_tiles(tiles, columns, titles, "weight", alt)
+    out, channels, height, width = weight.shape
+    if colour and channels != 3:
+        raise ValueError(f"colour needs 3 input channels, the kernels have {channels}")
+    colour = channels == 3 if colour is None else colour
+    weight = weight.detach().cpu().float()
+    grid = channels > 1 and not colour
+    maps = _chosen(out, math.isqrt(limit) if grid and out * channels > limit else limit)
+    alt = alt or (
+        f"{out}×{channels} kernels of {height}×{width} weights"
+        f"{f', {len(maps)} of {out} output maps shown' if len(maps) < out else ''}."
+    )
+    if grid:
+        inputs = _chosen(channels, limit // len(maps))
+        tiles = weight[maps][:, inputs].flatten(0, 1)
+        titles = [f"{o}, {i}" for o in maps for i in inputs]
+        return _signed_tiles(tiles, len(inputs), titles, "weight  (output map, input)", alt)
+    columns = columns or (8 if len(maps) <= 32 else 16)
+    titles = [f"map {i}" if columns <= 10 else f"{i}" for i in maps]
+    label = "weight" if len(maps) == out else f"weight  ({len(maps)} of {out} maps)"
+    if not colour:
+        return _signed_tiles(weight[maps, 0], columns, titles, label, alt)
+    limit_of_scale = weight[maps].abs().max().clamp(min=1e-12)
+    tiles = (0.5 + weight[maps] / (2 * limit_of_scale)).clamp(0, 1)
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    with new_figure(WIDTH, _height(tiles, rows, columns, 0.22) + 0.3) as figure:
+        for i, tile in enumerate(tiles):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            axes.imshow(tile.permute(1, 2, 0).numpy())
+            _framed(axes)
+            axes.set_title(titles[i], fontsize=9, pad=2)
+        bound = f"{limit_of_scale:.2g}"
+        scale = f"{label} of each colour: none −{bound}, half (grey) 0, full +{bound}"
+        figure.supxlabel(scale, fontsize=9)
+    return Figure(figure, alt)
 
 
-def feature_maps(maps: Tensor, *, columns: int = 8, alt: str | None = None) -> Figure:
+def feature_maps(
+    maps: Tensor, *, columns: int = 8, limit: int = 32, alt: str | None = None
+) -> Figure:
     """Show the maps of one layer for one image.
 
     Parameters
@@ -144,13 +197,16 @@ def feature_maps(maps: Tensor, *, columns: int = 8, alt: str | None = None) -> F
         ``(C, H, W)``, or ``(1, C, H, W)`` as :func:`cnnbook.analysis.activations` returns it.
     columns
         Maps per row.
+    limit
+        Most maps to show. Of more, evenly chosen ones are shown, and the label says so.
     alt
         Text alternative.
 
     Returns
     -------
     Figure
-        All maps share one scale. If there are negative values it is symmetric about zero.
+        All maps share one scale. If there are negative values it is symmetric about zero, whose
+        colour is white; if not, zero is black. Headings mark maps that are zero everywhere.
 
     Raises
     ------
@@ -161,21 +217,23 @@ def feature_maps(maps: Tensor, *, columns: int = 8, alt: str | None = None) -> F
         maps = maps[0]
     if maps.ndim != 3:
         raise ValueError(f"maps must be (C, H, W) of one image, got {tuple(maps.shape)}")
+    maps = maps.detach().cpu().float()
     count, height, width = maps.shape
-    alt = (
-        alt
-        or f"{count} feature maps of {height}×{width}, from {maps.min():.2g} to {maps.max():.2g}."
-    )
-    return _signed_tiles(
-        maps.detach().cpu(), columns, [f"map {i}" for i in range(count)], "activation", alt
-    )
+    shown = _chosen(count, limit)
+    cut = "" if len(shown) == count else f"{len(shown)} of {count} maps"
+    if alt is None:
+        alt = f"{count} feature maps of {height}×{width}, from {maps.min():.2g} to {maps.max():.2g}"
+        alt += f"; {cut} are shown." if cut else "."
+    titles = [f"map {i}" if maps[i].any() else f"{i}: all 0" for i in shown]
+    label = f"activation  ({cut})" if cut else "activation"
+    return _signed_tiles(maps[shown], columns, titles, label, alt)
 
 
 def maps_through_depth(
     image: Tensor,
     maps: Mapping[str, Tensor],
     *,
-    rows: int = 8,
+    rows: int | None = None,
     titles: Mapping[str, str] | None = None,
     alt: str | None = None,
 ) -> Figure:
@@ -184,11 +242,14 @@ def maps_through_depth(
     Parameters
     ----------
     image
-        The input, ``(1, H, W)``.
+        The input, ``(1 or 3, H, W)``; three channels as uint8 or as floats from 0 to 1.
     maps
         Layer name to output for that image: ``(1, C, H, W)``, or ``(1, C)`` for a vector.
     rows
-        Most maps stacked on one another; a layer with more gets further columns.
+        Most maps stacked on one another; a layer with more gets further columns. If not given, a
+        layer's maps take up to the height and width of the image, or three times that for
+        images of less than 64 pixels. Of a layer with more maps, evenly chosen ones are shown,
+        and the heading says how many.
     titles
         Layer name to heading.
     alt
@@ -199,55 +260,146 @@ def maps_through_depth(
     Figure
         A pixel of every map has the same size, so maps are seen to shrink; vectors are drawn as
         columns of larger cells. Each layer has its own colour scale.
-    """
-    titles = {"input": "input", **{name: name for name in maps}, **(titles or {})}
-    blocks = {"input": image.detach().cpu()[:1].float()}
-    blocks |= {name: value[0].detach().cpu() for name, value in maps.items()}
 
-    gap, cell = 3, 3  # between maps, and side of a vector's elements, in pixels of the image
-    letter = 3.6  # width of a letter of the headings, likewise
-    height = max(
-        min(len(b), rows) * (b.shape[1] + gap) - gap for b in blocks.values() if _is_map(b)
-    )
+    Raises
+    ------
+    ValueError
+        If the image or a layer's output has another shape.
+    """
+    image = image.detach().cpu()
+    if image.ndim != 3 or len(image) not in (1, 3):
+        raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
+    for name, value in maps.items():
+        if value.ndim not in (2, 4) or len(value) != 1:
+            raise ValueError(
+                f"maps of {name!r} must be (1, C, H, W) or (1, C), of one image, got "
+                f"{tuple(value.shape)}"
+            )
+    blocks = {name: value[0].detach().cpu().float() for name, value in maps.items()}
+    given = {"input": "input", **{name: name for name in maps}, **(titles or {})}
+
+    mosaics = {}
+    for name, block in blocks.items():
+        if _is_map(block):
+            mosaics[name] = _stacked(block, image.shape[1:], rows)
+            if mosaics[name].count < len(block):
+                given[name] += f"\n{mosaics[name].count} of {len(block)}"
+    side = max([image.shape[1], *(m.height for m in mosaics.values())])
+    for name, block in blocks.items():
+        if not _is_map(block):
+            mosaics[name] = _column(block.flatten(), side)
+    mosaics = {"input": _Mosaic(image[:1].float(), 1, 0), **{n: mosaics[n] for n in maps}}
+
+    # A point of the page is so many pixels that all blocks and headings fit beside one another.
+    letters = {name: max(map(_text_width, given[name].split("\n"))) for name in mosaics}
+    between, page = 12, 72 * WIDTH - 4  # in points
+    point = 0.5
+    for _ in range(50):
+        slots = {name: max(m.width, point * letters[name]) for name, m in mosaics.items()}
+        point = (sum(slots.values()) + between * point * (len(slots) - 1)) / page
+    heading = 13 * point * (1 + max(title.count("\n") for title in given.values()))
     left = 0.0
-    with new_figure(WIDTH, 1) as figure:
+    with new_figure(WIDTH, (side / point + heading / point + 4) / 72) as figure:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
-        for name, block in blocks.items():
-            if _is_map(block):
-                tiles, step = block, gap
-                down = min(len(tiles), rows)
+        for name, mosaic in mosaics.items():
+            x = left + (slots[name] - mosaic.width) / 2
+            y = (side - mosaic.height) / 2
+            extent = (x, x + mosaic.width, y + mosaic.height, y)
+            if name == "input" and len(image) == 3:
+                picture = image.permute(1, 2, 0)
+                picture = picture if image.dtype == torch.uint8 else picture.clamp(0, 1)
+                axes.imshow(picture.numpy(), extent=extent)
             else:
-                tiles, step = block.view(-1, 1, 1), 0
-                across = -(-len(tiles) // max(1, height // cell - 4))
-                down = -(-len(tiles) // across)
-            scale = 1 if _is_map(block) else cell
-            tile_height, tile_width = (scale * side for side in tiles.shape[1:])
-            across = -(-len(tiles) // down)
-            width = across * (tile_width + step) - step
-            slot = max(width, letter * max(map(len, titles[name].split("\n"))))
-            top = (height - down * (tile_height + step) + step) / 2
-            colours, low, high = _range(block)
-            for i, tile in enumerate(tiles):
-                x = left + (slot - width) / 2 + i // down * (tile_width + step)
-                y = top + i % down * (tile_height + step)
-                extent = (x, x + tile_width, y + tile_height, y)
-                axes.imshow(tile.numpy(), cmap=colours, vmin=low, vmax=high, extent=extent)
-                corner = (x, y)
-                axes.add_patch(
-                    Rectangle(corner, tile_width, tile_height, fill=False, ec=INK, lw=0.3)
-                )
-            axes.text(left + slot / 2, -4, titles[name], ha="center", va="bottom", size=9.5)
-            left += slot + 4 * gap
-        right, heading = left - 4 * gap, 12 * (1 + max(t.count("\n") for t in titles.values()))
-        axes.set(xlim=(-1, right + 1), ylim=(height + 1, -heading))
+                colours, low, high = _range(mosaic.tiles)
+                axes.imshow(mosaic.array(), cmap=colours, vmin=low, vmax=high, extent=extent)
+            places = mosaic.places()
+            if min(places[0][2:]) < 6 * point:  # frames would be most of what is seen
+                places = [(0, 0, mosaic.width, mosaic.height)]
+            frames = [Rectangle((x + u, y + v), w, h) for u, v, w, h in places]
+            axes.add_collection(PatchCollection(frames, fc="none", ec=INK, lw=0.3))
+            middle = left + slots[name] / 2
+            axes.text(middle, -3 * point, given[name], ha="center", va="bottom", size=9.5)
+            left += slots[name] + between * point
+        edge = 2 * point
+        axes.set(xlim=(-edge, 72 * WIDTH * point - edge), ylim=(side + edge, -heading - edge))
         axes.set_axis_off()
-        figure.set_size_inches(WIDTH, WIDTH * (height + 1 + heading) / (right + 2))
     if alt is None:
-        steps = ", ".join(f"{name}: {'×'.join(map(str, b.shape))}" for name, b in blocks.items())
-        alt = f"One image and the maps each layer makes of it, drawn to one scale. {steps}."
+        steps = {"input": image, **blocks}
+        listed = ", ".join(f"{n}: {'×'.join(map(str, b.shape))}" for n, b in steps.items())
+        alt = f"One image and the maps each layer makes of it, drawn to one scale. {listed}."
     return Figure(figure, alt)
+
+
+def _text_width(line: str) -> float:
+    """Return the width of a heading in points, with a little to spare for hinting."""
+    return 1.05 * TextPath((0, 0), line, size=9.5).get_extents().width if line.strip() else 0.0
 
 
 def _is_map(block: Tensor) -> bool:
     return block.ndim == 3 and block.shape[1:] != (1, 1)
+
+
+class _Mosaic:
+    """Tiles in columns, filled from the top, sizes in pixels of the image.
+
+    Parameters
+    ----------
+    tiles
+        ``(N, h, w)``.
+    down
+        Tiles in a column.
+    gap
+        Pixels between tiles.
+    cell
+        Pixels of the image that a pixel of a tile takes.
+    """
+
+    def __init__(self, tiles: Tensor, down: int, gap: int, cell: int = 1):
+        self.tiles, self.down, self.gap, self.cell = tiles, min(down, len(tiles)), gap, cell
+        self.count = len(tiles)
+        self.across = -(-self.count // self.down)
+        self.height, self.width = (
+            cell * (n * (side + gap) - gap)
+            for n, side in zip((self.down, self.across), tiles.shape[1:], strict=True)
+        )
+
+    def places(self) -> list[tuple[int, int, int, int]]:
+        """Return left, top, width and height of each tile."""
+        h, w = self.tiles.shape[1:]
+        return [
+            tuple(
+                self.cell * v
+                for v in (i // self.down * (w + self.gap), i % self.down * (h + self.gap), w, h)
+            )
+            for i in range(self.count)
+        ]
+
+    def array(self) -> np.ma.MaskedArray:
+        """Return all tiles as one picture, transparent between them."""
+        whole = np.full((self.height // self.cell, self.width // self.cell), np.nan)
+        for tile, place in zip(self.tiles.numpy(), self.places(), strict=True):
+            x, y, w, h = (v // self.cell for v in place)
+            whole[y : y + h, x : x + w] = tile
+        return np.ma.masked_invalid(whole)
+
+
+def _stacked(block: Tensor, size: Sequence[int], rows: int | None) -> _Mosaic:
+    """Arrange maps: `rows` on one another, or so that they take about the room of the image."""
+    if rows is not None:
+        return _Mosaic(block, rows, 3)
+    times = 3 if min(size) < 64 else 1
+    down, across = (
+        max(1, times * whole // side) for whole, side in zip(size, block.shape[1:], strict=True)
+    )
+    block = block[_chosen(len(block), down * across)]
+    across = -(-len(block) // down)
+    gap = max(1, times * block.shape[1] // 28)
+    return _Mosaic(block, -(-len(block) // across), gap)
+
+
+def _column(vector: Tensor, height: int) -> _Mosaic:
+    """Arrange a vector as cells, in columns of equal length a little lower than `height`."""
+    cell = max(3, height // 75)
+    across = -(-len(vector) // max(1, height // cell - 4))
+    return _Mosaic(vector.view(-1, 1, 1), -(-len(vector) // across), 0, cell)

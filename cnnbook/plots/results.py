@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
+import numpy as np
+from matplotlib.colors import PowerNorm
 from torch import Tensor
 
 from cnnbook._errors import unknown
-from cnnbook.plots.figure import CHART, COLOURS, LINES, Figure, new_figure
+from cnnbook.plots.figure import CHART, COLOURS, LINES, WIDTH, Figure, new_figure
 
 LABELS = {
     "train_loss": "training loss",
@@ -28,7 +29,8 @@ def curves(
     ----------
     runs
         Label to the histories of that kind, one per seed. The line is their mean; with several,
-        a band reaches from the lowest to the highest.
+        a band reaches from the lowest to the highest. Where some ended earlier, both are over
+        those that reached the epoch.
     metric
         ``"test_accuracy"``, ``"train_accuracy"``, ``"test_loss"`` or ``"train_loss"``.
     alt
@@ -41,7 +43,7 @@ def curves(
     Raises
     ------
     ValueError
-        If the metric is unknown or a label has no history.
+        If the metric is unknown, a label has no history, or a history lacks the metric.
     """
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
@@ -52,14 +54,23 @@ def curves(
         for i, (label, histories) in enumerate(runs.items()):
             if not histories:
                 raise ValueError(f"no history for {label!r}")
-            values = percent * torch.tensor([getattr(h, metric) for h in histories])
+            seen = [getattr(history, metric) for history in histories]
+            if not all(seen):
+                raise ValueError(
+                    f"a history of {label!r} has no {metric}; were test images given to fit()?"
+                )
+            values = np.full((len(seen), max(map(len, seen))), np.nan)
+            for row, entries in zip(values, seen, strict=True):
+                row[: len(entries)] = entries
+            values *= percent
             epochs = range(1, 1 + values.shape[1])
+            mean = np.nanmean(values, 0)
             colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-            axes.plot(epochs, values.mean(0).numpy(), label=label, color=colour, linestyle=line)
+            axes.plot(epochs, mean, label=label, color=colour, linestyle=line)
             if len(values) > 1:
-                low, high = values.amin(0).numpy(), values.amax(0).numpy()
+                low, high = np.nanmin(values, 0), np.nanmax(values, 0)
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-            finals.append(f"{label} ends at {values[:, -1].mean():.3g}")
+            finals.append(f"{label} ends at {mean[-1]:.3g}")
         axes.set(xlabel="epoch", ylabel=LABELS[metric])
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -174,7 +185,9 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     Returns
     -------
     Figure
-        Cells hold the percentage of the row; colour follows it.
+        Colour follows the percentage of the row. Up to 20 classes, cells hold it as a number.
+        With more there is a colour bar, which spreads small shares; from 30 on, some classes are
+        named only.
 
     Raises
     ------
@@ -185,21 +198,30 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     if matrix.shape != (k, k):
         raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(matrix.shape)}")
     share = 100 * matrix.double() / matrix.sum(1, keepdim=True).clamp(min=1)
-    with new_figure(CHART, 5.4) as figure:
+    numbers = k <= 20
+    named = range(0, k, -(-k // 30))
+    with new_figure(CHART if k <= 10 else WIDTH, 5.4 if k <= 10 else 6.2) as figure:
         axes = figure.add_subplot()
-        axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=100)
-        for row in range(k):
-            for column in range(k):
-                if matrix[row, column]:
-                    value = share[row, column].item()
-                    text = f"{value:.0f}" if value >= 1 else "<1"
-                    colour = "white" if value > 50 else "black"
-                    axes.text(column, row, text, ha="center", va="center", color=colour, size=9)
-        axes.set_xticks(range(k), classes, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(k), classes)
-        axes.tick_params(length=0)
+        # A hundredth of a row, a typical mistake among many classes, must not look like nothing.
+        norm = PowerNorm(1 if numbers else 0.5, 0, 100)
+        shown = axes.imshow(share.numpy(), cmap="Blues", norm=norm)
+        for row, column in matrix.nonzero().tolist() if numbers else ():
+            value = share[row, column].item()
+            text = f"{value:.0f}" if value >= 1 else "<1"
+            colour = "white" if value > 50 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, size=9)
+        names = [classes[i] for i in named]
+        slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(named, names, **(slanted if k <= 12 else {"rotation": 90}))
+        axes.set_yticks(named, names)
+        axes.tick_params(length=0 if numbers else 2)
         axes.spines[:].set_visible(False)
-        axes.set(xlabel="predicted class", ylabel="true class  (numbers: % of the row)")
+        unit = "  (numbers: % of the row)" if numbers else ""
+        axes.set(xlabel="predicted class", ylabel=f"true class{unit}")
+        if not numbers:
+            bar = figure.colorbar(shown, ax=axes, shrink=0.7, ticks=(0, 1, 5, 10, 25, 50, 100))
+            bar.set_label("% of the row")
+            bar.outline.set_linewidth(0.4)
     if alt is None:
         wrong = matrix.clone().fill_diagonal_(0)
         row, column = divmod(int(wrong.argmax()), k)

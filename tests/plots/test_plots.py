@@ -6,8 +6,9 @@ import matplotlib.colors
 import pytest
 import torch
 
-from cnnbook import plots
+from cnnbook import analysis, plots
 from cnnbook.plots import figure as style
+from cnnbook.tables import Table
 from cnnbook.training import History
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -15,6 +16,53 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def history(*accuracy):
     return History(test_accuracy=list(accuracy))
+
+
+def gradients(column, labels, layers):
+    return Table(
+        [
+            {column: label, "layer": f"{i}.weight", "number": i + 1, "gradient": 10.0**-i}
+            for label in labels
+            for i in range(layers)
+        ]
+    )
+
+
+def statistics(layers):
+    row = {"mean": 0.5, "standard deviation": 1.0, "zeros": 0.4, "units": 8}
+    return Table([{"layer": f"layer {i}"} | row | {"dead": i or None} for i in range(layers)])
+
+
+def probes(layers):
+    return Table(
+        [
+            {"layer": f"layer {i}", "train accuracy": 0.9, "test accuracy": 0.5 + 0.01 * i}
+            for i in range(layers)
+        ]
+    )
+
+
+def surface(scale):
+    a = torch.linspace(-1, 1, 5)
+    loss = scale * (0.1 + a[:, None] ** 2 + a**2)
+    loss[0, 0] = torch.inf
+    return analysis.LossSurface(a, a, loss)
+
+
+def maximized(channels=1, units=(3, 5)):
+    images = torch.rand(len(units), channels, 12, 12)
+    return analysis.MaximizedUnits("c", tuple(units), images, torch.rand(4, len(units)))
+
+
+def patches(channels=1, k=4):
+    return analysis.TopPatches(
+        "c",
+        (3, 5),
+        torch.randn(2, k, channels, 6, 6),
+        torch.arange(2 * k).view(2, k),
+        torch.zeros(2, k, 2, dtype=torch.int64),
+        torch.rand(2, k).sort(descending=True).values,
+    )
 
 
 FIGURES = {
@@ -33,6 +81,39 @@ FIGURES = {
     ),
     "bars": lambda: plots.bars(["a", "b"], torch.tensor([2.0, 0.5]), xlabel="x", reference=1.0),
     "confusion": lambda: plots.confusion(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
+    "confusion of many": lambda: plots.confusion(
+        torch.eye(100, dtype=torch.int64) * 9 + 1, [f"kind {i}" for i in range(100)]
+    ),
+    "colour filters": lambda: plots.filters(torch.randn(12, 3, 7, 7)),
+    "many filters": lambda: plots.filters(torch.randn(30, 20, 3, 3), limit=12),
+    "many feature maps": lambda: plots.feature_maps(torch.rand(100, 4, 4), limit=10),
+    "photo through depth": lambda: plots.maps_through_depth(
+        torch.randint(0, 256, (3, 96, 96)).byte(),
+        {
+            "conv1": torch.randn(1, 64, 48, 48),
+            "layer4": torch.rand(1, 512, 3, 3),
+            "pool": torch.rand(1, 512, 1, 1),
+        },
+    ),
+    "heatmap": lambda: plots.heatmap(torch.rand(3, 16, 24), torch.rand(4, 6)),
+    "signed heatmaps": lambda: plots.heatmap(
+        torch.rand(4, 1, 16, 16), torch.randn(4, 16, 16), list("abcd"), label="fall"
+    ),
+    "gradient flow": lambda: plots.gradient_flow(gradients("network", ["a", "b"], 5)),
+    "gradient history": lambda: plots.gradient_history(
+        {"plain": gradients("step", [1, 10, 20], 8), "residual": gradients("step", [1, 10], 5)}
+    ),
+    "activation statistics": lambda: plots.activation_statistics(statistics(30)),
+    "linear probes": lambda: plots.linear_probes(probes(4)),
+    "several linear probes": lambda: plots.linear_probes({"a": probes(4), "b": probes(4)}),
+    "factorization": lambda: plots.factorization(analysis.factorize_kernel(torch.randn(5, 5))),
+    "factorization with channels": lambda: plots.factorization(
+        analysis.factorize_kernel(torch.randn(5, 5), 4)
+    ),
+    "loss surfaces": lambda: plots.loss_surfaces({"plain": surface(1e7), "residual": surface(1)}),
+    "maximized units": lambda: plots.maximized_units(maximized()),
+    "top patches": lambda: plots.top_patches(patches()),
+    "top patches and images": lambda: plots.top_patches(patches(3, k=8), maximized(3)),
 }
 
 

@@ -1,0 +1,81 @@
+"""The loss around the weights of trained networks."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.colors import LogNorm
+
+from cnnbook.analysis import LossSurface
+from cnnbook.plots.figure import WIDTH, Figure, new_figure
+
+
+def loss_surfaces(
+    surfaces: Mapping[str, LossSurface],
+    *,
+    levels: int = 14,
+    highest: float | None = None,
+    alt: str | None = None,
+) -> Figure:
+    """Draw loss surfaces side by side, with common contour levels.
+
+    Parameters
+    ----------
+    surfaces
+        Name of the network to what :func:`cnnbook.analysis.loss_surface` returned; one to three.
+    levels
+        Number of contour levels, evenly spread over the logarithm of the loss.
+    highest
+        Loss from which on all is drawn alike, for surfaces that rise by many powers of ten; the
+        largest one if not given.
+    alt
+        Text alternative.
+
+    Returns
+    -------
+    Figure
+        The cross marks the network itself. Where the loss is not finite the picture is blank.
+
+    Raises
+    ------
+    ValueError
+        If there are no surfaces or more than three, or none has a finite positive loss.
+    """
+    if not 1 <= len(surfaces) <= 3:
+        raise ValueError(f"give one to three surfaces, got {len(surfaces)}")
+    grids = {name: surface.loss.double().numpy() for name, surface in surfaces.items()}
+    usable = np.concatenate([g[np.isfinite(g) & (g > 0)] for g in grids.values()])
+    if not usable.size:
+        raise ValueError("no surface has a finite positive loss; choose a smaller span")
+    low = usable.min()
+    high = max(usable.max() if highest is None else highest, 1.01 * low)
+    at = np.geomspace(low, high, levels)
+    facts = []
+    with new_figure(WIDTH, 0.9 + (WIDTH - 1.7) / max(2, len(grids))) as figure:
+        panels = figure.subplots(1, len(grids), squeeze=False, sharey=True)[0]
+        for axes, (name, surface) in zip(panels, surfaces.items(), strict=True):
+            values = grids[name]
+            finite = np.isfinite(values)
+            grid = np.ma.masked_where(~finite, np.clip(values, low, high)).T
+            a, b = surface.a.numpy(), surface.b.numpy()
+            shown = axes.contourf(a, b, grid, levels=at, norm=LogNorm(low, high), cmap="viridis")
+            axes.contour(a, b, grid, levels=at, colors="white", linewidths=0.4, linestyles="-")
+            axes.plot(0, 0, marker="+", color="white", markersize=9, markeredgewidth=1.6)
+            axes.set(title=name, xlabel="along direction 1", aspect="equal")
+            for axis, values_of in ((axes.xaxis, a), (axes.yaxis, b)):
+                axis.set_ticks([values_of[0] / 2, 0, values_of[-1] / 2])
+            middle = values[len(a) // 2, len(b) // 2]
+            facts.append(f"{name}: {middle:.2g} at the network, up to {values[finite].max():.2g}")
+        panels[0].set_ylabel("along direction 2\n(in norms of the filters)")
+        bar = figure.colorbar(shown, ax=panels, shrink=0.9, aspect=25)
+        cut = highest is not None and usable.max() > highest
+        bar.set_label(f"loss  (up to {highest:g})" if cut else "loss")
+        marks = at[:: max(1, levels // 6)]
+        bar.set_ticks(marks, labels=[_short(value) for value in marks])
+        bar.ax.minorticks_off()
+        bar.outline.set_linewidth(0.4)
+    return Figure(figure, alt or f"Loss on a plane through the weights. {'; '.join(facts)}.")
+
+
+def _short(value: float) -> str:
+    """Return a loss with two digits, as an integer where that is short."""
+    return f"{value:.0e}" if value >= 1e5 else f"{float(f'{value:.2g}'):g}"
