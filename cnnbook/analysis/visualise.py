@@ -129,6 +129,7 @@ def maximize_activation(
         if not 0 <= value < 1:
             raise ValueError(f"{name} is a share from 0 to 1, got {value}")
     device = device_of(model)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
     generator = torch.Generator().manual_seed(seed)
     mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (mean, std))
     painted = (_Fourier if fourier else _Pixels)(
@@ -151,7 +152,7 @@ def maximize_activation(
     with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
         for step in range(steps):
             changed = _changed(painted.image(), jitter, scale, rotate, generator)
-            model((changed - mean) / std)
+            model(((changed - mean) / std).to(dtype))
             if not kept:
                 raise ValueError(f"layer {layer!r} does not run in evaluation mode")
             excited = kept[0][rows, columns]

@@ -247,7 +247,7 @@ def maps_through_depth(
         Layer name to output for that image: ``(1, C, H, W)``, or ``(1, C)`` for a vector.
     rows
         Most maps stacked on one another; a layer with more gets further columns. If not given, a
-        layer's maps take up to the height and width of the image, or three times that for
+        layer's maps take about the height and width of the image, or three times that for
         images of less than 64 pixels. Of a layer with more maps, evenly chosen ones are shown,
         and the heading says how many.
     titles
@@ -389,12 +389,13 @@ def _stacked(block: Tensor, size: Sequence[int], rows: int | None) -> _Mosaic:
     if rows is not None:
         return _Mosaic(block, rows, 3)
     times = 3 if min(size) < 64 else 1
+    gap = max(2, times * block.shape[1] // 28)
     down, across = (
-        max(1, times * whole // side) for whole, side in zip(size, block.shape[1:], strict=True)
+        max(1, round(times * whole / (side + gap)))
+        for whole, side in zip(size, block.shape[1:], strict=True)
     )
     block = block[_chosen(len(block), down * across)]
     across = -(-len(block) // down)
-    gap = max(1, times * block.shape[1] // 28)
     return _Mosaic(block, -(-len(block) // across), gap)
 
 

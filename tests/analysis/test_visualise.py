@@ -127,6 +127,13 @@ def test_same_seed_same_image_and_the_network_is_left_alone():
     assert repr(runs[0]) == "<2 images for units [5, 7] of 'layer2.0.conv1'>"
 
 
+def test_networks_in_double_precision():
+    a, b = linear_net(), linear_net().double()
+    options = {"shape": (1, 9, 9), "steps": 3}
+    single, double = (analysis.maximize_activation(m, "0", 1, **options).images for m in (a, b))
+    torch.testing.assert_close(single, double)
+
+
 def test_entries_of_an_output_vector():
     torch.manual_seed(0)
     model = torchvision.models.mobilenet_v3_small(num_classes=4)
