@@ -31,8 +31,8 @@ def linear_probes(
 
     Each probe is a ridge classifier: least squares on the classes written as 0 and 1, with a
     penalty on the weights. Unlike logistic regression, the choice of that paper, it has a closed
-    form. So it is exact, the same each time, and hundreds of times faster on features as
-    correlated as these, and the penalty that suits each layer can be found on the training
+    form. So it is exact, the same each time, and much faster on features as strongly
+    correlated as these; and the penalty that suits each layer can be found on the training
     images alone. Its accuracy may fall short of the best linear classifier's, above all with
     many classes.
 
