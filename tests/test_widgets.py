@@ -122,7 +122,7 @@ def test_figures_tables_and_texts_can_be_drawn():
         return [figure, Table([{"n": n}]), f"{n} < 7 & so on"]
 
     explorer = widgets.explore(draw, n=[1, 2])
-    assert 'aria-label="bar 1 &amp; &lt;b&gt;"' in shown(explorer)
+    assert "aria-label='bar 1 &amp; &lt;b&gt;'" in shown(explorer)
     assert "cnnbook-table" in shown(explorer)
     assert "1 &lt; 7 &amp; so on" in shown(explorer)
 
@@ -157,9 +157,9 @@ def test_every_reference_has_one_target():
     for stack in explorer.children[-1].children:
         for leaf in stack.children:
             page = explorer.children[-2].value + leaf.value
-            ids = re.findall(r'\bid="([^"]+)"', page)
+            ids = re.findall(r"\bid='([^']+)'", page)
             assert len(ids) == len(set(ids))
-            used = re.findall(r'(?:href="#|url\(#)([^")]+)', page)
+            used = re.findall(r"(?:href='#|url\(#)([^')]+)", page)
             assert used
             assert set(used) <= set(ids)
 
@@ -170,7 +170,7 @@ def test_small_bitmaps_lose_nothing_and_photographs_shrink():
     torch.manual_seed(0)
     small = torch.randint(0, 256, (1, 3, 30, 40)).byte()
     _, parts = compact(plots.images(small).svg())
-    (url,) = re.findall(r'href="data:image/\w+;base64,([^"]+)"', "".join(parts.values()))
+    (url,) = re.findall(r"href='data:image/\w+;base64,([^']+)'", "".join(parts.values()))
     pixels = Image.open(io.BytesIO(base64.b64decode(url))).convert("RGB")
     assert (np.array(pixels).transpose(2, 0, 1) == small[0].numpy()).all()
 

@@ -17,7 +17,7 @@ REFERENCE = r"(^#|url\(#)([^)]+)"
 # Bitmaps of more pixels are stored with loss if that makes them less than half as large as PNG:
 # photographs are. Smaller ones, whose every pixel the reader can see, never are.
 LOSSLESS_UP_TO = 64 * 64
-QUALITY = 85
+QUALITY = 75
 
 
 def compact(svg: str) -> tuple[str, dict[str, str]]:
@@ -45,6 +45,11 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
             element.set("href" if name == HREF else name.rpartition("}")[2], _rounded(name, value))
     root.attrib.pop("version", None)
 
+    # matplotlib's style sheet would apply to the whole page.
+    for parent in list(root.iter("defs")):
+        for sheet in parent.findall("style"):
+            parent.remove(sheet)
+    root.set("style", root.get("style", "") + ";stroke-linejoin:round;stroke-linecap:butt")
     _drop_invisible(root)
     _move_bitmaps(root)
     found = _take_named(root)
@@ -74,9 +79,9 @@ def inlined(picture: str, parts: dict[str, str]) -> str:
     """
     rest = {}
     for name, part in reversed(parts.items()):  # outer groups were found after inner ones
-        reference = f'<use href="#{name}" />'
+        reference = f"<use href='#{name}'/>"
         if picture.count(reference) == 1:
-            picture = picture.replace(reference, part.replace(f' id="{name}"', "", 1))
+            picture = picture.replace(reference, part.replace(f" id='{name}'", "", 1))
         else:
             rest[name] = part
     return (definitions(rest) if rest else "") + picture
@@ -86,7 +91,7 @@ def definitions(parts: dict[str, str]) -> str:
     """Return an invisible ``<svg>`` element that holds definitions."""
     # Not display:none, in which browsers disable some definitions.
     return (
-        '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
+        "<svg width='0' height='0' style='position:absolute' aria-hidden='true'><defs>"
         f"{''.join(parts.values())}</defs></svg>"
     )
 
@@ -126,36 +131,47 @@ def _share_groups(element: ElementTree.Element, found: dict[str, str], depth: in
 
 def _add(element: ElementTree.Element, found: dict[str, str]) -> str:
     """Add a definition to those found, and return its name."""
-    name = "d" + hashlib.sha256(_text(element).encode()).hexdigest()[:10]
+    digest = hashlib.sha256(_text(element).encode()).digest()
+    # 35 bits: short, as names are most of a compact picture, and enough for a page's few thousand.
+    name = "d" + base64.b32encode(digest)[:7].decode().lower()
     element.set("id", name)
     found[name] = _text(element)
     return name
 
 
 def _text(element: ElementTree.Element) -> str:
-    return ElementTree.tostring(element, encoding="unicode")
+    text = ElementTree.tostring(element, encoding="unicode")
+    # Single quotes need no escape in the JSON that carries the picture.
+    return text.replace("'", "&#39;").replace('"', "'").replace(" />", "/>")
 
 
 def _rounded(name: str, value: str) -> str:
-    """Cut coordinates to a hundredth of a point; leave scales and everything else alone."""
+    """Round coordinates to a hundredth of a point, except scales; leave out needless spaces."""
     if name == "d":
-        return re.sub(r"\s*([MLHVCSQTAZz])\s*", r"\1", _cut(value).strip())
-    if name in ("x", "y", "points"):
-        return _cut(value)
+        return re.sub(r"\s*([MLHVCSQTAZz])\s*", r"\1", _round(value))
+    if name in ("x", "y", "width", "height", "points"):
+        return _round(value)
     if name == "transform":
-        return re.sub(r"translate\([^)]*\)", lambda match: _cut(match[0]), value)
+        return re.sub(r"translate\([^)]*\)", lambda match: _round(match[0]), value)
+    if name == "style":
+        # The older name of the same rule is for browsers of ten years ago.
+        value = value.replace("image-rendering:crisp-edges;", "")
+        return re.sub(r"([:;]) ", r"\1", value)
     return value
 
 
-def _cut(numbers: str) -> str:
-    return re.sub(r"(\.\d\d)\d+(?!e)", r"\1", numbers)
+def _round(numbers: str) -> str:
+    def shortest(match: re.Match) -> str:
+        return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+
+    return re.sub(r"-?\d*\.\d+(?:e[-+]?\d+)?", shortest, numbers).strip()
 
 
 def _drop_invisible(element: ElementTree.Element) -> None:
     """Leave out frames that are neither filled nor stroked, and groups of nothing."""
     for child in list(element):
         _drop_invisible(child)
-        unseen = child.tag == "path" and child.get("style", "").strip("; ") == "fill: none"
+        unseen = child.tag == "path" and child.get("style") == "fill:none"
         if unseen or (child.tag == "g" and len(child) == 0):
             element.remove(child)
 

@@ -9,7 +9,7 @@ from cnnbook import analysis, models
 from cnnbook.data import Augment, load, photo
 from cnnbook.plots import images
 from cnnbook.plots.figure import CHART, COLOURS, LINES, Figure, new_figure
-from cnnbook.widgets.explore import explore
+from cnnbook.widgets.explore import explore, preferred
 
 # Each at its full strength; the explorer scales it down.
 TRANSFORMS = {
@@ -33,14 +33,14 @@ def augmentation(
     transforms: Mapping[str, Augment] = TRANSFORMS,
     *,
     strengths: Sequence[float] = (0.25, 0.5, 1.0),
-    examples: int = 4,
+    examples: int = 3,
 ):
     """See what random transforms of a given strength do to a photograph.
 
     Parameters
     ----------
     picture
-        uint8, ``(1 or 3, H, W)``; a cat of 96×96 pixels by default.
+        uint8, ``(1 or 3, H, W)``; a cat of 88×88 pixels by default.
     transforms
         Name to transform at full strength.
     strengths
@@ -58,15 +58,16 @@ def augmentation(
     ValueError
         If the picture is not uint8 of that shape.
     """
-    picture = photo("cat", 96) if picture is None else picture
+    picture = photo("cat", 88) if picture is None else picture
 
     def draw(transform: str, strength: float):
         batch = picture.expand(examples, *picture.shape)
-        changed = transforms[transform].scaled(strength)(batch, seed=0)
+        changed = transforms[transform].scaled(strength)(batch, seed=0).clamp(0, 1)
         alt = f"{examples} random draws of the transform {transform} at strength {strength:g}."
         return images(changed, columns=examples, alt=alt)
 
-    return explore(draw, transform=list(transforms), strength=strengths)
+    choices = {"transform": list(transforms), "strength": strengths}
+    return explore(draw, first=preferred(choices, strength=1.0), **choices)
 
 
 def reduction_cost(
@@ -126,16 +127,9 @@ def reduction_cost(
         )
         return Figure(figure, f"Multiply–adds of a {what} convolution: {words}"), words
 
-    first = {
-        name: value
-        for name, value, allowed in (
-            ("in_channels", 192, in_channels),
-            ("reduced", 16, reduced),
-            ("kernel", 5, kernels),
-        )
-        if value in allowed
-    }
-    return explore(draw, in_channels=in_channels, reduced=reduced, kernel=kernels, first=first)
+    choices = {"in_channels": in_channels, "reduced": reduced, "kernel": kernels}
+    first = preferred(choices, in_channels=192, reduced=16, kernel=5)
+    return explore(draw, first=first, **choices)
 
 
 def shortcut_gradients(
@@ -208,4 +202,4 @@ def shortcut_gradients(
         words = f"Depth {depth}. Gradient at the first layer: {first}."
         return Figure(figure, f"Gradient by layer, logarithmic. {words}"), words
 
-    return explore(draw, depth=depths)
+    return explore(draw, first=preferred({"depth": depths}, depth=20), depth=depths)

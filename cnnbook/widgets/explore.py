@@ -112,6 +112,11 @@ def explore(draw: Callable, /, *, first: Mapping | None = None, **choices):
     return Explorer(labels, kinds, start, pictures, definitions(shared), first_picture)
 
 
+def preferred(choices: Mapping, **wanted) -> dict:
+    """Return those of the wanted first values that are among the choices."""
+    return {name: value for name, value in wanted.items() if value in choices[name]}
+
+
 def _labelled(name: str, given) -> tuple[list[str], list]:
     if isinstance(given, Mapping):
         labels, values = [str(label) for label in given], list(given.values())
@@ -162,12 +167,11 @@ def _shown(result: object, state: Mapping) -> tuple[str, dict[str, str], str]:
         parts = {i: text for _, own, _ in pieces for i, text in own.items()}
         return "".join(p[0] for p in pieces), parts, "".join(p[2] for p in pieces)
     if isinstance(result, str):
-        text = f'<p class="cnnbook-caption" style="line-height:1.5">{html.escape(result)}</p>'
+        text = f"<p class='cnnbook-caption' style='line-height:1.5'>{html.escape(result)}</p>"
         return text, {}, text
     if hasattr(result, "svg") and hasattr(result, "alt"):
-        svg = result.svg()
-        body, parts = compact(svg)
-        return _framed(body), parts, _framed(svg)
+        body, parts = compact(result.svg())
+        return _framed(body), parts, _framed(definitions(parts) + body)
     if hasattr(result, "_repr_html_"):
         text = result._repr_html_()
         return text, {}, text
@@ -179,5 +183,5 @@ def _shown(result: object, state: Mapping) -> tuple[str, dict[str, str], str]:
 
 def _framed(svg: str) -> str:
     # A picture with a least width scrolls, and must be reachable by keyboard to be scrolled.
-    reach = ' tabindex="0"' if "min-width" in svg else ""
-    return f'<figure class="cnnbook-figure"{reach} style="margin:0;overflow-x:auto">{svg}</figure>'
+    reach = " tabindex='0'" if "min-width" in svg else ""
+    return f"<figure class='cnnbook-figure'{reach} style='margin:0;overflow-x:auto'>{svg}</figure>"

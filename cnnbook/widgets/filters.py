@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnnbook.data import photo
 from cnnbook.plots.figure import CHART, COLOURS, SIGNED, Figure, new_figure
-from cnnbook.widgets.explore import explore
+from cnnbook.widgets.explore import explore, preferred
 
 # Kernels of image processing. Those that sum to 1 keep the brightness, those that sum to 0 answer
 # to differences only.
@@ -259,7 +259,8 @@ def filters(
             x = F.conv2d(F.pad(x, [len(weights) // 2] * 4, mode="replicate"), weights[None, None])
         return _filtered(before, weights, x[0, 0], filter, times)
 
-    return explore(draw, filter=list(tensors), times=times)
+    choices = {"filter": list(tensors), "times": times}
+    return explore(draw, first=preferred(choices, filter="vertical edges"), **choices)
 
 
 def _filtered(before: Tensor, weights: Tensor, after: Tensor, name: str, times: int) -> Figure:

@@ -52,7 +52,8 @@ class Explorer(ipywidgets.VBox):
         self._still = still
         # Layout and style are widgets too, of a kilobyte each; one serves all pictures.
         wide = ipywidgets.Layout(width="100%", margin="0")
-        common = {"layout": wide, "style": ipywidgets.HTML().style}
+        sheet = ipywidgets.HTML(shared, layout=wide)
+        common = {"layout": wide, "style": sheet.style}
         if hasattr(ipywidgets, "Stack"):
             leaves = {text: ipywidgets.HTML(text, **common) for text in set(pictures.values())}
             shown = self._stack((), leaves, wide)
@@ -61,7 +62,7 @@ class Explorer(ipywidgets.VBox):
             for selector in self.selectors.values():
                 selector.observe(lambda _: self._exchange(shown), "index")
         super().__init__(
-            [*self.selectors.values(), ipywidgets.HTML(shared, **common), shown],
+            [*self.selectors.values(), sheet, shown],
             layout=ipywidgets.Layout(width="100%", overflow="hidden"),
         )
         self.add_class("cnnbook-explorer")

@@ -3,15 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import torch
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 from torch import Tensor, nn
 
 from cnnbook import analysis
 from cnnbook.data import photo
 from cnnbook.plots.figure import CHART, COLOURS, POSITIVE, SIGNED, Figure, new_figure
-from cnnbook.tables import Table
-from cnnbook.widgets.explore import explore
+from cnnbook.widgets.explore import explore, preferred
 
 
 def receptive_field(
@@ -58,32 +57,29 @@ def receptive_field(
         field = analysis.receptive_field(stack, shape, str(layers - 1))
         return _seen(picture, field, f"{layers} × {kernel}×{kernel}, stride {stride}")
 
-    return explore(draw, layers=layers, kernel=kernels, stride=strides)
+    choices = {"layers": layers, "kernel": kernels, "stride": strides}
+    return explore(draw, first=preferred(choices, layers=3, kernel=3, stride=2), **choices)
 
 
 def _seen(picture: Tensor, field: analysis.ReceptiveField, what: str) -> tuple[Figure, str]:
     height, width = picture.shape[1:]
     (top, bottom), (left, right) = field.box()
     margin = 0.12
-    with new_figure(3.6, 3.6 * (height / width)) as figure:
+    with new_figure(4.2, 4.2 * height / width) as figure:
         axes = figure.add_subplot()
         axes.imshow(
             picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", extent=(0, width, height, 0)
         )
-        inside = [min(max(v, 0), limit) for v, limit in
-                  ((left, width), (right, width), (top, height), (bottom, height))]  # fmt: skip
-        x0, x1, y0, y1 = inside
-        for x, y, w, h in (
-            (0, 0, width, y0),
-            (0, y1, width, height - y1),
-            (0, y0, x0, y1 - y0),
-            (x1, y0, width - x1, y1 - y0),
-        ):
-            if w > 0 and h > 0:
-                axes.add_patch(Rectangle((x, y), w, h, color="black", alpha=0.6, lw=0))
+        # One shape with a hole: four rectangles would show seams.
+        hole = [(left, top), (left, bottom), (right, bottom), (right, top), (left, top)]
+        border = [(0, 0), (width, 0), (width, height), (0, height), (0, 0)]
+        hole = [(min(max(x, 0), width), min(max(y, 0), height)) for x, y in hole]
+        outline = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
+        shade = Path(border + hole, outline * 2)
+        axes.add_patch(PathPatch(shade, color="black", alpha=0.5, lw=0))
         size = (right - left, bottom - top)
         neighbour = (left + field.jump[1], top)
-        axes.add_patch(Rectangle(neighbour, *size, fill=False, ec=COLOURS[0], lw=1.8, ls="--"))
+        axes.add_patch(Rectangle(neighbour, *size, fill=False, ec=COLOURS[0], lw=2.2, ls="--"))
         axes.add_patch(Rectangle((left, top), *size, fill=False, ec=COLOURS[1], lw=2.2))
         axes.set(
             xlim=(-margin * width, (1 + margin) * width),
@@ -91,9 +87,9 @@ def _seen(picture: Tensor, field: analysis.ReceptiveField, what: str) -> tuple[F
         )
         axes.set_axis_off()
     words = (
-        f"{what}: each of the {field.positions[0]}×{field.positions[1]} units sees "
-        f"{field.size[0]}×{field.size[1]} of {height}×{width} pixels; neighbours are "
-        f"{field.jump[0]} pixels apart."
+        f"{what}: {field.positions[0]}×{field.positions[1]} units, each with a receptive field of "
+        f"{field.size[0]}×{field.size[1]} pixels on an image of {height}×{width}; neighbours are "
+        f"{field.jump[0]} {'pixel' if field.jump[0] == 1 else 'pixels'} apart."
     )
     return Figure(figure, f"Receptive field on a photograph. {words}"), words
 
@@ -217,11 +213,13 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8):
     def draw(block: str):
         row = table[names.index(block)]
         before = list(shapes.values())[names.index(block)]
-        row = {"block": block, "input": "×".join(map(str, before))} | {
-            k: v for k, v in row.items() if k not in ("layer", "kind")
-        }
-        figure = _blocks(shapes, block, outputs[block][0], maps)
-        return [figure, Table([row])]
+        words = (
+            f"{block} ({row['kind']}): {'×'.join(map(str, before))} in, {row['output']} out. "
+            f"{row['parameters']:,} parameters, {row['multiply–adds']:,} multiply–adds"
+        )
+        if row["receptive field"] is not None:
+            words += f", receptive field {row['receptive field']} pixels"
+        return [_blocks(shapes, block, outputs[block][0], maps), words + "."]
 
     return explore(draw, block=names)
 
