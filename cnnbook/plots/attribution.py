@@ -18,6 +18,7 @@ def heatmap(
     titles: Sequence[str] | None = None,
     *,
     label: str = "importance",
+    common_scale: bool = True,
     alt: str | None = None,
 ) -> Figure:
     """Lay maps of importance over images, each image beside or above its overlay.
@@ -34,14 +35,17 @@ def heatmap(
         One line above each image.
     label
         What the maps' values are, with units.
+    common_scale
+        Whether colours mean the same in all images. Otherwise each map is drawn as a share of its
+        own largest value: for scores, which are not comparable between images.
     alt
         Text alternative.
 
     Returns
     -------
     Figure
-        The overlays' images are grey. All share one colour scale: from zero, or symmetric about
-        it if there are negative values.
+        The overlays' images are grey. The colour scale starts at zero, or is symmetric about it
+        if there are negative values.
 
     Raises
     ------
@@ -63,6 +67,9 @@ def heatmap(
     images = images / 255 if images.dtype == torch.uint8 else images.float().clamp(0, 1)
     maps = maps.detach().cpu().float()[:, None]
     maps = F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    if not common_scale:
+        maps = maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)
+        label = f"{label}, as a share of each image's largest"
     signed = bool(maps.min() < 0)
     limit = max(maps.abs().max().item(), 1e-12)
     norm = Normalize(-limit if signed else 0, limit)

@@ -23,7 +23,8 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     Returns
     -------
     Figure
-        Bars from left to right, layers from the top, with their numbers and shares.
+        Bars from left to right, layers from the top, with their numbers and shares. Layers that
+        cost nothing by either count are left out, unless none costs anything.
 
     Raises
     ------
@@ -35,12 +36,13 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     for column in ("layer", *PANELS):
         if column not in table.columns:
             raise unknown("column", column, table.columns)
-    names = [str(row["layer"]) for row in table.rows]
+    rows = [row for row in table.rows if any(row[column] for column in PANELS)] or table.rows
+    names = [str(row["layer"]) for row in rows]
     largest = []
     with new_figure(WIDTH, 0.7 + 0.215 * len(names)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (column, colour) in zip(panels, PANELS.items(), strict=True):
-            values = torch.tensor([row[column] for row in table.rows], dtype=torch.float64)
+            values = torch.tensor([row[column] for row in rows], dtype=torch.float64)
             total = max(values.sum().item(), 1)
             scale, unit = _unit(values.max().item())
             drawn = axes.barh(range(len(names)), (values / scale).numpy(), color=colour, height=0.7)

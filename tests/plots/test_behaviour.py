@@ -129,6 +129,19 @@ def test_small_maps_are_enlarged_over_the_image():
     assert titles(figure) == ["a", "b"]
 
 
+def test_heatmaps_may_each_have_their_own_scale():
+    image, values = torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 4, 4)
+    values[0, 1, 1], values[1, 1, 1] = 100.0, 1.0
+    common, own = (plots.heatmap(image, values, common_scale=c) for c in (True, False))
+    overlays = [
+        [np.asarray(f.axes[i].images[0].get_array()) for i in (2, 3)] for f in (common, own)
+    ]
+    assert not np.allclose(*overlays[0])
+    assert np.allclose(*overlays[1])
+    assert own.axes[4].get_xlim() == (0, 1)
+    assert "share of each image's largest" in own.axes[4].get_xlabel()
+
+
 def gradients(label, layers, column="network"):
     return [
         {column: label, "layer": name, "number": i, "gradient": value}

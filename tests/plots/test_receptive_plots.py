@@ -19,8 +19,8 @@ EFFECT[6:14, 2:10] = 1
 TABLE = Table(
     [
         {"layer": "conv", "parameters": 1500, "multiply–adds": 3_000_000},
-        {"layer": "pool", "parameters": 0, "multiply–adds": 0},
-        {"layer": "fc", "parameters": 998_500, "multiply–adds": 1_000_000},
+        {"layer": "bn", "parameters": 500, "multiply–adds": 0},
+        {"layer": "fc", "parameters": 998_000, "multiply–adds": 1_000_000},
     ]
 )
 
@@ -95,10 +95,10 @@ def test_image_shines_through_where_there_is_no_effect():
 def test_bars_have_the_tables_numbers():
     figure = FIGURES["costs"]()
     parameters, work = figure.axes
-    assert [bar.get_width() for bar in parameters.patches] == [1.5, 0, 998.5]
+    assert [bar.get_width() for bar in parameters.patches] == [1.5, 0.5, 998]
     assert [bar.get_width() for bar in work.patches] == [3, 0, 1]
     assert [t.get_text() for t in work.texts] == ["3 M  75%", "0", "1 M  25%"]
-    assert [t.get_text() for t in parameters.texts] == ["1.5 k  <1%", "0", "998 k  100%"]
+    assert [t.get_text() for t in parameters.texts] == ["1.5 k  <1%", "500  <1%", "998 k  100%"]
     assert parameters.get_xlabel() == "parameters (thousands)"
     assert "most parameters are in fc, 100%" in figure.alt
     assert "most multiply–adds are in conv, 75%" in figure.alt
@@ -127,3 +127,11 @@ def test_bars_have_the_tables_numbers():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_layers_without_cost_are_left_out():
+    free = {"layer": "relu", "parameters": 0, "multiply–adds": 0}
+    panels = plots.layer_costs(Table([TABLE[0], free, TABLE[1]])).axes
+    assert [len(axes.patches) for axes in panels] == [2, 2]
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["conv", "bn"]
+    assert len(plots.layer_costs(Table([free])).axes[0].patches) == 1
