@@ -73,6 +73,15 @@ class Call:
     multiply_adds: int = 0
     memory: int = 0
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether the output is ``(N, H, W, C)``: its first dimension moves over the image."""
+        return (
+            isinstance(self.reach, Reach)
+            and len(self.reach.dims) == 4
+            and any(part.axis is not None for part in self.reach.dims[1])
+        )
+
 
 @dataclass(frozen=True)
 class Block:

@@ -1,5 +1,6 @@
 """Pictures of networks, images and results, in one style for light and dark pages."""
 
+from cnnbook.plots.architecture import architecture
 from cnnbook.plots.attribution import heatmap
 from cnnbook.plots.costs import layer_costs
 from cnnbook.plots.depth import (
@@ -19,6 +20,7 @@ from cnnbook.plots.units import maximized_units, top_patches
 __all__ = [
     "Figure",
     "activation_statistics",
+    "architecture",
     "bars",
     "confusion",
     "curves",
