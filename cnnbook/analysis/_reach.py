@@ -296,7 +296,10 @@ def _propagate(operation, arguments, find, shapes) -> list[Reach]:
     x = find(main) if isinstance(main, Tensor) else None
 
     if name == "copy":  # into a tensor, whose old values are gone
-        return [broadcast(find(arguments["src"]), shapes[0])]
+        source = find(arguments["src"])
+        if source is None:
+            raise Lost("a tensor was overwritten with constants")
+        return [broadcast(source, shapes[0])]
     if torch.Tag.pointwise in operation.tags or name in UNTAGGED:
         return [join(inputs, shapes[0])]
     if name in PRODUCTS:

@@ -56,8 +56,6 @@ class Call:
     reach
         What each element of its output depends on; None if it does not depend on the image; a
         :class:`Lost` that says why if that could not be followed.
-    result
-        Number of the operation that made its output, or :data:`IMAGE`.
     multiply_adds
         Half of the operations that torch's counter finds in it: convolutions and matrix products.
     memory
@@ -69,7 +67,6 @@ class Call:
     calls: tuple[int, ...]
     shape: tuple[int, ...] = ()
     reach: Reach | Lost | None = field(default=None, repr=False)
-    result: int | None = None
     multiply_adds: int = 0
     memory: int = 0
 
@@ -322,7 +319,7 @@ class _Recorder(TorchDispatchMode):
             call.shape = tuple(tensors[0].shape[1:])
             found = self.find(tensors[0])
             if found is not None:
-                call.result, call.reach = found.maker, found.reach
+                call.reach = found.reach
 
     def find(self, tensor: Tensor) -> _Known | None:
         """Return what is known of a tensor, None if it does not depend on the image."""
@@ -378,6 +375,9 @@ class _Recorder(TorchDispatchMode):
         try:
             reaches = propagate(operation, arguments, self.find_reach, shapes)
         except Lost as lost:
+            reaches = [lost] * len(outputs)
+        except Exception:  # called in a way of which this package does not know
+            lost = Lost(f"torch's operation {name_of(operation)!r} is used in an unknown way")
             reaches = [lost] * len(outputs)
         for i, tensor in enumerate(outputs):
             reach = reaches[i] if i < len(reaches) else Lost("a second result of an operation")

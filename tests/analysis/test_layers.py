@@ -233,3 +233,17 @@ def test_writing_through_a_view_is_noticed():
     with pytest.raises(ValueError, match="written to in place through a view"):
         analysis.receptive_field(net, (1, 8, 8), "1")
     assert edges(net, (1, 8, 8)) == {"0": {"image"}, "1": {"0"}}
+
+
+class Overwrites(nn.Module):
+    def forward(self, x):
+        x = x * 2
+        x[:, :1] = torch.zeros(1)
+        return x
+
+
+def test_overwriting_with_constants_is_noticed():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), Overwrites(), nn.ReLU())
+    with pytest.raises(ValueError, match="written to in place|overwritten with constants"):
+        analysis.receptive_field(net, (1, 8, 8), "2")
+    assert [row["output"] for row in analysis.layer_table(net, (1, 8, 8)).rows] == ["2×6×6"] * 3
