@@ -244,6 +244,6 @@ class Overwrites(nn.Module):
 
 def test_overwriting_with_constants_is_noticed():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), Overwrites(), nn.ReLU())
-    with pytest.raises(ValueError, match="written to in place|overwritten with constants"):
+    with pytest.raises(ValueError, match=r"written to in place|overwritten with constants"):
         analysis.receptive_field(net, (1, 8, 8), "2")
     assert [row["output"] for row in analysis.layer_table(net, (1, 8, 8)).rows] == ["2×6×6"] * 3
