@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from cnnbook import plots, widgets
+from cnnbook import analysis, data, models, plots, widgets
 from cnnbook.tables import Table
 from cnnbook.widgets.compact import compact, definitions
 
@@ -283,3 +284,219 @@ widgets.explore(lambda a, b: f"{a} and {b}", a=range(3), b=["x", "y"])
     kinds = [model["model_name"] for model in state.values()]
     assert kinds.count("StackModel") == 4
     assert kinds.count("LinkModel") == 4
+
+
+def values(axes) -> np.ndarray:
+    return np.asarray(axes.images[0].get_array())
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Give the drawing function and the choices of an explorer, instead of drawing them all."""
+    for name in ("filters", "networks", "experiments"):
+        module = sys.modules[f"cnnbook.widgets.{name}"]
+        monkeypatch.setattr(module, "explore", lambda draw, **choices: (draw, choices))
+
+
+def test_convolution_shows_every_product_of_every_setting(captured):
+    kernel = [[1, 0, -2], [0.5, 3, 0], [-1, 0, 1]]
+    draw, choices = widgets.convolution(torch.rand(1, 6, 5), kernel, strides=(1, 2, 3))
+    longest = 0
+    for stride in (1, 2, 3):
+        for padding in (0, 1):
+            for dilation in (1, 2):
+                rows, columns = ((n + 2 * padding - 2 * dilation - 1) // stride + 1 for n in (6, 5))
+                longest = max(longest, rows * columns)
+                for step in (1, rows * columns, rows * columns + 5):
+                    figure, words = draw(stride, padding, dilation, step)
+                    step = min(step, rows * columns)
+                    assert words.startswith(f"Step {step} of {rows * columns}:")
+                    products, _, value = words.partition(": ")[2].rpartition(" = ")
+                    numbers = products.replace("·", "*").replace("−", "-").strip()
+                    value = float(value.replace("−", "-"))
+                    assert sum(map(eval, re.findall(r"[+-]? ?\d+\*[\d.]+", numbers))) == value
+                    assert f"value {value:.3g}" in figure.alt
+                    assert figure.axes[2].get_title() == f"output, {rows}×{columns}"
+    assert list(choices["step"]) == list(range(1, longest + 1))
+
+
+def test_convolution_agrees_with_torch(captured):
+    pixels = torch.tensor([[0, 1, 9], [3, 4, 5], [6, 7, 2]]) / 9
+    draw, _ = widgets.convolution(pixels[None], [[1.0, -1.0], [2.0, 0.0]], dilations=(1,))
+    figure, words = draw(1, 0, 1, 4)
+    #  4·1 - 5·1 + 7·2
+    assert words.endswith("= 13")
+    assert values(figure.axes[2]).tolist() == [[5, 0], [11, 13]]
+
+
+def test_kernels_keep_brightness_or_see_differences_only():
+    kernels = sys.modules["cnnbook.widgets.filters"].KERNELS
+    sums = {name: round(sum(map(sum, kernel)), 6) for name, kernel in kernels.items()}
+    edges = {"vertical edges", "horizontal edges", "all edges"}
+    assert {name for name, value in sums.items() if value == 0} == edges
+    assert all(value == 1 for name, value in sums.items() if name not in edges)
+
+
+def test_filters_are_correlations_with_the_kernel(captured):
+    picture = torch.rand(1, 7, 6)
+    draw, choices = widgets.filters(picture, {"mine": [[0, 0, 0], [0, 0, 2], [0, 0, -1]]})
+    assert choices["filter"] == ["mine"]
+    before, _, after = (values(axes) for axes in draw("mine", 1).axes)
+    assert before == pytest.approx(picture[0].numpy())
+    expected = 2 * picture[0, 2, 3] - picture[0, 3, 3]
+    assert after[2, 2] == pytest.approx(expected.clamp(0, 1).item())
+    once, twice = (values(draw("mine", n).axes[2]) for n in (1, 2))
+    assert not np.allclose(once, twice)
+
+
+@pytest.mark.parametrize(("layers", "kernel", "stride"), [(1, 3, 1), (3, 5, 1), (4, 3, 2)])
+def test_receptive_field_of_equal_layers(captured, layers, kernel, stride):
+    draw, _ = widgets.receptive_field(data.photo("cat", 96))
+    _, words = draw(layers, kernel, stride)
+    size = 1 + sum((kernel - 1) * stride**i for i in range(layers))
+    assert f"receptive field of {size}×{size} pixels on an image of 96×96" in words
+    assert f"neighbours are {stride**layers} pixel" in words
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(1, 4, 3))
+    model.add_module("relu", nn.ReLU())
+    model.add_module("pool", nn.MaxPool2d(2))
+    model.add_module("flatten", nn.Flatten())
+    model.add_module("fc", nn.Linear(36, 5))
+    return model
+
+
+def test_feature_maps_are_the_activations(captured, net):
+    x = torch.randn(2, 1, 8, 8)
+    draw, choices = widgets.feature_maps(net, x, channels=3)
+    assert choices == {
+        "layer": ["conv", "relu", "pool"],
+        "channel": range(1, 4),
+        "image": range(1, 3),
+    }
+    drawn = draw(layer="pool", channel=3, image=2).axes[1]
+    assert values(drawn) == pytest.approx(analysis.activations(net, x)["pool"][1, 2].numpy())
+    assert drawn.images[0].get_clim()[0] == 0
+    signed = draw(layer="conv", channel=1, image=1).axes[1].images[0].get_clim()
+    assert signed[0] == -signed[1]
+
+
+def test_architecture_names_shapes_and_parameters(captured, net):
+    draw, choices = widgets.architecture(net, torch.randn(1, 1, 8, 8), maps=2)
+    assert choices["block"] == ["conv", "relu", "pool", "flatten", "fc"]
+    figure, words = draw("conv")
+    assert words.startswith(
+        "conv (Conv2d): 1×8×8 in, 4×6×6 out. 40 parameters, 1,296 multiply–adds"
+    )
+    assert "receptive field 3 pixels" in words
+    assert "first 2 maps" in figure.alt
+    assert "36 in, 5 out. 185 parameters, 180 multiply–adds" in draw("fc")[1]
+
+
+def test_augmentation_is_what_training_uses(captured):
+    picture = data.photo("cat", 24)
+    draw, choices = widgets.augmentation(picture, {"mirror": data.Augment(flip=1)}, strengths=[1.0])
+    assert choices["transform"] == ["mirror"]
+    figure = draw("mirror", 1.0)
+    assert len(figure.axes) == 3
+    expected = picture.flip(2).permute(1, 2, 0) / 255
+    for axes in figure.axes:
+        assert values(axes) == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "between", "kernel"), [(192, 16, 5), (64, 64, 3)])
+def test_reduction_cost_agrees_with_the_operations_counted(captured, channels, between, kernel):
+    draw, choices = widgets.reduction_cost()
+    assert choices["first"] == {"in_channels": 192, "reduced": 16, "kernel": 5}
+    _, words = draw(channels, between, kernel)
+    padding = kernel // 2
+    direct = nn.Sequential(nn.Conv2d(channels, 32, kernel, padding=padding))
+    small = nn.Sequential(
+        nn.Conv2d(channels, between, 1), nn.Conv2d(between, 32, kernel, padding=padding)
+    )
+    totals = [
+        sum(row["multiply–adds"] for row in analysis.layer_table(net, (channels, 28, 28)).rows)
+        for net in (direct, small)
+    ]
+    assert f"= {totals[0]:,};" in words
+    assert f"= {totals[1]:,}," in words
+    assert ("times fewer" in words) == (totals[1] < totals[0])
+
+
+def test_reduction_cost_of_inception_3a(captured):
+    _, words = widgets.reduction_cost()[0](192, 16, 5)
+    assert "120,422,400" in words
+    assert "12,443,648" in words
+
+
+def test_shortcut_gradients_compare_the_same_weights(captured):
+    x, y = torch.randn(4, 1, 12, 12), torch.tensor([0, 1, 2, 0])
+    torch.manual_seed(5)
+    draw, choices = widgets.shortcut_gradients(x, y, depths=(8, 14), width=0.25)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.rand(1) == after
+
+    assert choices["depth"] == (8, 14)
+    torch.manual_seed(0)
+    plain = models.ResNet(14, 3, 1, plain=True, width=0.25)
+    torch.manual_seed(0)
+    residual = models.ResNet(14, 3, 1, width=0.25)
+    for a, b in zip(plain.parameters(), residual.parameters(), strict=True):
+        assert a.equal(b)
+    lines = {line.get_label(): line.get_ydata() for line in draw(14)[0].axes[0].lines}
+    for label, net in (("plain", plain), ("with shortcuts", residual)):
+        expected = list(analysis.gradient_norms(net, x, y).values())
+        assert len(expected) == 14
+        assert lines[label] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: widgets.convolution(torch.rand(5, 5)), r"got \(5, 5\)"),
+        (lambda: widgets.convolution(torch.rand(1, 20, 20)), r"3 to 8 rows and columns"),
+        (lambda: widgets.convolution(kernel=[[1, 2]]), r"kernel must be \(k, k\)"),
+        (lambda: widgets.convolution(dilations=[4]), "dilation 4 spans 9 pixels"),
+        (lambda: widgets.filters(kernels={"even": [[1, 2], [3, 4]]}), "'even' must be .* odd k"),
+        (lambda: widgets.receptive_field(torch.rand(2, 9, 9)), r"got \(2, 9, 9\)"),
+        (lambda: widgets.feature_maps(nn.Conv2d(1, 1, 3), torch.rand(1, 9, 9)), r"\(1, 9, 9\)"),
+        (
+            lambda: widgets.feature_maps(nn.Sequential(nn.Flatten()), torch.rand(1, 1, 9, 9)),
+            "no layer returns maps",
+        ),
+        (lambda: widgets.architecture(nn.Flatten(), torch.rand(2, 1, 9, 9)), r"\(2, 1, 9, 9\)"),
+        (lambda: widgets.shortcut_gradients(x=torch.rand(1, 1, 9, 9)), "both x and y"),
+    ],
+)
+def test_errors_of_ready_made_explorers(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_text_of_ready_made_explorers_is_at_least_nine_points(captured, net):
+    import matplotlib.text
+
+    drawn = [
+        widgets.convolution()[0](1, 1, 1, 9)[0],
+        widgets.filters()[0]("blur (Gaussian)", 2),
+        widgets.receptive_field()[0](3, 3, 2)[0],
+        widgets.feature_maps(net, torch.randn(1, 1, 8, 8))[0]("conv", 1),
+        widgets.architecture(net, torch.randn(1, 1, 8, 8))[0]("fc")[0],
+        widgets.augmentation()[0]("crop", 1.0),
+        widgets.reduction_cost()[0](480, 8, 5)[0],
+    ]
+    for figure in drawn:
+        figure.figure.draw_without_rendering()
+        width, height = figure.figure.get_size_inches()
+        box = figure.figure.get_tightbbox()
+        assert min(box.x0, box.y0) > -0.02
+        assert box.x1 < width + 0.02
+        assert box.y1 < height + 0.02
+        for text in figure.figure.findobj(matplotlib.text.Text):
+            if text.get_text():
+                assert text.get_fontsize() >= 9

@@ -40,7 +40,7 @@ def augmentation(
     Parameters
     ----------
     picture
-        uint8, ``(1 or 3, H, W)``; a cat of 88×88 pixels by default.
+        uint8, ``(1 or 3, H, W)``; a cat of 80×80 pixels by default.
     transforms
         Name to transform at full strength.
     strengths
@@ -58,7 +58,7 @@ def augmentation(
     ValueError
         If the picture is not uint8 of that shape.
     """
-    picture = photo("cat", 88) if picture is None else picture
+    picture = photo("cat", 80) if picture is None else picture
 
     def draw(transform: str, strength: float):
         batch = picture.expand(examples, *picture.shape)

@@ -228,7 +228,7 @@ def filters(
     Parameters
     ----------
     picture
-        uint8 or float in 0…1, ``(1 or 3, H, W)``; a cat of 128×128 pixels by default.
+        uint8 or float in 0…1, ``(1 or 3, H, W)``; a cat of 112×112 pixels by default.
     kernels
         Name to square kernel, ``(k, k)`` with odd k.
     times
@@ -245,7 +245,7 @@ def filters(
     ValueError
         If the picture or a kernel has another shape.
     """
-    before = grey(photo("cat", 128) if picture is None else picture)
+    before = grey(photo("cat", 112) if picture is None else picture)
     tensors = {}
     for name, kernel in kernels.items():
         weights = torch.as_tensor(kernel, dtype=torch.float32)
