@@ -1,7 +1,10 @@
 """Fetching the widgets' JavaScript: only what was published is served, and offline is no error."""
 
 import io
+import json
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 import urllib.error
@@ -12,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import book_extension  # noqa: E402
 import widget_scripts  # noqa: E402
 
 FILES = {
@@ -136,3 +140,59 @@ def test_versions_match():
     assert ipywidgets._version.__jupyter_widgets_controls_version__ == "2.0.0"
     assert widget_scripts.VERSION.startswith("1.")
     assert f"@{widget_scripts.VERSION}/" in widget_scripts.CDN
+
+
+def widget(kind: str, **state) -> dict:
+    header = {"model_name": kind, "model_module": "m", "model_module_version": "2"}
+    return header | {"state": {f"_{k}": v for k, v in header.items()} | state}
+
+
+def test_slim_data_lack_only_what_widgets_know_themselves():
+    state = {
+        "a": widget("LayoutModel", width="100%", height=None, _view_count=None),
+        "b": widget("HTMLModel", value="</script><!-- ×", tooltip=None, description=None),
+    }
+    slim = book_extension.slimmed(json.dumps({"version_major": 2, "state": state}))
+    assert "</script" not in slim
+    assert "<!--" not in slim
+    models = json.loads(slim)["state"]
+    assert models["a"]["state"] == {"width": "100%"}
+    # null is kept where it may differ from what a widget starts with
+    assert models["b"]["state"] == {"value": "</script><!-- ×", "description": None}
+    assert models["b"]["model_name"] == "HTMLModel"
+
+
+@pytest.mark.book
+def test_a_machine_without_the_registry_builds_the_book_with_the_cdns_script(tmp_path):
+    for name in ("cnnbook", "_config.yml", "_static"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: chapters/page\nchapters:\n  - file: chapters/plain\n"
+    )
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "plain.md").write_text("# No widgets\n")
+    (tmp_path / "chapters" / "page.md").write_text(
+        "---\njupytext:\n  text_representation:\n    format_name: myst\n"
+        "kernelspec:\n  name: python3\n---\n# Page\n\n```{code-cell}\n"
+        "from cnnbook import widgets\nwidgets.explore(lambda n: f'chosen: {n}', n=[1, 2])\n```\n"
+    )
+    nowhere = {"npm_config_registry": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "tools/book.py", "build"],
+        cwd=tmp_path,
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"load their script from {widget_scripts.CDN}, because" in result.stdout
+    page, plain = (
+        (tmp_path / "_build/html/chapters" / name).read_text()
+        for name in ("page.html", "plain.html")
+    )
+    assert f'integrity="{widget_scripts.SCRIPT_INTEGRITY}"' in page
+    assert f'src="{widget_scripts.CDN}"' in page
+    assert "chosen: 1</p>" in page
+    assert "html-manager" not in plain
