@@ -86,6 +86,7 @@ def test_each_state_is_drawn_once():
         ([0.5, 1.0], "SelectionSlider", ("0.5", "1")),
         ([7], "Dropdown", ("7",)),
         (["a", "b"], "ToggleButtons", ("a", "b")),
+        (iter(["a", "b"]), "ToggleButtons", ("a", "b")),
         (list("abcd"), "ToggleButtons", tuple("abcd")),
         (list("abcde"), "Dropdown", tuple("abcde")),
         ([False, True], "ToggleButtons", ("no", "yes")),

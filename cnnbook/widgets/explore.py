@@ -68,48 +68,61 @@ def explore(draw: Callable, /, *, first: Mapping | None = None, **choices):
 
     labels, values, kinds = {}, {}, {}
     for name, given in choices.items():
+        given = given if isinstance(given, Mapping) else list(given)
         labels[name], values[name] = _labelled(name, given)
         kinds[name] = _kind(given, labels[name])
     start = _start(first or {}, labels)
     count = prod(map(len, values.values()))
     if not choices or count > MAX_STATES:
-        sizes = ", ".join(f"{name} has {len(v)}" for name, v in values.items()) or "none given"
         raise ValueError(
             f"an explorer takes 1 to {MAX_STATES} combinations of choices, got {count}: "
-            f"{sizes}. Give fewer values, or several explorers"
+            f"{_sizes(values)}. Give fewer values, or several explorers"
         )
 
+    drawn = _draw_all(draw, values, count)
+    chosen = {name: allowed[i] for (name, allowed), i in zip(labels.items(), start, strict=True)}
+    body, parts = drawn[start]
+    picture = still(chosen, (definitions(parts) if parts else "") + body)
+    pictures, shared = _joined(drawn)
+    return Explorer(labels, kinds, start, pictures, definitions(shared), picture)
+
+
+def _draw_all(draw: Callable, values: Mapping, count: int) -> dict:
+    """Return what each state shows, as :func:`_shown` does, by the indices of its choices."""
     drawn, weight, seen = {}, 0, set()
     with progress_bar(count, desc="drawing", leave=False) as bar:
         for state in product(*(range(len(v)) for v in values.values())):
             arguments = {n: v[i] for (n, v), i in zip(values.items(), state, strict=True)}
-            body, parts, whole = _shown(draw(**arguments), arguments)
-            drawn[state] = (body, parts)
-            if state == start:
-                chosen = {n: labels[n][i] for n, i in zip(labels, state, strict=True)}
-                first_picture = still(chosen, whole)
-            new = {body: len(body), **{i: len(text) for i, text in parts.items()}}
+            body, parts = drawn[state] = _shown(draw(**arguments), arguments)
+            new = {body: len(body), **{name: len(text) for name, text in parts.items()}}
             weight += sum(size for key, size in new.items() if key not in seen)
             seen |= set(new)
             if weight > MAX_BYTES:
-                sizes = ", ".join(f"{name} has {len(v)}" for name, v in values.items())
                 raise ValueError(
                     f"the first {len(drawn)} of {count} pictures take {weight / 1e6:.1f} MB, more "
-                    f"than the {MAX_BYTES / 1e6:g} MB of an explorer: {sizes}. Give fewer values, "
-                    "or draw with fewer pixels or marks"
+                    f"than the {MAX_BYTES / 1e6:g} MB of an explorer: {_sizes(values)}. Give fewer "
+                    "values, or draw with fewer pixels or marks"
                 )
             bar.update()
+    return drawn
 
+
+def _joined(drawn: Mapping) -> tuple[dict, dict[str, str]]:
+    """Return each state's picture, and the definitions that several of them need."""
     users: dict[str, set[str]] = {}
     for body, parts in drawn.values():
         for part in parts:
             users.setdefault(part, set()).add(body)
     shared, pictures = {}, {}
     for state, (body, parts) in drawn.items():
-        own = {i: text for i, text in parts.items() if len(users[i]) == 1}
-        shared |= {i: text for i, text in parts.items() if i not in own}
+        own = {name: text for name, text in parts.items() if len(users[name]) == 1}
+        shared |= {name: text for name, text in parts.items() if name not in own}
         pictures[state] = inlined(body, own)
-    return Explorer(labels, kinds, start, pictures, definitions(shared), first_picture)
+    return pictures, shared
+
+
+def _sizes(values: Mapping) -> str:
+    return ", ".join(f"{name} has {len(v)}" for name, v in values.items()) or "none given"
 
 
 def preferred(choices: Mapping, **wanted) -> dict:
@@ -160,21 +173,20 @@ def _start(first: Mapping, labels: Mapping[str, list[str]]) -> tuple[int, ...]:
     return tuple(indices)
 
 
-def _shown(result: object, state: Mapping) -> tuple[str, dict[str, str], str]:
-    """Return HTML without its definitions, the definitions, and HTML that is whole in itself."""
+def _shown(result: object, state: Mapping) -> tuple[str, dict[str, str]]:
+    """Return the HTML of one state without its definitions, and the definitions."""
     if isinstance(result, list | tuple):
         pieces = [_shown(piece, state) for piece in result]
-        parts = {i: text for _, own, _ in pieces for i, text in own.items()}
-        return "".join(p[0] for p in pieces), parts, "".join(p[2] for p in pieces)
+        parts = {name: text for _, own in pieces for name, text in own.items()}
+        return "".join(body for body, _ in pieces), parts
     if isinstance(result, str):
-        text = f"<p class='cnnbook-caption' style='line-height:1.5'>{html.escape(result)}</p>"
-        return text, {}, text
+        text = html.escape(result)
+        return f"<p class='cnnbook-caption' style='line-height:1.5'>{text}</p>", {}
     if hasattr(result, "svg") and hasattr(result, "alt"):
         body, parts = compact(result.svg())
-        return _framed(body), parts, _framed(definitions(parts) + body)
+        return _framed(body), parts
     if hasattr(result, "_repr_html_"):
-        text = result._repr_html_()
-        return text, {}, text
+        return result._repr_html_(), {}
     raise TypeError(
         f"draw returned {type(result).__name__} for {dict(state)}; return a cnnbook.plots.Figure, "
         "a text, a table, or a list of these"
