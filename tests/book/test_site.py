@@ -18,13 +18,16 @@ every_page = pytest.mark.parametrize("page", PAGES)
 HOSTS_ASKED = """
 return performance.getEntriesByType("resource").map(e => new URL(e.name, location).host)
 """
+# A widget still being drawn is hidden behind the picture of its first state.
 FIGURES = """
-return [...document.querySelectorAll("figure.cnnbook-figure svg")].map(svg => ({
+return [...document.querySelectorAll("figure.cnnbook-figure svg")].filter(
+    svg => getComputedStyle(svg).visibility === "visible"
+).map(svg => ({
     label: svg.getAttribute("aria-label"),
     width: svg.getBoundingClientRect().width,
     height: svg.getBoundingClientRect().height,
     textColour: getComputedStyle(svg).color,
-    card: getComputedStyle(svg.closest(".output")).backgroundColor,
+    card: getComputedStyle(svg.closest(".output, .widget-subarea")).backgroundColor,
 }))
 """
 
