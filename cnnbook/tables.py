@@ -88,7 +88,7 @@ class Table:
         def cell(tag: str, column: str, text: str, scope: str = "") -> str:
             align = "right" if self._is_number(column) else "left"
             wrap = "white-space:nowrap;" if tag == "td" and align == "right" else ""
-            style = f"{wrap}text-align:{align};vertical-align:top;padding:.2em .7em"
+            style = f"{wrap}text-align:{align};vertical-align:top;padding:.2em .5em"
             return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
 
         head = "".join(cell("th", c, c, ' scope="col"') for c in self.columns)
@@ -100,6 +100,7 @@ class Table:
         # The wrapper lets a wide table scroll on a phone instead of widening the page.
         return (
             '<div class="cnnbook-table" style="overflow-x:auto" tabindex="0" role="region" '
-            f'aria-label="{html.escape(self.caption or "Table")}"><table>{caption}'
+            f'aria-label="{html.escape(self.caption or "Table")}">'
+            f'<table style="font-size:.93em">{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )

@@ -64,7 +64,12 @@ def choose(explorer, **indices):
 
 
 def test_every_state_is_reached_through_the_links():
-    choices = {"size": [1, 3, 5], "kind": ["a", "b"], "on": [False, True], "name": list("vwxyz")}
+    choices = {
+        "size": [1, 3, 5],
+        "kind": ["a", "b"],
+        "on": [False, True],
+        "name": [15 * x for x in "vwxyz"],
+    }
     explorer = widgets.explore(say, **choices)
     for indices in itertools.product(*(range(len(v)) for v in choices.values())):
         choose(explorer, **dict(zip(choices, indices, strict=True)))
@@ -88,7 +93,10 @@ def test_each_state_is_drawn_once():
         (["a", "b"], "ToggleButtons", ("a", "b")),
         (iter(["a", "b"]), "ToggleButtons", ("a", "b")),
         (list("abcd"), "ToggleButtons", tuple("abcd")),
-        (list("abcde"), "Dropdown", tuple("abcde")),
+        (list("abcdefghijkl"), "ToggleButtons", tuple("abcdefghijkl")),
+        (list("abcdefghijklm"), "Dropdown", tuple("abcdefghijklm")),
+        (["a" * 28, "b" * 28], "ToggleButtons", ("a" * 28, "b" * 28)),
+        (["a" * 28, "b" * 29], "Dropdown", ("a" * 28, "b" * 29)),
         ([False, True], "ToggleButtons", ("no", "yes")),
         ({"small": 3, "large": 5}, "ToggleButtons", ("small", "large")),
     ],
@@ -396,6 +404,22 @@ def test_architecture_names_shapes_and_parameters(captured, net):
     assert "receptive field 3 pixels" in words
     assert "first 2 maps" in figure.alt
     assert "36 in, 5 out. 185 parameters, 180 multiply–adds" in draw("fc")[1]
+
+
+def test_architecture_knows_what_each_block_reads(captured):
+    class Branched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 3, 3)
+            self.drop, self.c = nn.Dropout(), nn.Conv2d(5, 4, 1)
+
+        def forward(self, x):
+            return self.c(self.drop(torch.cat([self.a(x), self.b(x)], 1)))
+
+    draw, _ = widgets.architecture(Branched(), torch.randn(1, 1, 8, 8))
+    read = {block: draw(block)[1].split(": ")[1].split(" in,")[0] for block in "abc"}
+    assert read == {"a": "1×8×8", "b": "1×8×8", "c": "5×6×6"}
+    assert "5×6×6 in, 5×6×6 out" in draw("drop")[1]  # only passed on in evaluation
 
 
 def test_augmentation_is_what_training_uses(captured):

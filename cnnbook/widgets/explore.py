@@ -11,6 +11,7 @@ from cnnbook.widgets.compact import compact, definitions, inlined
 
 # A page must stay light: the book allows 6 MB, of which theme and widget scripts take 4.5.
 MAX_STATES = 300
+BUTTON_LETTERS = 60  # what fits beside one another at page width
 MAX_BYTES = 1_000_000
 
 
@@ -31,8 +32,8 @@ def explore(draw: Callable, /, *, first: Mapping | None = None, **choices):
         for names not given.
     **choices
         Values of each argument of `draw`. A sequence of two or more numbers becomes a slider,
-        booleans and two to four texts become buttons, more become a dropdown. A mapping gives the
-        values by their labels.
+        booleans and a few short texts (up to twelve that fit into 60 letters) become buttons,
+        others a dropdown. A mapping gives the values by their labels.
 
     Returns
     -------
@@ -153,7 +154,9 @@ def _label(value: object) -> str:
 def _kind(given, labels: Sequence[str]) -> str:
     if len(labels) > 1 and all(_is_number(key) for key in given):
         return "slider"
-    return "toggle" if len(labels) in (2, 3, 4) else "dropdown"
+    # Each button has a frame of about two letters.
+    few = 2 <= len(labels) <= 12 and sum(2 + len(label) for label in labels) <= BUTTON_LETTERS
+    return "toggle" if few else "dropdown"
 
 
 def _is_number(value: object) -> bool:

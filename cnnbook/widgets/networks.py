@@ -209,12 +209,19 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8):
     outputs = analysis.activations(model, image, names)
     shapes = {"input": tuple(image.shape[1:])}
     shapes |= {name: tuple(outputs[name].shape[1:]) for name in names}
+    blocks = analysis.trace(model, image.shape[1:]).blocks()
+    # The image has number -1. A layer that only passes on what it gets is no block.
+    read = {
+        block.name: " and ".join(
+            "×".join(map(str, blocks[i].shape if i >= 0 else shapes["input"])) for i in block.inputs
+        )
+        for block in blocks
+    }
 
     def draw(block: str):
         row = table[names.index(block)]
-        before = list(shapes.values())[names.index(block)]
         words = (
-            f"{block} ({row['kind']}): {'×'.join(map(str, before))} in, {row['output']} out. "
+            f"{block} ({row['kind']}): {read.get(block, row['output'])} in, {row['output']} out. "
             f"{row['parameters']:,} parameters, {row['multiply–adds']:,} multiply–adds"
         )
         if row["receptive field"] is not None:
