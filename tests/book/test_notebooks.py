@@ -10,6 +10,8 @@ import nbformat
 import pytest
 import yaml
 
+import cnnbook
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "chapters").rglob("*.ipynb"))
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -88,6 +90,17 @@ def test_every_notebook_is_in_the_table_of_contents():
     text = (ROOT / "_toc.yml").read_text()
     for path in NOTEBOOKS:
         assert f"file: {path.relative_to(ROOT).with_suffix('')}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "package"), [("gallery", "analysis"), ("gallery", "plots"), ("explorers", "widgets")]
+)
+def test_every_function_is_shown(page, package):
+    path = ROOT / "chapters" / "reference" / f"{page}.ipynb"
+    code = "\n".join(cell.source for cell in cells(path, "code"))
+    functions = [n for n in getattr(cnnbook, package).__all__ if n == n.lower()]
+    assert len(functions) > 5
+    assert [n for n in functions if f"{package}.{n}(" not in code] == []
 
 
 def printed(path: Path) -> str:
