@@ -21,16 +21,23 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 FINGERPRINT = BUILD / "executed-with"
+LOOKS = BUILD / "pages-made-with"
+
+
+def hash_of(parts: list[str], folders: list[str]) -> str:
+    """Return a hash of some texts, and of the files in some folders of the book."""
+    parts = list(parts)
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            parts += [str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def fingerprint() -> str:
     """Return a hash of everything besides a chapter's own code that its outputs depend on."""
     parts = [platform.python_version(), os.environ.get("CNNBOOK_PRESET", "")]
     parts += sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions())
-    for path in sorted((ROOT / "cnnbook").rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            parts += [str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hash_of(parts, ["cnnbook"])
 
 
 def forget_pages() -> None:
@@ -45,8 +52,13 @@ def build() -> int:
         # Outputs of another package or environment are worth nothing.
         shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
         forget_pages()
+    looks = hash_of([], ["_static", "tools"])
+    if not LOOKS.is_file() or LOOKS.read_text() != looks:
+        # Sphinx copies style sheets and scripts only along with pages it writes.
+        forget_pages()
     BUILD.mkdir(exist_ok=True)
     FINGERPRINT.write_text(now)
+    LOOKS.write_text(looks)
     shutil.rmtree(HTML / "reports", ignore_errors=True)
 
     # A progress bar moves; on a printed page it would only be noise.

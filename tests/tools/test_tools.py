@@ -102,3 +102,12 @@ def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
     result = build()
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "_build" / "html" / "chapters" / "page.html").is_file()
+
+    # A style that changes reaches pages that do not.
+    (tmp_path / "_static").unlink()
+    shutil.copytree(ROOT / "_static", tmp_path / "_static")
+    with (tmp_path / "_static" / "cnnbook.css").open("a") as style:
+        style.write("/* new */")
+    assert build().returncode == 0
+    style = tmp_path / "_build" / "html" / "_static" / "cnnbook.css"
+    assert style.read_text().endswith("/* new */")
