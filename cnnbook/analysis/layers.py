@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from cnnbook.analysis._reach import Lost, Reach
-from cnnbook.analysis.receptive import field_of
+from cnnbook.analysis.receptive import _times, field_of
 from cnnbook.analysis.trace import Call, trace
 from cnnbook.tables import Table
 
@@ -90,10 +90,6 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
                 "activations (KiB)": (call.memory - sum(c.memory for c in inside)) / 1024,
             }
     return Table(list(rows.values()), formats={"activations (KiB)": ",.1f"})
-
-
-def _times(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))
 
 
 def _new_parameters(module: nn.Module, counted: set[int], *, recurse: bool = True) -> int:

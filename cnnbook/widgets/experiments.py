@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnnbook import analysis, models
-from cnnbook.data import Augment, load, photo
+from cnnbook.data import Augment, Batches, load, photo
 from cnnbook.plots import images
 from cnnbook.plots.figure import CHART, COLOURS, LINES, Figure, new_figure
 from cnnbook.widgets.explore import explore, preferred
@@ -99,13 +99,18 @@ def reduction_cost(
     Explorer
         Chooses these three. Multiply–adds are those of the kernels; biases are not counted.
     """
-    most = max(in_channels) * max(kernels) ** 2 * size**2 * out_channels
+    widest = analysis.conv_cost(max(in_channels), out_channels, max(kernels), size, bias=False)
+    most = widest.multiply_adds
 
     def draw(in_channels: int, reduced: int, kernel: int):
-        place = size * size
-        direct = place * kernel**2 * in_channels * out_channels
-        first = place * in_channels * reduced
-        second = place * kernel**2 * reduced * out_channels
+        direct, first, second = (
+            analysis.conv_cost(before, after, k, size, bias=False).multiply_adds
+            for before, after, k in (
+                (in_channels, out_channels, kernel),
+                (in_channels, reduced, 1),
+                (reduced, out_channels, kernel),
+            )
+        )
         what = f"{kernel}×{kernel}"
         with new_figure(CHART, 1.9) as figure:
             axes = figure.add_subplot()
@@ -170,8 +175,7 @@ def shortcut_gradients(
         raise ValueError("give both x and y, or neither for images of fashion-mini")
     if x is None:
         train, _ = load("fashion-mini")
-        x = (train.images[:32].float() / 255 - 0.286) / 0.353
-        y = train.labels[:32].long()
+        x, y = next(Batches(train[:32], 32, shuffle=False, device="cpu").epoch(0))
     norms: dict[int, dict[str, list[float]]] = {}
     for depth in depths:
         norms[depth] = {}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cnnbook.data import photo
 from cnnbook.plots.figure import CHART, COLOURS, SIGNED, Figure, new_figure
+from cnnbook.plots.pictures import _framed
 from cnnbook.widgets.explore import explore, preferred
 
 # Kernels of image processing. Those that sum to 1 keep the brightness, those that sum to 0 answer
@@ -167,7 +168,7 @@ def _step(
         right.set_title(f"output, {rows}×{columns}")
         for axes, size in ((left, padded.shape), (right, output.shape)):
             axes.set(xlim=(-0.6, size[1] - 0.4), ylim=(size[0] - 0.4, -0.6))
-            _bare(axes)
+            _framed(axes)
     products = " ".join(
         f"{'−' if w < 0 else '+'} {p:.0f}·{abs(w):.2g}"
         for p, w in zip(seen.flatten().tolist(), weights.flatten().tolist(), strict=True)
@@ -179,11 +180,6 @@ def _step(
         f"{count}, output row {row + 1}, column {column + 1}, value {value:.3g}."
     )
     return Figure(figure, alt), f"Step {step} of {count}: {products} = {shown}"
-
-
-def _bare(axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, linewidth=0.4)
 
 
 def _number(axes, y: int, x: int, value: float, *, dark: bool) -> None:
@@ -214,7 +210,7 @@ def _weights(axes, weights: Tensor, limit: float) -> None:
             for x, weight in enumerate(line):
                 _number(axes, y, x, weight, dark=abs(weight) > 0.6 * limit)
     axes.set_title("kernel")
-    _bare(axes)
+    _framed(axes)
 
 
 def filters(
@@ -279,6 +275,6 @@ def _filtered(before: Tensor, weights: Tensor, after: Tensor, name: str, times: 
             right.imshow(after.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
         right.set_title("after" + (" (grey is 0)" if signed else ""))
         for axes in (left, right):
-            _bare(axes)
+            _framed(axes)
     often = "once" if times == 1 else f"{times} times"
     return Figure(figure, f"A photograph before and after the filter {name}, applied {often}.")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cnnbook import analysis
 from cnnbook.data import photo
 from cnnbook.plots.figure import CHART, COLOURS, POSITIVE, SIGNED, Figure, new_figure
+from cnnbook.plots.pictures import _framed
 from cnnbook.widgets.explore import explore, preferred
 
 
@@ -171,8 +172,7 @@ def _one_map(image: Tensor, maps: Tensor, layer: str, channel: int, number: int)
         bar.set_label("activation")
         bar.outline.set_visible(False)
         for axes in (left, right):
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(visible=True, linewidth=0.4)
+            _framed(axes)
     alt = (
         f"Image {number} and map {channel} of layer {layer}: {shown.shape[0]}×{shown.shape[1]}, "
         f"from {shown.min():.2g} to {shown.max():.2g}."
@@ -265,8 +265,7 @@ def _blocks(shapes: dict[str, tuple[int, ...]], chosen: str, output: Tensor, cou
                 vmax=limit,
                 aspect="equal" if output.ndim == 3 else "auto",
             )
-            tile_axes.set(xticks=[], yticks=[])
-            tile_axes.spines[:].set(visible=True, linewidth=0.4)
+            _framed(tile_axes)
         what = f"first {len(tiles)} maps" if output.ndim == 3 else "vector"
         bottom.suptitle(f"{chosen}: {what}", size=10.5)
     listed = ", ".join(f"{name} {'×'.join(map(str, s))}" for name, s in shapes.items())
