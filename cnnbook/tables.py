@@ -3,6 +3,8 @@
 import html
 from collections.abc import Mapping, Sequence
 
+from cnnbook._errors import unknown
+
 
 class Table:
     """Rows of named values.
@@ -104,3 +106,44 @@ class Table:
             f'<table style="font-size:.93em">{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
+
+
+VERDICTS = ("holds", "holds in part", "does not hold", "open")
+
+
+def claim_table(claims: Sequence[tuple[str, str, str, str]]) -> Table:
+    """Return the table that ends a chapter: each statement of the source and what became of it.
+
+    Parameters
+    ----------
+    claims
+        One tuple for each statement: the statement; the verdict, one of ``"holds"``,
+        ``"holds in part"``, ``"does not hold"`` and ``"open"`` (not settled by what was run);
+        what was measured, or which paper settles it; the heading under which it is shown.
+
+    Returns
+    -------
+    Table
+        Columns ``the source says``, ``verdict``, ``what we found``, ``shown under``.
+
+    Raises
+    ------
+    ValueError
+        If a verdict is none of the four, or one of the texts is empty.
+
+    Examples
+    --------
+    >>> claim_table([("5×5 is 25 weights", "holds", "25 counted", "Counting")])
+    the source says    verdict  what we found  shown under
+    5×5 is 25 weights  holds    25 counted     Counting
+    """
+    rows = []
+    for says, verdict, found, where in claims:
+        if verdict not in VERDICTS:
+            raise unknown("verdict", verdict, VERDICTS)
+        if not (says and found and where):
+            raise ValueError(f"a claim needs all its texts, got {(says, verdict, found, where)}")
+        texts = (says, verdict, found, where)
+        columns = ("the source says", "verdict", "what we found", "shown under")
+        rows.append(dict(zip(columns, texts, strict=True)))
+    return Table(rows)

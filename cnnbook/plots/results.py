@@ -118,6 +118,75 @@ def lines(
     return Figure(figure, alt)
 
 
+def spread(
+    x: Sequence[float],
+    values: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    alt: str | None = None,
+) -> Figure:
+    """Draw repeated measurements against a quantity that was varied.
+
+    Parameters
+    ----------
+    x
+        What was varied, ``(N,)``, for example numbers of training images.
+    values
+        Label to N sequences of measurements, one sequence for each `x`, one measurement for each
+        seed. The line joins the means; every measurement is a dot; a band reaches from the
+        lowest to the highest.
+    xlabel, ylabel
+        What the axes show, with units.
+    log
+        Whether `x` is drawn on a logarithmic scale.
+    alt
+        Text alternative; lists the means at both ends if not given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If a label does not have one non-empty sequence for each `x`, or `log` is asked for an `x`
+        that is not positive.
+    """
+    for label, rows in values.items():
+        if len(rows) != len(x) or not all(len(row) for row in rows):
+            raise ValueError(
+                f"{label!r} needs one sequence of measurements, not empty, for each of the "
+                f"{len(x)} values of x; got {len(rows)} of lengths {[len(row) for row in rows]}"
+            )
+    if log and min(x) <= 0:
+        raise ValueError(f"a logarithmic axis needs positive values, got x={list(x)}")
+    ends = []
+    with new_figure(CHART, 3.2) as figure:
+        axes = figure.add_subplot()
+        for i, (label, rows) in enumerate(values.items()):
+            colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
+            mean = [float(np.mean(row)) for row in rows]
+            low, high = [min(row) for row in rows], [max(row) for row in rows]
+            axes.plot(x, mean, label=label, color=colour, linestyle=line)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            dots = [(at, value) for at, row in zip(x, rows, strict=True) for value in row]
+            axes.plot(*zip(*dots, strict=True), ".", color=colour, markersize=5)
+            ends.append(f"{label} from {mean[0]:.3g} to {mean[-1]:.3g}")
+        if log:
+            axes.set_xscale("log")
+            axes.set_xticks(list(x), [f"{at:,}" for at in x])
+            axes.minorticks_off()
+        elif all(isinstance(at, int) for at in x):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.legend()
+    between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
+    return Figure(figure, alt or f"{ylabel.capitalize()} {between}; means: {'; '.join(ends)}.")
+
+
 def bars(
     labels: Sequence[str],
     values: Tensor,

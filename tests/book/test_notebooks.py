@@ -5,13 +5,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 import yaml
-from jupyter_cache import get_cache
+from executed import executed_cells, printed
 
 import cnnbook
+from cnnbook.tables import VERDICTS
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "chapters").rglob("*.ipynb"))
@@ -86,6 +88,25 @@ def test_chapter_follows_the_recipe(path):
     assert re.findall(r"^## (\d)\. ", solved, flags=re.M) == asked
 
 
+def singular(term: str) -> str:
+    return re.sub(r"(?<=[^s])s$", "", term.lower())
+
+
+def test_every_bold_term_is_in_the_glossary():
+    text = (ROOT / "chapters" / "reference" / "glossary.md").read_text()
+    entries = re.findall(r"^(\S.*) \((.*)\)\n  \S", text, flags=re.M)
+    explained = {singular(english) for english, _ in entries}
+    assert [e for e, korean in entries if not re.search("[가-힣]", korean)] == []
+    names = [english.lower() for english, _ in entries]
+    assert names == sorted(names)
+    for path in CHAPTERS:
+        for cell in cells(path, "markdown"):
+            bold = re.findall(r"\*\*(.+?)\*\*", cell.source)
+            # What ends with a full stop opens a paragraph and is not a term.
+            terms = {singular(term) for term in bold if not term.endswith(".")}
+            assert terms - explained == set(), path.name
+
+
 def test_every_notebook_is_in_the_table_of_contents():
     text = (ROOT / "_toc.yml").read_text()
     for path in NOTEBOOKS:
@@ -103,20 +124,6 @@ def test_every_function_is_shown(page, package):
     assert [n for n in functions if f"{package}.{n}(" not in code] == []
 
 
-def executed_cells(path: Path) -> list:
-    """Return the code cells with their outputs, as the book shows them."""
-    # Not from _build/jupyter_execute, whose copies lack the outputs that came from the cache.
-    cache = get_cache(ROOT / "_build" / ".jupyter_cache")
-    record = cache.match_cache_file(str(path))
-    return cache.get_cache_bundle(record.pk).nb.cells
-
-
-def printed(path: Path) -> str:
-    outputs = [o for cell in executed_cells(path) for o in cell.outputs]
-    texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs]
-    return "\n".join(texts)
-
-
 @pytest.mark.book
 @every_notebook
 def test_executed_without_error_or_warning(path):
@@ -126,6 +133,27 @@ def test_executed_without_error_or_warning(path):
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.book
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_claims_are_shown_where_the_table_says(path):
+    markdown = "\n".join(cell.source for cell in cells(path, "markdown"))
+    headings = re.findall(r"^##+ (.+)$", markdown, flags=re.M)
+    assert len(headings) == len(set(headings))
+    tagged = [c for c in executed_cells(path) if "claims" in c.metadata.get("tags", [])]
+    (table,) = [
+        ElementTree.fromstring(output["data"]["text/html"])
+        for output in tagged[-1].outputs
+        if "text/html" in output.get("data", {})
+    ]
+    rows = [[cell.text for cell in row] for row in table.iterfind(".//tbody/tr")]
+    assert len(rows) >= 5
+    for says, verdict, found, where in rows:
+        assert says
+        assert verdict in VERDICTS
+        assert found
+        assert where in headings
 
 
 @pytest.mark.book

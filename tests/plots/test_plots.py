@@ -79,6 +79,9 @@ FIGURES = {
     "lines": lambda: plots.lines(
         torch.arange(5), {"a": torch.arange(5)}, xlabel="x", ylabel="y", alt="a line"
     ),
+    "spread": lambda: plots.spread(
+        [100, 1000], {"a": [[1, 3], [4, 8]], "b": [[2], [3]]}, xlabel="x", ylabel="y", log=True
+    ),
     "bars": lambda: plots.bars(["a", "b"], torch.tensor([2.0, 0.5]), xlabel="x", reference=1.0),
     "confusion": lambda: plots.confusion(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
     "confusion of many": lambda: plots.confusion(
@@ -201,6 +204,17 @@ def test_band_reaches_from_lowest_to_highest():
     assert band[:, 1].max() == pytest.approx(70)
 
 
+def test_spread_shows_mean_range_and_every_measurement():
+    figure = FIGURES["spread"]()
+    axes = figure.axes[0]
+    assert axes.lines[0].get_ydata() == pytest.approx([2, 6])
+    assert sorted(axes.lines[1].get_ydata()) == [1, 3, 4, 8]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (1, 8)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["100", "1,000"]
+    assert "a from 2 to 6; b from 2 to 3" in figure.alt
+
+
 def test_confusion_alt_names_the_commonest_mistake():
     assert "65% lie on the diagonal" in FIGURES["confusion"]().alt
     assert "dog taken for cat (5 images)" in FIGURES["confusion"]().alt
@@ -215,6 +229,14 @@ def test_confusion_alt_names_the_commonest_mistake():
         (lambda: plots.feature_maps(torch.rand(2, 3, 8, 8)), r"got \(2, 3, 8, 8\)"),
         (lambda: plots.curves({"a": []}), "no history for 'a'"),
         (lambda: plots.curves({"a": [history(1)]}, "test_acc"), "Did you mean 'test_accuracy'"),
+        (
+            lambda: plots.spread([1, 2], {"a": [[1]]}, xlabel="x", ylabel="y"),
+            r"2 values of x; got 1 of lengths \[1\]",
+        ),
+        (
+            lambda: plots.spread([0, 2], {"a": [[1], [2]]}, xlabel="x", ylabel="y", log=True),
+            r"positive values, got x=\[0, 2\]",
+        ),
         (lambda: plots.confusion(torch.ones(2, 3), ["a", "b"]), r"got \(2, 3\)"),
     ],
 )
