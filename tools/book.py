@@ -1,6 +1,7 @@
-"""Build the book, or serve the built one on this machine.
+"""Build the book, execute single notebooks, or serve the built book on this machine.
 
 python tools/book.py build
+python tools/book.py execute chapters/04-lenet.ipynb
 python tools/book.py serve
 """
 
@@ -8,20 +9,30 @@ import argparse
 import hashlib
 import http.server
 import importlib.metadata
+import multiprocessing
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import webbrowser
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 FINGERPRINT = BUILD / "executed-with"
 LOOKS = BUILD / "pages-made-with"
+CACHE = BUILD / ".jupyter_cache"
+MEMORY_OF_A_NOTEBOOK = 4 * 2**30  # bytes; what a chapter may take at most
 
 
 def hash_of(parts: list[str], folders: list[str]) -> str:
@@ -45,12 +56,93 @@ def forget_pages() -> None:
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def notebooks_at_once() -> int:
+    """Return how many notebooks to execute side by side: one a core, if memory allows."""
+    if os.environ.get("CNNBOOK_PRESET") == "gpu" or shutil.which("nvidia-smi"):
+        return 1  # they would share the GPU, and each chapter's timings would be of both
+    memory = cores() * MEMORY_OF_A_NOTEBOOK  # where the system does not tell
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores(), memory // MEMORY_OF_A_NOTEBOOK))
+
+
+def run(notebook, timeout: int):
+    """Execute a notebook in an empty folder; return it, the seconds it took, and its error."""
+    from jupyter_cache.executors.utils import single_nb_execution
+
+    with tempfile.TemporaryDirectory() as empty:
+        result = single_nb_execution(notebook, cwd=empty, timeout=timeout, allow_errors=False)
+    return result.nb, result.time, result.exc_string
+
+
+def execute(paths: Sequence[Path]) -> int:
+    """Execute the notebooks that are not in the cache, several at once, and put them there.
+
+    The cache is the one that Jupyter Book reads. By itself it would execute one notebook after
+    another, each with a thread for every core, which small networks hardly profit from.
+    """
+    import nbformat
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    cache = get_cache(CACHE)
+    timeout = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
+    waiting = {}
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        try:
+            cache.match_cache_notebook(notebook)
+        except KeyError:
+            waiting[path] = notebook
+    if not waiting:
+        return 0
+
+    # The number of threads changes the last digits of sums, so it must not depend on how many
+    # notebooks are waiting.
+    at_once = notebooks_at_once()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // at_once)))
+
+    failures = 0
+    began = time.monotonic()
+    print(f"executing {len(waiting)} notebooks, up to {at_once} at once", flush=True)
+    with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(run, nb, timeout): path for path, nb in waiting.items()}
+        for future in as_completed(futures):
+            path = futures[future]
+            notebook, seconds, error = future.result()
+            print(f"  {seconds:6.1f} s  {path.relative_to(ROOT)}", flush=True)
+            if error:
+                failures += 1
+                error = re.sub(r"\x1b\[[\d;]*m", "", error)  # colours, useless in a log
+                print(f"\n----- {path.relative_to(ROOT)}\n{error}", file=sys.stderr)
+                continue
+            bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    print(f"executed in {time.monotonic() - began:.0f} s", flush=True)
+    return failures
+
+
+def notebooks_of_the_book() -> list[Path]:
+    """Return the notebooks of the table of contents, in its order."""
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
+    files = [(ROOT / page).with_suffix(".ipynb") for page in parse_toc_yaml(ROOT / "_toc.yml")]
+    return [path for path in files if path.is_file()]
+
+
 def build() -> int:
     """Execute what changed, build the HTML, and return 0 if there was no error or warning."""
     now = fingerprint()
     if not FINGERPRINT.is_file() or FINGERPRINT.read_text() != now:
         # Outputs of another package or environment are worth nothing.
-        shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+        shutil.rmtree(CACHE, ignore_errors=True)
         forget_pages()
     looks = hash_of([], ["_static", "tools"])
     if not LOOKS.is_file() or LOOKS.read_text() != looks:
@@ -61,11 +153,12 @@ def build() -> int:
     LOOKS.write_text(looks)
     shutil.rmtree(HTML / "reports", ignore_errors=True)
 
-    # A progress bar moves; on a printed page it would only be noise.
-    environment = os.environ | {"TQDM_DISABLE": "1"}
+    if execute(notebooks_of_the_book()):
+        print("\nThe book was NOT built: see the errors above.", file=sys.stderr)
+        return 1
     jupyter_book = Path(sys.executable).parent / "jupyter-book"
     command = [jupyter_book, "build", ".", "-W", "-n", "--keep-going"]
-    status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status:
         forget_pages()
         for report in sorted((HTML / "reports").rglob("*.log")):
@@ -108,9 +201,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", help="execute changed chapters and build the HTML")
+    executing = commands.add_parser("execute", help="execute notebooks into the book's cache")
+    executing.add_argument("notebooks", nargs="+", type=Path)
     serving = commands.add_parser("serve", help="serve the built book on 127.0.0.1")
     serving.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
+    os.environ["TQDM_DISABLE"] = "1"  # a progress bar moves; on a page it would only be noise
+    if arguments.command == "execute":
+        return execute([path.resolve() for path in arguments.notebooks])
     return build() if arguments.command == "build" else serve(arguments.port)
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -45,6 +47,51 @@ def test_fingerprint_follows_package_and_preset(monkeypatch, tmp_path):
     second = book.fingerprint()
     monkeypatch.setenv("CNNBOOK_PRESET", "another")
     assert len({first, second, book.fingerprint()}) == 3
+
+
+def notebook(path, *sources):
+    new = nbformat.v4.new_notebook()
+    new.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(new, path)
+    return path
+
+
+@pytest.fixture
+def empty_book(monkeypatch, tmp_path):
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    monkeypatch.setattr(book, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(book, "notebooks_at_once", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return tmp_path
+
+
+def test_a_failing_notebook_is_named_and_not_kept(empty_book, capsys):
+    good = notebook(empty_book / "good.ipynb", "1 + 1")
+    bad = notebook(empty_book / "bad.ipynb", "raise ValueError('the reason')")
+    assert book.execute([bad, good]) == 1
+    error = capsys.readouterr().err
+    assert "bad.ipynb" in error
+    assert "ValueError: the reason" in error
+    cache = get_cache(book.CACHE)
+    cache.match_cache_file(str(good))
+    with pytest.raises(KeyError):
+        cache.match_cache_file(str(bad))
+
+
+def test_memory_limits_how_many_notebooks_run_at_once(monkeypatch):
+    monkeypatch.setattr(book.shutil, "which", lambda name: None)
+    monkeypatch.setattr(book.os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.delenv("CNNBOOK_PRESET", raising=False)
+    page = os.sysconf("SC_PAGE_SIZE")
+    for gigabytes, expected in ((2, 1), (13, 3), (64, 8)):
+        pages = gigabytes * 2**30 // page
+        monkeypatch.setattr(
+            book.os, "sysconf", lambda name, n=pages: n if name == "SC_PHYS_PAGES" else page
+        )
+        assert book.notebooks_at_once() == expected
+    monkeypatch.setenv("CNNBOOK_PRESET", "gpu")
+    assert book.notebooks_at_once() == 1
 
 
 def test_serving_without_a_book_says_what_to_do(monkeypatch, tmp_path, capsys):
