@@ -24,6 +24,8 @@ FASHION_CLASSES = (
     "Ankle boot",
 )
 
+DIGIT_CLASSES = tuple("0123456789")
+
 _MIRRORS = (
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
@@ -69,6 +71,24 @@ FASHION_MINI = (
     IdxFile(
         "test-labels-idx1-ubyte.xz",
         "e026daf3d28b630d395bff264d45247706f43ecba7d4f48422cba6b6a30e22d3",
+    ),
+)
+DIGITS = (
+    IdxFile(
+        "train-images-idx3-ubyte.xz",
+        "5481651096b1f2e5b4934ae101719f7c285e0eb614834041dca06cdfd1e3cbb7",
+    ),
+    IdxFile(
+        "train-labels-idx1-ubyte.xz",
+        "66e4c6deb5f2a061f7d8cd5ec53025fdb9dabb08265e449acb8cf64b8cd36cac",
+    ),
+    IdxFile(
+        "test-images-idx3-ubyte.xz",
+        "ef238abbcde304b25aa9afb3e55bf68ed79a3f7472f70c21e6ce9ef9502be6e8",
+    ),
+    IdxFile(
+        "test-labels-idx1-ubyte.xz",
+        "f6986a0ba78a47b6752758d4f6217fd236a065a9cf9102fef6718bad1b8d2a41",
     ),
 )
 
@@ -178,27 +198,35 @@ def _mean_and_std(images: Tensor) -> tuple[tuple[float], tuple[float]]:
     return (mean.item(),), (std.item(),)
 
 
-def _from_idx(name: str, contents: list[bytes]) -> tuple[Dataset, Dataset]:
+def _from_idx(
+    name: str, contents: list[bytes], classes: tuple[str, ...]
+) -> tuple[Dataset, Dataset]:
     train_images, train_labels, test_images, test_labels = map(parse_idx, contents)
     mean, std = _mean_and_std(train_images)
     return (
-        Dataset(
-            f"{name} train", train_images[:, None], train_labels.long(), FASHION_CLASSES, mean, std
-        ),
-        Dataset(
-            f"{name} test", test_images[:, None], test_labels.long(), FASHION_CLASSES, mean, std
-        ),
+        Dataset(f"{name} train", train_images[:, None], train_labels.long(), classes, mean, std),
+        Dataset(f"{name} test", test_images[:, None], test_labels.long(), classes, mean, std),
     )
 
 
 def fashion_mini(download: bool) -> tuple[Dataset, Dataset]:
     """Read the embedded images; nothing is ever downloaded."""
-    folder = ASSETS / "fashion-mini"
-    return _from_idx("fashion-mini", [read_checked(folder / f.name, f) for f in FASHION_MINI])
+    return _embedded("fashion-mini", FASHION_MINI, FASHION_CLASSES)
+
+
+def digits(download: bool) -> tuple[Dataset, Dataset]:
+    """Read the embedded handwritten digits; nothing is ever downloaded."""
+    return _embedded("digits", DIGITS, DIGIT_CLASSES)
+
+
+def _embedded(
+    name: str, parts: tuple[IdxFile, ...], classes: tuple[str, ...]
+) -> tuple[Dataset, Dataset]:
+    return _from_idx(name, [read_checked(ASSETS / name / f.name, f) for f in parts], classes)
 
 
 def fashion_mnist(download: bool) -> tuple[Dataset, Dataset]:
     """Read Fashion-MNIST, from the first place that has it."""
     paths = [find("fashion-mnist", f, download=download) for f in FASHION_MNIST]
     contents = [read_checked(path, f) for path, f in zip(paths, FASHION_MNIST, strict=True)]
-    return _from_idx("fashion-mnist", contents)
+    return _from_idx("fashion-mnist", contents, FASHION_CLASSES)

@@ -2,10 +2,10 @@
 
 from cnnbook._errors import unknown
 from cnnbook.data.batches import Batches, BatchSource
-from cnnbook.data.datasets import Dataset, fashion_mini, fashion_mnist
+from cnnbook.data.datasets import Dataset, digits, fashion_mini, fashion_mnist
 from cnnbook.data.folder import ImageFolder, StreamingBatches, load_image_folder
 
-_IN_MEMORY = {"fashion-mini": fashion_mini, "fashion-mnist": fashion_mnist}
+_IN_MEMORY = {"fashion-mini": fashion_mini, "digits": digits, "fashion-mnist": fashion_mnist}
 _FOLDER = "imagefolder:"
 
 
@@ -22,6 +22,10 @@ def load(
     ``"fashion-mini"`` comes with the package: 10,000 training and 2,000 test images drawn from
     Fashion-MNIST, classes in turn, so that the first ``n`` images are balanced for every ``n``.
 
+    ``"digits"`` comes with the package, too: 1,000 training and 740 test images of handwritten
+    digits, 8×8 pixels, balanced in the same way (Alpaydin and Kaynak 1998,
+    doi:10.24432/C50P49). The same 13 people wrote both parts.
+
     ``"fashion-mnist"`` is the whole set (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), 60,000
     and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, the user's cache
     folder, ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist), and
@@ -34,7 +38,7 @@ def load(
     Parameters
     ----------
     name
-        ``"fashion-mini"``, ``"fashion-mnist"`` or ``"imagefolder:PATH"``.
+        ``"fashion-mini"``, ``"digits"``, ``"fashion-mnist"`` or ``"imagefolder:PATH"``.
     size
         If given, centre the images on black squares of this side (see :meth:`Dataset.padded`).
         For an image folder, the side to which images are cut; 224 if not given.

@@ -1,6 +1,7 @@
 """What several architectures need: size arithmetic, input checks, published weights."""
 
 import hashlib
+import os
 import pickle
 import re
 import urllib.error
@@ -65,7 +66,8 @@ def load_imagenet_weights(model: nn.Module, enum_name: str) -> None:
     try:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), _hash_prefix(path), progress=True)
+            shown = not os.environ.get("TQDM_DISABLE")  # torch's own bar ignores it
+            torch.hub.download_url_to_file(url, str(path), _hash_prefix(path), progress=shown)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise RuntimeError(
             f"could not download {url} ({error}). Without internet, put the file into "

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,11 @@ def mini():
     return data.load("fashion-mini")
 
 
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
 def test_mini_has_the_promised_size(mini):
     train, test = mini
     assert train.images.shape == (10_000, 1, 28, 28)
@@ -32,10 +38,19 @@ def test_mini_has_the_promised_size(mini):
     assert len(train.classes) == 10
 
 
+def test_digits_have_the_promised_size(digits):
+    train, test = digits
+    assert train.images.shape == (1_000, 1, 8, 8)
+    assert test.images.shape == (740, 1, 8, 8)
+    assert train.classes == tuple("0123456789")
+    assert train.images.unique().tolist() == [round(v * 255 / 16) for v in range(17)]
+
+
+@pytest.mark.parametrize("name", ["fashion-mini", "digits"])
 @settings(max_examples=25, deadline=None)
 @given(n=st.integers(1, 2000))
-def test_every_prefix_of_mini_is_balanced(n):
-    for part in data.load("fashion-mini"):
+def test_every_prefix_is_balanced(name, n):
+    for part in data.load(name):
         counts = part[:n].labels.bincount(minlength=10)
         assert counts.max() - counts.min() <= 1
 
@@ -45,6 +60,31 @@ def test_mini_has_no_image_twice_and_none_in_both_parts(mini):
     assert len(train) == 10_000
     assert len(test) == 2_000
     assert not train & test
+
+
+def test_digits_hold_no_image_twice_and_none_in_both_parts(digits):
+    train, test = (set(map(bytes, part.images.flatten(1).numpy())) for part in digits)
+    assert len(train) == 1_000
+    assert len(test) == 740
+    assert not train & test
+
+
+def test_a_nought_is_round_and_a_one_is_a_stroke(digits):
+    train, _ = digits
+    nought, one = (train.images[train.labels == c].float().mean(0)[0] for c in (0, 1))
+    assert nought[3:5, 3:5].mean() < 40 < 150 < one[3:5, 3:5].mean()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
+)
+def test_digits_are_the_original_drawn_anew():
+    package = Path(importlib.util.find_spec("sklearn").submodule_search_locations[0])
+    script = ROOT / "tools" / "make_digits.py"
+    original = package / "datasets" / "data" / "digits.csv.gz"
+    command = [sys.executable, str(script), str(original), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @needs_original

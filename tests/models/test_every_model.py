@@ -160,6 +160,13 @@ def test_published_weights_load_into_ours(published):
     models.create("resnet18", weights="imagenet")
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_progress_of_a_download_can_be_hidden(published, monkeypatch, capfd, quiet):
+    monkeypatch.setenv("TQDM_DISABLE", "1" if quiet else "")
+    models.create("resnet18", weights="imagenet")
+    assert ("100%" in capfd.readouterr().err) is not quiet
+
+
 def test_weights_of_another_number_of_classes_are_refused(published):
     with pytest.raises(RuntimeError, match=r"fc\.weight.*\(1000, 512\).*needs \(10, 512\)"):
         models.create("resnet18", num_classes=10, weights="imagenet")

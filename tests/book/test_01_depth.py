@@ -1,0 +1,103 @@
+"""The chapter on depth: its numbers, and the cell that needs a download."""
+
+import hashlib
+import re
+import types
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import torchvision
+from executed import executed_cells, printed
+
+CHAPTER = Path(__file__).parents[2] / "chapters" / "01-depth.ipynb"
+
+
+@pytest.mark.book
+def test_numbers_that_follow_from_the_design():
+    text = printed(CHAPTER)
+    assert "18,482 parameters" in text
+    for line in (
+        r"conv1 +8×28×28 +88 +56,448 +3",
+        r"conv4 +16×7×7 +2,336 +112,896 +13",
+        r"conv6 +32×7×7 +9,280 +451,584 +29",
+        r"3×3, padded by 1 +28 +28 +28 +28 +28 +28",
+        r"3×3, not padded +28 +26 +24 +22 +18 +8",
+        r"shallow +1 +18,266 +2,660,672 +11",
+        r"2,000 +32 +2,371,456,000 +4 .* 8",
+    ):
+        assert re.search(f"^{line}$", text, flags=re.M), line
+
+
+@pytest.mark.book
+def test_training_is_what_makes_deep_layers_useful():
+    (accuracy,) = re.findall(r"^pool +32 +([\d.]+)% +([\d.]+)%$", printed(CHAPTER), flags=re.M)
+    trained, untrained = map(float, accuracy)
+    assert trained > untrained + 10
+
+
+@pytest.mark.book
+def test_every_claim_has_a_verdict():
+    text = printed(CHAPTER)
+    assert len(re.findall(r"  (?:holds|holds in part|does not hold|open)  ", text)) == 17
+
+
+@pytest.mark.book
+def test_the_explorer_has_every_layer():
+    cells = executed_cells(CHAPTER)
+    texts = [o.get("data", {}).get("text/plain", "") for c in cells for o in c.outputs]
+    assert "<Explorer of 36 states (layer: 6, unit: 6)>" in texts
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A file like that of VGG-16's weights: random convolutions, and zero for dense layers."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        shapes = {n: p.shape for n, p in torchvision.models.vgg16().state_dict().items()}
+    weights = {}
+    for name, shape in shapes.items():
+        if name.startswith("features"):
+            weights[name] = 0.05 * torch.randn(shape, dtype=torch.float16)
+        else:  # one number, repeated: it takes no room in the file
+            weights[name] = torch.zeros(1, dtype=torch.float16).expand(shape)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    torch.save(weights, folder / "part")
+    digest = hashlib.sha256((folder / "part").read_bytes()).hexdigest()
+    file = (folder / "part").rename(folder / f"vgg16-{digest[:8]}.pth")
+    assert file.stat().st_size < 50e6
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    address = types.SimpleNamespace(url=f"https://example.org/{file.name}")
+    monkeypatch.setattr(torchvision.models, "get_weight", lambda name: address)
+    return file
+
+
+def run_cells(*tags):
+    """Run the chapter's cells with these tags, as a reader who wants the figure of VGG-16."""
+    found = {"train": types.SimpleNamespace(mean=(0.5,), std=(0.5,))}
+    for cell in nbformat.read(CHAPTER, as_version=4).cells:
+        if set(tags) & set(cell.metadata.get("tags", [])):
+            exec(cell.source, found)
+    return found
+
+
+def test_with_weights_the_chapter_draws_vgg_16(stand_in, capsys):
+    figure = run_cells("look-inside", "vgg16")["figure"]
+    assert capsys.readouterr().out == ""
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 5 * 6
+    assert [t for t in titles if t.startswith("sees")] == [
+        f"sees {side} pixels" for side in (6, 16, 44, 100, 212)
+    ]
+    assert [axes.get_ylabel() for axes in figure.axes[::6]] == [
+        f"block{i}\n{side}×{side}" for i, side in enumerate((112, 56, 28, 14, 7), 1)
+    ]
+    assert len(figure.svg()) < 700_000
+
+
+def test_without_weights_the_chapter_says_why_there_is_no_figure(stand_in, capsys):
+    stand_in.write_bytes(b"something else")
+    assert run_cells("look-inside", "vgg16")["figure"] is None
+    assert "could not be\nfetched" in capsys.readouterr().out
