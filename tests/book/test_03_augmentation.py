@@ -23,9 +23,9 @@ def test_matrices_of_the_moves(text):
 
     assert row("rotate 30°") == [0.866, -0.5, 0, 0.5, 0.866, 0]
     assert row("mirror") == [-1, 0, 0, 0, 1, 0]
-    # The order matters: the shift is turned along (25 cos 30° and 25 sin 30°).
-    assert row("rotate, then shift") == [0.866, -0.5, 25, 0.5, 0.866, 0]
-    assert row("shift, then rotate") == [0.866, -0.5, 21.65, 0.5, 0.866, 12.5]
+    # The order matters: the shift is turned along (16 cos 30° and 16 sin 30°).
+    assert row("rotate, then shift") == [0.866, -0.5, 16, 0.5, 0.866, 0]
+    assert row("shift, then rotate") == [0.866, -0.5, 13.86, 0.5, 0.866, 8]
 
 
 def test_our_warp_is_that_of_the_package(text):
