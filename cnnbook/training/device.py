@@ -72,6 +72,36 @@ def keep_freed_memory(device: torch.device) -> None:
         set_option(option, value)
 
 
+def suits_channels_last(model: nn.Module, device: torch.device) -> bool:
+    """Return whether a network is trained faster, and safely, with channels innermost in memory.
+
+    Parameters
+    ----------
+    model
+        The network.
+    device
+        Where training runs.
+
+    Returns
+    -------
+    bool
+        True on CUDA; on the CPU unless the network has a 1×1 convolution with a stride whose
+        input channels are not a multiple of 8.
+    """
+    if device.type != "cpu":
+        return device.type == "cuda"
+    # On processors with AVX2 but without AVX-512, oneDNN as it comes with torch 2.12 writes past
+    # the end of a buffer in the backward pass of such a layer: wrong gradients, a crash, or
+    # threads that wait for ever. Narrow ResNets with projection shortcuts have such layers.
+    return not any(
+        isinstance(layer, nn.Conv2d)
+        and set(layer.kernel_size) == {1}
+        and set(layer.stride) != {1}
+        and layer.in_channels // layer.groups % 8
+        for layer in model.modules()
+    )
+
+
 def memory_format(model: nn.Module) -> torch.memory_format:
     """Return the layout that the network's kernels are in, for its inputs to be in the same."""
     kernels = [p for p in model.parameters() if p.ndim == 4]

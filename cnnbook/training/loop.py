@@ -18,6 +18,7 @@ from cnnbook.training.device import (
     choose_precision,
     explain_out_of_memory,
     keep_freed_memory,
+    suits_channels_last,
 )
 from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.history import History
@@ -134,7 +135,9 @@ def fit(
         CUDA GPU is fast with, float32 elsewhere.
     channels_last
         Whether to keep images and kernels with channels innermost in memory. If not given, on
-        CUDA and on the CPU, where that is faster.
+        CUDA and on the CPU, where that is faster; but not on the CPU with 1×1 convolutions of
+        stride 2 or more on a number of channels that 8 does not divide, whose gradients would be
+        wrong there.
     compile
         Whether to run the network through ``torch.compile``. That takes a minute or so at the
         start, and pays in long runs on a GPU.
@@ -192,7 +195,7 @@ def fit(
         raise ValueError("target_accuracy is measured on test images: pass test= too")
     precision = choose_precision(precision, device)
     if channels_last is None:
-        channels_last = device.type in ("cuda", "cpu")
+        channels_last = suits_channels_last(model, device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     train_loss = loss or _cross_entropy(len(getattr(train, "classes", ())), label_smoothing)
     test_loss = loss or F.cross_entropy

@@ -7,6 +7,7 @@ from torch import nn
 
 from cnnbook import data, training
 from cnnbook.models import GoogLeNet, googlenet_loss, lenet5
+from cnnbook.training.device import suits_channels_last
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +219,32 @@ def test_evaluation_restores_the_mode_after_an_error(sets):
     with pytest.raises(RuntimeError):
         training.evaluate(model, sets[1])
     assert model.training
+
+
+def test_narrow_strided_1x1_convolutions_are_trained_in_the_safe_layout(sets):
+    # With channels innermost in memory, oneDNN on AVX2 damages memory in the second layer.
+    def losses(**options):
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(1, 4, 3, stride=2), nn.Conv2d(4, 8, 1, stride=2), nn.Flatten())
+        model = nn.Sequential(*layers, nn.Linear(8 * 64, 10))
+        options |= {"epochs": 3, "batch_size": 4, "device": "cpu", "progress": False}
+        return training.fit(model, sets[0], **options).step_loss
+
+    assert losses() == losses(channels_last=False)
+
+
+@pytest.mark.parametrize(
+    ("layer", "safe"),
+    [
+        (nn.Conv2d(4, 8, 1, stride=2), False),
+        (nn.Conv2d(8, 12, 1, stride=2), True),
+        (nn.Conv2d(4, 8, 1), True),
+        (nn.Conv2d(4, 8, 3, stride=2), True),
+        (nn.Conv2d(16, 8, 1, stride=2, groups=4), False),
+    ],
+)
+def test_layouts_that_damage_memory_are_avoided(layer, safe):
+    model = nn.Sequential(nn.ReLU(), layer)
+    assert suits_channels_last(model, torch.device("cpu")) is safe
+    assert suits_channels_last(model, torch.device("cuda"))
+    assert not suits_channels_last(model, torch.device("mps"))
