@@ -227,7 +227,7 @@ def test_narrow_strided_1x1_convolutions_are_trained_in_the_safe_layout(sets):
         torch.manual_seed(0)
         layers = (nn.Conv2d(1, 4, 3, stride=2), nn.Conv2d(4, 8, 1, stride=2), nn.Flatten())
         model = nn.Sequential(*layers, nn.Linear(8 * 64, 10))
-        options |= {"epochs": 3, "batch_size": 4, "device": "cpu", "progress": False}
+        options |= {"epochs": 2, "batch_size": 4, "lr": 1e-3, "device": "cpu", "progress": False}
         return training.fit(model, sets[0], **options).step_loss
 
     assert losses() == losses(channels_last=False)
