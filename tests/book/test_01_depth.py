@@ -27,7 +27,7 @@ def test_numbers_that_follow_from_the_design():
         r"shallow +1 +18,266 +668,528 +11",
         r"2,000 +32 +2,371,456,000 +4 .* 8",
     ):
-        assert re.search(f"^{line}$", text, flags=re.M), line
+        assert re.search(f"^ *{line}$", text, flags=re.M), line
 
 
 @pytest.mark.book

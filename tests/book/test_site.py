@@ -64,7 +64,10 @@ def test_figures_can_be_read_in_both_themes(browser, site, page, theme):
         assert figure["card"] == "rgba(0, 0, 0, 0)"
         red = int(figure["textColour"].split("(")[1].split(",")[0])
         assert red < 100 if theme == "light" else red > 150
-    assert figures, "every page of this book shows what its code made"
+    made = "cnnbook-figure" in (HTML / page).read_text()
+    assert bool(figures) == made
+    # Solutions may be numbers only, and a glossary is words; every other page has a picture.
+    assert made or "/solutions/" in page or page.endswith("/glossary.html")
 
 
 @every_page
