@@ -13,11 +13,11 @@ classes are stored in turn, so that every prefix of the set is balanced.
 import argparse
 import gzip
 import hashlib
-import lzma
 import sys
 from pathlib import Path
 
 import torch
+from embedded import write_or_check
 
 from cnnbook.data import datasets, files
 
@@ -56,21 +56,7 @@ def main() -> int:
     parser.add_argument("original", type=Path, help="scikit-learn's digits.csv.gz")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     args = parser.parse_args()
-    folder = datasets.ASSETS / "digits"
-    folder.mkdir(exist_ok=True)
-    different = []
-    for name, content in contents(args.original).items():
-        if not args.check:
-            compressed = lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
-            part = folder / f".{name}.part"
-            part.write_bytes(compressed)
-            part.replace(folder / name)
-        elif lzma.decompress((folder / name).read_bytes()) != content:
-            different.append(name)
-        print(hashlib.sha256(content).hexdigest(), name)
-    if different:
-        print(f"different from a fresh draw: {', '.join(different)}", file=sys.stderr)
-    return bool(different)
+    return write_or_check(datasets.ASSETS / "digits", contents(args.original), args.check)
 
 
 if __name__ == "__main__":

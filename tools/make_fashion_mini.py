@@ -10,10 +10,10 @@ are stored with the classes in turn, so that every prefix of the set is balanced
 
 import argparse
 import hashlib
-import lzma
 import sys
 
 import torch
+from embedded import write_or_check
 
 from cnnbook.data import datasets, files, sources
 
@@ -47,20 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
-    folder = datasets.ASSETS / "fashion-mini"
-    different = []
-    for name, content in contents().items():
-        if not check:
-            compressed = lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
-            part = folder / f".{name}.part"
-            part.write_bytes(compressed)
-            part.replace(folder / name)
-        elif lzma.decompress((folder / name).read_bytes()) != content:
-            different.append(name)
-        print(hashlib.sha256(content).hexdigest(), name)
-    if different:
-        print(f"different from a fresh draw: {', '.join(different)}", file=sys.stderr)
-    return bool(different)
+    return write_or_check(datasets.ASSETS / "fashion-mini", contents(), check)
 
 
 if __name__ == "__main__":
