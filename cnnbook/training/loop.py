@@ -18,6 +18,7 @@ from cnnbook.training.device import (
     choose_precision,
     explain_out_of_memory,
     keep_freed_memory,
+    seed_generators,
     suits_channels_last,
 )
 from cnnbook.training.evaluation import loss_and_accuracy
@@ -242,7 +243,7 @@ def fit(
             run.start_clock()
             for x, y in batches.epoch(run.step // steps, start=run.step % steps):
                 # A resumed run must draw the same dropout masks as one that never stopped.
-                torch.manual_seed(run.seed_of_step())
+                seed_generators(run.seed_of_step(), device)
                 x, y, weight = run.own_part(x.contiguous(memory_format=layout), y)
                 with explain_out_of_memory(network, x):
                     with autocast(device, precision):
