@@ -25,5 +25,5 @@ def test_make_targets_exist():
 def test_linked_files_exist():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
         assert (ROOT / target).exists(), target
-    for path in re.findall(r"github\.com/cnnbook/cnnbook/blob/main/(\S+?)\)", TEXT):
+    for path in re.findall(r"/github/[\w-]+/[\w.-]+/blob/main/(\S+?)\)", TEXT):
         assert (ROOT / path).exists(), path
