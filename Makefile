@@ -1,5 +1,7 @@
 # make book     execute every notebook and build the book
-# make test     lint, unit tests, notebooks, built pages
+# make test     lint, then unit, then site
+# make unit     the package and the notebooks as stored
+# make site     build the book, and look at its pages in a browser
 # make serve    build the book and open it in a browser, on this machine only
 # make lint     ruff, and no outputs in notebooks
 # make format   mend what lint complains of
@@ -14,14 +16,17 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book test serve lint format constraints clean
+.PHONY: book test unit site serve lint format constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
 
-test: lint
+test: lint unit site
+
+unit: $(READY)
 	$(BIN)/python -m pytest -m "not book"
-	$(BIN)/python tools/book.py build
+
+site: book
 	$(BIN)/python -m pytest -m book
 
 serve: book

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 from cnnbook._files import write_whole  # noqa: E402
 
 ADDRESS = re.compile(r"https://github\.com/([\w-]+)/([\w.-]+?)(?:\.git)?/?")
-IN_CONFIG = re.compile(r"^repository:\n(?:[ ]+.*\n)*?[ ]+url:[ ]*(\S+)", re.MULTILINE)
+IN_CONFIG = re.compile(r"^repository:.*\n(?:[ ]+.*\n)*?[ ]+url:[ ]*(\S+)", re.MULTILINE)
 # What stands before OWNER/NAME: the site, its raw files, Colab's and Binder's links, torch.hub.
 BEFORE = r"""(github\.com[/:]|githubusercontent\.com/|/github/|/gh/|hub\.load\(["'])"""
 

@@ -55,7 +55,7 @@ def places(root: Path) -> dict[str, str]:
 
 def published(root: Path) -> set[str]:
     """Return every address of a book on GitHub Pages, in the files that name ours."""
-    names = ("README.md", "pyproject.toml", "CITATION.cff")
+    names = ("README.md", "pyproject.toml", "CITATION.cff", "_config.yml")
     text = "\n".join((root / name).read_text() for name in names)
     return {url.rstrip("/") for url in re.findall(r"https://[\w-]+\.github\.io[\w./-]*", text)}
 

@@ -1,0 +1,93 @@
+"""The files that publish the book and the package, and that readers find on GitHub."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import check_release  # noqa: E402
+
+import cnnbook  # noqa: E402
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = sorted(
+    set((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    - {ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml"}
+)
+PAPERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md")]
+
+by_name = {"ids": lambda path: path.name}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, **by_name)
+def test_workflows_ask_for_little_and_end_some_time(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        if "uses" not in job:
+            assert job["timeout-minutes"] <= 120, name
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, **by_name)
+def test_workflows_use_what_exists(path):
+    text = path.read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"run: (?:make|bash \.ci/run) (\w+)", text):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    for script in re.findall(r"run: python (tools/\S+)", text):
+        assert (ROOT / script).is_file(), script
+    for action in re.findall(r"uses: (\S+)", text):
+        if action.startswith("./"):
+            assert (ROOT / action).is_file(), action
+        else:  # pinned by what its authors keep compatible
+            assert re.search(r"@(v\d+|release/v\d+)$", action), action
+
+
+@pytest.mark.parametrize("path", FORMS, **by_name)
+def test_issue_forms_are_complete(path):
+    form = yaml.safe_load(path.read_text())
+    assert set(form) == {"name", "description", "labels", "body"}
+    ids = [field["id"] for field in form["body"] if field["type"] != "markdown"]
+    assert len(ids) == len(set(ids))
+    for field in form["body"]:
+        assert field["type"] in ("input", "textarea", "dropdown", "markdown")
+        assert field["attributes"].get("label" if field["type"] != "markdown" else "value")
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+@pytest.mark.parametrize("path", PAPERS, **by_name)
+def test_links_and_commands_exist(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\((?!http|mailto)([^)#]+)[^)]*\)", text):
+        assert (path.parent / target).exists(), target
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?<![\w`] )(?:^|`)make (?:[A-Z]+=\S+ )?(\w+)", text, flags=re.M):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    for script in re.findall(r"python (tools/\w+\.py)", text):
+        assert (ROOT / script).is_file(), script
+
+
+def test_the_citation_is_of_this_version():
+    assert check_release.versions()["CITATION.cff"] == cnnbook.__version__
+    assert check_release.versions()["cnnbook/__init__.py"] == cnnbook.__version__
+
+
+def test_a_release_needs_the_same_version_everywhere(tmp_path):
+    (tmp_path / "cnnbook").mkdir()
+    for name in check_release.PLACES:
+        shutil.copy(ROOT / name, tmp_path / name)
+    log = "# Changes\n\n## Not yet released\n\n- b\n\n## {}\n\n- a\n## 0.0.1 (2026-01-02)\n\n- z\n"
+    tag = f"v{cnnbook.__version__}"
+    (tmp_path / "CHANGELOG.md").write_text(log.format(cnnbook.__version__))
+    (undated,) = check_release.problems(tag, tmp_path)
+    assert undated.startswith("CHANGELOG.md names 0.0.1")
+    (tmp_path / "CHANGELOG.md").write_text(log.format(f"{cnnbook.__version__} (2026-05-06)"))
+    assert check_release.problems(tag, tmp_path) == []
+    assert check_release.notes(tmp_path) == "- a"
+    assert len(check_release.problems("v99.0.0", tmp_path)) == len(check_release.PLACES)
