@@ -13,6 +13,21 @@ Examples
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what __getattr__ finds, for editors and type checkers
+    from cnnbook import analysis as analysis
+    from cnnbook import data as data
+    from cnnbook import models as models
+    from cnnbook import plots as plots
+    from cnnbook import settings as settings
+    from cnnbook import training as training
+    from cnnbook import widgets as widgets
+    from cnnbook.settings import choose as choose
+    from cnnbook.settings import device as device
+    from cnnbook.settings import preset as preset
+    from cnnbook.settings import seed as seed
+    from cnnbook.settings import start as start
 
 __version__ = "0.1.0"
 
@@ -28,7 +43,7 @@ _FUNCTIONS = {
 __all__ = [*_SUBMODULES, *_FUNCTIONS, "__version__"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnbook.{name}")
     if name in _FUNCTIONS:
@@ -36,5 +51,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'cnnbook' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

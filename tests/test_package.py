@@ -72,6 +72,13 @@ def test_every_public_name_exists(name):
     assert name in dir(cnnbook)
 
 
+def test_type_checkers_see_every_public_name():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname for node in block.body for alias in node.names}
+    assert seen == {*cnnbook.__all__} - {"__version__"}
+
+
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="models"):
         cnnbook.model  # noqa: B018
