@@ -28,6 +28,13 @@ def preset() -> str:
     ------
     ValueError
         If ``CNNBOOK_PRESET`` holds anything else.
+
+    Examples
+    --------
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", CNNBOOK_PRESET="gpu"):  # as if it were set outside
+    ...     preset()
+    'gpu'
     """
     chosen = os.environ.get("CNNBOOK_PRESET", "").strip().lower()
     if chosen:
@@ -68,6 +75,13 @@ def device():
     Returns
     -------
     torch.device
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.ones(2, 3).to(device())
+    >>> x.device.type in ("cuda", "mps", "cpu")
+    True
     """
     import torch
 
@@ -90,6 +104,15 @@ def seed(value: int) -> None:
     ------
     ValueError
         If `value` is outside that range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> seed(3)
+    >>> first = torch.rand(1000)
+    >>> seed(3)
+    >>> torch.equal(first, torch.rand(1000))
+    True
     """
     if not 0 <= value < 2**32:
         raise ValueError(f"seed {value} is outside 0 … 2**32 - 1, the range NumPy accepts")
@@ -109,6 +132,13 @@ def start(*, seed: int = 0) -> None:
     ----------
     seed
         Passed on to :func:`cnnbook.seed`.
+
+    Examples
+    --------
+    >>> start(seed=0)  # doctest: +ELLIPSIS
+    cnnbook ... · torch ...
+    device  ... (...)
+    preset  ...  (set CNNBOOK_PRESET to 'cpu' or 'gpu' to change it)
     """
     import torch
 

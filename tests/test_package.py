@@ -1,6 +1,8 @@
 """What `import cnnbook` promises."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +79,34 @@ def test_type_checkers_see_every_public_name():
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.asname for node in block.body for alias in node.names}
     assert seen == {*cnnbook.__all__} - {"__version__"}
+
+
+def public() -> dict[str, object]:
+    """Return every function and class that a user is meant to call, by its full name."""
+    found = {f"cnnbook.settings.{name}": getattr(cnnbook, name) for name in cnnbook._FUNCTIONS}
+    for name in (*cnnbook._SUBMODULES, "tables"):
+        module = importlib.import_module(f"cnnbook.{name}")
+        names = getattr(module, "__all__", None) or [
+            n for n, o in vars(module).items() if getattr(o, "__module__", "") == module.__name__
+        ]
+        found |= {f"cnnbook.{name}.{n}": getattr(module, n) for n in names if n[0] != "_"}
+    return {name: thing for name, thing in found.items() if callable(thing)}
+
+
+def test_every_public_name_has_an_example():
+    # pytest runs them, being told to look into docstrings.
+    bare = [name for name, thing in public().items() if ">>> " not in (inspect.getdoc(thing) or "")]
+    assert bare == []
+
+
+def test_public_functions_say_what_they_take_and_return():
+    for name, thing in public().items():
+        if not inspect.isclass(thing):
+            signature = inspect.signature(thing)
+            assert signature.return_annotation is not inspect.Signature.empty, name
+            for parameter in signature.parameters.values():
+                options = parameter.kind is inspect.Parameter.VAR_KEYWORD
+                assert options or parameter.annotation is not inspect.Parameter.empty, name
 
 
 def test_unknown_name_lists_the_known_ones():

@@ -41,6 +41,13 @@ def activations(
         If the model has no layer of a given name.
     TypeError
         If a layer returns something else than a tensor.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> maps = activations(lenet5(), torch.zeros(2, 1, 32, 32), ["c1", "c3", "c5"])
+    >>> {name: tuple(output.shape[1:]) for name, output in maps.items()}
+    {'c1': (6, 28, 28), 'c3': (16, 10, 10), 'c5': (120, 1, 1)}
     """
     if layers is None:
         layers = [name for name, _ in model.named_children()]
@@ -126,6 +133,17 @@ def activation_statistics(
         If the model has no layer of a given name, or `x` has no images.
     TypeError
         If a layer returns something else than a tensor.
+
+    Examples
+    --------
+    A unit whose bias is far below zero is silent in every image, and gets no gradient:
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    >>> with torch.no_grad():
+    ...     net[0].bias[1] = -1000
+    >>> table = activation_statistics(net, torch.rand(50, 1, 8, 8), ["1"])
+    >>> table[0]["units"], table[0]["dead"] >= 1
+    (4, True)
     """
     if layers is None:
         layers = [name for name, _ in model.named_children()]

@@ -72,6 +72,19 @@ def grad_cam(
         target is not a class.
     TypeError
         If the layer or the network does not return a tensor.
+
+    Examples
+    --------
+    A network that scores brightness on the left looks to the left:
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(16, 1))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.fill_(1), net[0].bias.zero_(), net[2].weight.zero_()
+    ...     net[2].weight.view(4, 4)[:, :2] = 1
+    >>> picture = torch.zeros(1, 1, 4, 4)
+    >>> picture[..., 0] = 1
+    >>> grad_cam(net, picture, "0")[0, 0]
+    tensor([0.5000, 0.0000, 0.0000, 0.0000])
     """
     check_images(x)
     kept: list[Tensor] = []
@@ -153,6 +166,18 @@ def occlusion(
     ValueError
         If the square does not fit into the image, `stride` would leave pixels uncovered, or the
         target is not a class.
+
+    Examples
+    --------
+    Only the top left quarter matters to this network, and covering it costs most:
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> with torch.no_grad():
+    ...     _ = net[1].weight.zero_(), net[1].bias.zero_()
+    ...     net[1].weight[0].view(8, 8)[:4, :4] = 1
+    >>> fall = occlusion(net, torch.ones(1, 1, 8, 8), target=0, patch=4, stride=4)[0]
+    >>> [round(value, 2) for value in fall[::4, ::4].flatten().tolist()]
+    [0.5, 0.0, 0.0, 0.0]
     """
     check_images(x)
     x = x.to(device_of(model))

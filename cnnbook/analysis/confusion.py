@@ -25,6 +25,14 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
     ------
     ValueError
         If the shapes differ or a class lies outside the range.
+
+    Examples
+    --------
+    One of three images of class 0 was taken for class 1:
+
+    >>> confusion_matrix(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 0, 1]), 2)
+    tensor([[2, 1],
+            [0, 1]])
     """
     if labels.shape != predictions.shape:
         raise ValueError(

@@ -17,6 +17,11 @@ class Cost:
         Multiplications, each with its addition, for one image. Adding biases is not counted.
     formula
         The multiply–adds as one calculates them with pencil and paper.
+
+    Examples
+    --------
+    >>> Cost(10, 90, "3·3·10 = 90") + Cost(2, 20, "10·2 = 20")
+    Cost(parameters=12, multiply_adds=110, formula='90 + 20 = 110')
     """
 
     parameters: int

@@ -63,6 +63,18 @@ def gradient_norms(
     ------
     ValueError
         If no weight is left.
+
+    Examples
+    --------
+    Behind sigmoids, each of which passes on at most a quarter, little is left for the first layer:
+
+    >>> net = nn.Sequential(nn.Flatten())
+    >>> for _ in range(6):
+    ...     _ = net.extend([nn.Linear(16, 16), nn.Sigmoid()])
+    >>> x, y = torch.randn(32, 1, 4, 4), torch.arange(32) % 16
+    >>> norms = list(gradient_norms(net, x, y).values())
+    >>> norms[0] < norms[-1] / 100
+    True
     """
     device = device_of(model)
     weights = {
@@ -113,6 +125,14 @@ def gradient_flow(
         One row per weight tensor of each network: network, layer (name of the parameter), number
         (1 for the network's first), gradient (root mean square). Drawn by
         :func:`cnnbook.plots.gradient_flow`.
+
+    Examples
+    --------
+    >>> from cnnbook.models import create
+    >>> models = {"ResNet-20": create("resnet20"), "plain": create("resnet20", plain=True)}
+    >>> table = gradient_flow(models, torch.randn(4, 3, 32, 32), torch.arange(4))
+    >>> len(table) // 2, table.columns  # 19 convolutions and a dense layer each
+    (20, ['network', 'layer', 'number', 'gradient'])
     """
     return Table(
         [

@@ -49,6 +49,15 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
     ------
     ValueError
         If `depth` is not positive, or `input_shape` is no shape of an image.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> table = layer_table(lenet5(), (1, 32, 32))
+    >>> table[2]["layer"], table[2]["output"], table[2]["receptive field"]
+    ('c3', '16×10×10', 14)
+    >>> sum(row["multiply–adds"] for row in table.to_dicts())
+    416520
     """
     found = trace(model, input_shape)
     chosen = found.layers(depth)

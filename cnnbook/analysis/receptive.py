@@ -36,6 +36,19 @@ class ReceptiveField:
         How many rows and columns of units there are.
     image
         Height and width of the image.
+
+    Examples
+    --------
+    A unit in the corner of ResNet-18's last maps sees most of the image, and much padding:
+
+    >>> from cnnbook.models import create
+    >>> field = receptive_field(create("resnet18", width=0.1), (3, 224, 224), "conv5_x")
+    >>> print(field)
+    conv5_x: 435×435 pixels, 7×7 units 32×32 pixels apart, the first from (-217, -217)
+    >>> field.box(0, 0)
+    ((-217, 218), (-217, 218))
+    >>> field.box(0, 0, clip=True)
+    ((0, 218), (0, 218))
     """
 
     layer: str
@@ -212,6 +225,17 @@ def effective_receptive_field(
         If there is no such layer, it does not run, or there is no unit at that position.
     TypeError
         If the layer returns something else than maps ``(N, C, H, W)``.
+
+    Examples
+    --------
+    Through averages, a pixel counts as often as paths lead through it, and more lead through the
+    middle:
+
+    >>> blur = nn.Sequential(*[nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(2)])
+    >>> for layer in blur:
+    ...     _ = nn.init.constant_(layer.weight, 1)
+    >>> effective_receptive_field(blur, torch.zeros(1, 1, 5, 5), "1")[2]
+    tensor([3., 6., 9., 6., 3.])
     """
     sums: list[Tensor] = []
 
@@ -262,6 +286,20 @@ def effective_size(field: Tensor, *, share: float = 0.9545) -> float:
     ------
     ValueError
         If `share` is not between 0 and 1, or the field has negative values.
+
+    Examples
+    --------
+    Nine equal pixels are a field of 3×3. A Gaussian has 95.45 % of its whole in a circle of 2.49
+    deviations, a disc as large as a square of 4.4:
+
+    >>> field = torch.zeros(9, 9)
+    >>> field[3:6, 3:6] = 1
+    >>> effective_size(field, share=1)
+    3.0
+    >>> x = torch.arange(-50, 51) / 10
+    >>> gaussian = torch.exp(-(x[:, None] ** 2 + x**2) / 2)
+    >>> round(effective_size(gaussian) / 10, 1)
+    4.4
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be more than 0 and at most 1, got {share}")

@@ -24,6 +24,14 @@ class LossSurface:
     loss
         Mean loss per image, ``(steps, steps)``: ``loss[i, j]`` belongs to ``a[i]`` and ``b[j]``.
         It may be infinite or not a number where the weights are far off.
+
+    Examples
+    --------
+    >>> from cnnbook import data
+    >>> _, test = data.load("digits")
+    >>> surface = loss_surface(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), test, steps=3)
+    >>> surface.a, surface.loss.shape
+    (tensor([-1.,  0.,  1.]), torch.Size([3, 3]))
     """
 
     a: Tensor
@@ -56,6 +64,15 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     -------
     dict of str to Tensor
         Parameter name to direction, for each parameter with more than one dimension.
+
+    Examples
+    --------
+    >>> net = nn.Linear(5, 2)
+    >>> drawn = filter_directions(net)
+    >>> list(drawn)  # the bias does not move
+    ['weight']
+    >>> torch.allclose(drawn["weight"].norm(dim=1), net.weight.norm(dim=1))
+    True
     """
     generator = torch.Generator().manual_seed(seed)
     directions = {}
@@ -110,6 +127,17 @@ def loss_surface(
     ------
     ValueError
         If `steps` is not a positive odd number or `span` is not positive.
+
+    Examples
+    --------
+    In the middle is the network itself:
+
+    >>> from cnnbook import data, training
+    >>> _, test = data.load("digits")
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> surface = loss_surface(net, test, steps=3)
+    >>> abs(surface.loss[1, 1].item() - training.evaluate(net, test, device="cpu").loss) < 1e-5
+    True
     """
     if steps < 1 or steps % 2 == 0:
         raise ValueError(f"steps must be odd, so that the network is in the middle; got {steps}")

@@ -117,6 +117,16 @@ class Trace:
         All runs of layers in the order in which they began; the first is the network's own.
     operations
         All operations that depend on the image, in the order in which they ran.
+
+    Examples
+    --------
+    A block of a residual network reads two others, the last convolution and the shortcut:
+
+    >>> from cnnbook.models import create
+    >>> found = trace(create("resnet20"), (3, 32, 32))
+    >>> block = next(b for b in found.blocks(depth=3) if b.kind == "add")
+    >>> len(block.inputs), block.shape
+    (2, (16, 32, 32))
     """
 
     input_shape: tuple[int, ...]
@@ -221,6 +231,17 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     ------
     ValueError
         If the shape is not made of positive whole numbers.
+
+    Examples
+    --------
+    Nothing is computed with numbers, so that the size of VGG-16 costs neither time nor memory:
+
+    >>> from cnnbook.models import create
+    >>> with torch.device("meta"):  # shapes without values
+    ...     net = create("vgg16")
+    >>> whole = trace(net, (3, 224, 224)).calls[0]
+    >>> f"{whole.multiply_adds:,}", whole.shape
+    ('15,470,264,320', (1000,))
     """
     shape = tuple(input_shape)
     if not shape or not all(isinstance(size, int) and size > 0 for size in shape):

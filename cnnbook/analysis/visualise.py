@@ -29,6 +29,15 @@ class MaximizedUnits:
         ``(U, C, H, W)``, 0 to 1.
     activation
         ``(steps, U)``: mean of the unit's map in each step, on the randomly changed image.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3))
+    >>> found = maximize_activation(net, "0", [2, 3], shape=(1, 16, 16), steps=4)
+    >>> found
+    <2 images for units [2, 3] of '0'>
+    >>> found.images.shape, found.activation.shape
+    (torch.Size([2, 1, 16, 16]), torch.Size([4, 2]))
     """
 
     layer: str
@@ -113,6 +122,17 @@ def maximize_activation(
         If the layer or a unit does not exist, or an option is out of range.
     TypeError
         If the layer does not return a tensor.
+
+    Examples
+    --------
+    The image comes to hold more of what the unit looks for, edges with dark on the left:
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 2, bias=False))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.copy_(torch.tensor([[[[-1.0, 1.0], [-1.0, 1.0]]]]))
+    >>> found = maximize_activation(net, "0", 0, shape=(1, 16, 16), steps=32)
+    >>> bool(found.activation[-1] > found.activation[0])
+    True
     """
     units = (units,) if isinstance(units, int) else tuple(units)
     channels, height, width = shape
@@ -238,6 +258,15 @@ class TopPatches:
         Row and column in the layer's map, ``(U, k, 2)``; 0, 0 for an output vector.
     activation
         The unit's value there, ``(U, k)``.
+
+    Examples
+    --------
+    >>> pictures = torch.rand(20, 1, 8, 8)
+    >>> found = top_patches(nn.Sequential(nn.Conv2d(1, 4, 3)), pictures, "0", [0, 1], k=5)
+    >>> found
+    <top 5 patches of 3×3 pixels for units [0, 1] of '0'>
+    >>> found.images.shape, found.places.shape
+    (torch.Size([2, 5]), torch.Size([2, 5, 2]))
     """
 
     layer: str
@@ -301,6 +330,18 @@ def top_patches(
         field cannot be followed.
     TypeError
         If `images` are neither, or the layer does not return a tensor.
+
+    Examples
+    --------
+    Which of the images has the brightest square of 2×2 pixels, and where?
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 2, bias=False))
+    >>> _ = nn.init.constant_(net[0].weight, 1)
+    >>> pictures = torch.zeros(10, 1, 6, 6)
+    >>> pictures[7, 0, 2:4, 3:5] = 1
+    >>> found = top_patches(net, pictures, "0", 0, k=1)
+    >>> found.images.tolist(), found.places.tolist(), found.activation.tolist()
+    ([[7]], [[[2, 3]]], [[4.0]])
     """
     if not isinstance(images, Tensor | Dataset):
         raise TypeError(f"images must be a tensor or a Dataset, got {type(images).__name__}")

@@ -29,6 +29,17 @@ class Changes:
     box
         Erased rectangle as left, top, right, bottom in pixels, ``(N, 4)``; empty where nothing
         is erased.
+
+    Examples
+    --------
+    Without any transform, each pixel keeps its place and its value:
+
+    >>> changes = Augment().draw(2, size=(28, 28))
+    >>> changes.matrix[0]
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    >>> Augment(flip=1).draw(1, size=(28, 28)).matrix[0, 0, 0]
+    tensor(-1.)
     """
 
     matrix: Tensor

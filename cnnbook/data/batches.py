@@ -20,6 +20,18 @@ class BatchSource(Protocol):
         Images in an epoch, over all processes.
     batch_size
         Images in a full batch, over all processes.
+
+    Examples
+    --------
+    Whatever has these four can be trained on. :class:`Batches` has:
+
+    >>> from cnnbook import data
+    >>> train, _ = data.load("fashion-mini")
+    >>> batches: BatchSource = Batches(train, 64, device="cpu")
+    >>> batches.images_per_epoch, batches.batch_size, len(batches)
+    (10000, 64, 157)
+    >>> len(next(batches.epoch(0, start=156))[1])  # the last batch is smaller
+    16
     """
 
     images_per_epoch: int

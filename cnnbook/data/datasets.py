@@ -114,6 +114,18 @@ class Dataset:
     ------
     ValueError
         If the tensors do not fit together.
+
+    Examples
+    --------
+    Any tensors will do, not only those of :func:`load`:
+
+    >>> images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    >>> labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    >>> mine = Dataset("mine", images, labels, ("cat", "dog"), (0.5,) * 3, (0.25,) * 3)
+    >>> mine[:4]
+    <mine: 4 images of 3×8×8, 2 classes>
+    >>> mine[mine.labels == 1].labels
+    tensor([1, 1, 1])
     """
 
     name: str

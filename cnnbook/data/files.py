@@ -19,7 +19,16 @@ from cnnbook._progress import progress_bar
 
 
 class DataError(RuntimeError):
-    """A data file is missing, damaged, or could not be downloaded."""
+    """A data file is missing, damaged, or could not be downloaded.
+
+    Examples
+    --------
+    >>> from cnnbook import data
+    >>> data.load("imagefolder:no-such-folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    cnnbook.data.files.DataError: there is no folder no-such-folder/train; an image folder has ...
+    """
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,27 @@ class ImageFolder:
     margin
         For images cut from the middle: the shorter side they are shrunk to before, as a multiple
         of `size`. The usual one is 256 to 224 pixels; 1 cuts no more than a square needs.
+
+    Examples
+    --------
+    Nothing but names is read until an image is asked for:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from cnnbook import data
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     for part in ("train", "val"):
+    ...         for colour in ("blue", "red"):
+    ...             folder = Path(place, part, colour)
+    ...             folder.mkdir(parents=True)
+    ...             Image.new("RGB", (40, 30), colour).save(folder / "1.png")
+    ...     _, test = data.load(f"imagefolder:{place}", size=16)
+    ...     picture = test.read(1, test.transform())
+    >>> test.classes, test.labels.tolist()
+    (('blue', 'red'), [0, 1])
+    >>> picture.shape, picture[:, 8, 8].tolist()
+    (torch.Size([3, 16, 16]), [255, 0, 0])
     """
 
     name: str
@@ -186,6 +207,24 @@ class StreamingBatches:
         As in :class:`Batches`.
     workers
         Worker processes; by the number of processors if not given, 0 to read in this process.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from cnnbook import data
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     for part in ("train", "val"):
+    ...         folder = Path(place, part, "red")
+    ...         folder.mkdir(parents=True)
+    ...         for name in ("1.png", "2.png", "3.png"):
+    ...             Image.new("RGB", (40, 30), "red").save(folder / name)
+    ...     train, _ = data.load(f"imagefolder:{place}", size=16)
+    ...     batches = StreamingBatches(train, 2, device="cpu", workers=0)
+    ...     shapes = [tuple(x.shape) for x, y in batches.epoch(0)]
+    >>> shapes
+    [(2, 3, 16, 16), (1, 3, 16, 16)]
     """
 
     def __init__(

@@ -12,7 +12,13 @@ PHOTOS = {"cat": "cat.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
 
 
 def list_photos() -> list[str]:
-    """Return the names of the photographs that come with the package."""
+    """Return the names of the photographs that come with the package.
+
+    Examples
+    --------
+    >>> list_photos()
+    ['cat', 'coffee', 'rocket']
+    """
     return list(PHOTOS)
 
 

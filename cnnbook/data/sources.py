@@ -10,7 +10,13 @@ _FOLDER = "imagefolder:"
 
 
 def list_datasets() -> list[str]:
-    """Return the names of the data sets that :func:`load` can provide by itself."""
+    """Return the names of the data sets that :func:`load` can provide by itself.
+
+    Examples
+    --------
+    >>> list_datasets()
+    ['fashion-mini', 'digits', 'fashion-mnist']
+    """
     return list(_IN_MEMORY)
 
 
@@ -93,6 +99,15 @@ def make_batches(
     ------
     TypeError
         For anything else.
+
+    Examples
+    --------
+    >>> train, _ = load("digits")
+    >>> batches = make_batches(train, 300, shuffle=False, device="cpu")
+    >>> [len(y) for _, y in batches.epoch(0)]
+    [300, 300, 300, 100]
+    >>> make_batches(batches) is batches
+    True
     """
     if isinstance(dataset, Dataset):
         return Batches(dataset, batch_size, **options)

@@ -57,6 +57,13 @@ class Published(NamedTuple):
         Options of its form for images of 28 to 96 pixels; None if it has no such form.
     sized
         Whether the network is built for one size of image, its option `input_size`.
+
+    Examples
+    --------
+    >>> published("resnet20").paper
+    'He et al. 2016'
+    >>> published("resnet20").input_shape, published("resnet18").input_shape
+    ((3, 32, 32), (3, 224, 224))
     """
 
     build: Callable[..., nn.Module]
@@ -140,6 +147,13 @@ def published(name: str) -> Published:
     ------
     ValueError
         For an unknown name. The message suggests the nearest one.
+
+    Examples
+    --------
+    Where a dense layer reads whole maps, another size of the images must be said when it is built:
+
+    >>> [name for name in ("alexnet", "vgg16", "resnet18") if published(name).sized]
+    ['alexnet', 'vgg16']
     """
     if name not in _MODELS:
         raise unknown("model", name, _MODELS)

@@ -97,6 +97,16 @@ def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
     ------
     RuntimeError
         If the number of entries or a shape differs. The message names the first difference.
+
+    Examples
+    --------
+    Names may differ, the order may not:
+
+    >>> state = {"first.w": torch.ones(2, 3), "first.b": torch.zeros(2)}
+    >>> layer = nn.Linear(3, 2)
+    >>> copy_weights(state, layer)
+    >>> layer(torch.ones(1, 3)).tolist()
+    [[3.0, 3.0]]
     """
     own = model.state_dict()
     if len(state) != len(own):

@@ -82,6 +82,15 @@ class AlexNet(nn.Module):
     ------
     ValueError
         For an unknown stem, other `towers` than 1 or 2, or a too small `input_size`.
+
+    Examples
+    --------
+    Two towers save the weights between them, in three of the convolutions only:
+
+    >>> with torch.device("meta"):  # shapes without values
+    ...     counts = [sum(p.numel() for p in AlexNet(towers=n).parameters()) for n in (2, 1)]
+    >>> counts
+    [60965224, 62378344]
     """
 
     def __init__(
@@ -242,6 +251,16 @@ class AlexNetTwoDevices(nn.Module):
     ------
     ValueError
         If there are not two devices, or as :class:`AlexNet` says.
+
+    Examples
+    --------
+    The two towers compute what the grouped network computes:
+
+    >>> grouped = AlexNet(10, stem="small", width=0.1).eval()
+    >>> net = AlexNetTwoDevices(10, stem="small", width=0.1, devices=("cpu", "cpu")).eval()
+    >>> x = torch.randn(2, 3, 32, 32)
+    >>> torch.allclose(net.copy_from(grouped)(x), grouped(x), atol=1e-5)
+    True
     """
 
     def __init__(
@@ -323,6 +342,17 @@ class AlexNet2014(nn.Module):
         For unknown weights.
     RuntimeError
         If weights cannot be loaded.
+
+    Examples
+    --------
+    Nearly all parameters are in the dense layers:
+
+    >>> with torch.device("meta"):  # shapes without values
+    ...     net = AlexNet2014()
+    >>> total = sum(p.numel() for p in net.parameters())
+    >>> dense = sum(p.numel() for name, p in net.named_parameters() if name.startswith("fc"))
+    >>> f"{dense / total:.0%} of {total:,}"
+    '96% of 61,100,840'
     """
 
     def __init__(

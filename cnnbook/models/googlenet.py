@@ -153,7 +153,17 @@ class AuxiliaryClassifier(nn.Module):
 
 
 class GoogLeNetOutput(NamedTuple):
-    """What GoogLeNet returns in training: scores of the three classifiers, main one first."""
+    """What GoogLeNet returns in training: scores of the three classifiers, main one first.
+
+    Examples
+    --------
+    >>> net = GoogLeNet(10, stem="small", width=0.1)
+    >>> output = net(torch.zeros(2, 3, 32, 32))
+    >>> output._fields
+    ('scores', 'auxiliary_4a', 'auxiliary_4d')
+    >>> output.auxiliary_4a.shape
+    torch.Size([2, 10])
+    """
 
     scores: Tensor
     auxiliary_4a: Tensor
@@ -178,6 +188,16 @@ def googlenet_loss(
     -------
     Tensor
         Scalar. It is a weighted sum, not an average.
+
+    Examples
+    --------
+    Where no classifier prefers any of ten classes, each loss is log 10, and the whole is 1.6 of it:
+
+    >>> undecided = torch.zeros(4, 10)
+    >>> output = GoogLeNetOutput(undecided, undecided, undecided)
+    >>> loss = googlenet_loss(output, torch.arange(4))
+    >>> round((loss / torch.tensor(10.0).log()).item(), 4)
+    1.6
     """
     if isinstance(output, Tensor):
         return F.cross_entropy(output, target)
@@ -222,6 +242,21 @@ class GoogLeNet(nn.Module):
     ------
     ValueError
         For an unknown stem or head, or a too small input.
+
+    Examples
+    --------
+    The auxiliary classifiers are almost half of all parameters, and are gone after training:
+
+    >>> with torch.device("meta"):  # shapes without values
+    ...     counts = [
+    ...         sum(p.numel() for p in GoogLeNet(auxiliary=auxiliary).parameters())
+    ...         for auxiliary in (True, False)
+    ...     ]
+    >>> counts
+    [13378280, 6998552]
+    >>> net = GoogLeNet(10, stem="small", width=0.1).eval()
+    >>> net(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

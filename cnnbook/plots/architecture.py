@@ -178,6 +178,13 @@ def architecture(
     ValueError
         If `depth` is not positive, `input_shape` is no shape, or nothing in the model depends on
         its input.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> architecture(lenet5(), (1, 32, 32))  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Drawing of LeNet5, boxes to scale: input 1×32×32, c1 6×28×28, s2 6×14×14,
+    c3 16×10×10, s4 16×5×5, c5 120×1×1, f6 84, output 10.>
     """
     nodes = _stacked(_nodes(trace(model, input_shape), depth))
     if len(nodes) == 1:

@@ -51,6 +51,17 @@ def heatmap(
     ------
     ValueError
         If the shapes do not fit together, or there are more than 8 images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import data
+    >>> pictures = data.photo("cat", size=64)[None]
+    >>> maps = torch.zeros(1, 64, 64)
+    >>> maps[0, 20:40, 20:40] = 1
+    >>> heatmap(pictures, maps, ["the middle"])  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: 1 images with a map of importance. It is largest at: the middle: 32% from
+    the left and 32% from the top.>
     """
     images = images[None] if images.ndim == 3 else images
     maps = maps[None] if maps.ndim == 2 else maps

@@ -57,6 +57,16 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
     ------
     ValueError
         If the table is another one, or the layers cannot be aligned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import analysis, models
+    >>> residual, plain = models.create("resnet20"), models.create("resnet20", plain=True)
+    >>> nets = {"ResNet-20": residual, "plain": plain}
+    >>> x, y = torch.zeros(4, 3, 32, 32), torch.arange(4)
+    >>> gradient_flow(analysis.gradient_flow(nets, x, y)).alt.split(".")[0]
+    'Gradient by layer'
     """
     _check(table, "layer", "number", "gradient")
     what = table.columns[0]
@@ -112,6 +122,18 @@ def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> 
     ------
     ValueError
         If a table is another one, or there are none or more than four.
+
+    Examples
+    --------
+    >>> from cnnbook import analysis, data, models, training
+    >>> train, _ = data.load("fashion-mini", size=32)
+    >>> x, y = next(data.Batches(train, 32, device="cpu").epoch(0))
+    >>> recorder = analysis.GradientRecorder(x, y, every=2)
+    >>> _ = training.fit(
+    ...     models.lenet5(), train[:320], epochs=1, callback=recorder, device="cpu", progress=False
+    ... )
+    >>> gradient_history({"LeNet-5": recorder.table()}).alt.split(".")[0]
+    'Gradient by layer and step'
     """
     if not 1 <= len(tables) <= 4:
         raise ValueError(f"give one to four tables, got {len(tables)}")
@@ -173,6 +195,15 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
     ------
     ValueError
         If the table is another one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import analysis, models
+    >>> net = models.lenet5(activation="relu")
+    >>> table = analysis.activation_statistics(net, torch.randn(8, 1, 32, 32), ["c1", "c3"])
+    >>> activation_statistics(table).alt.split(":")[0]
+    'Activations by layer'
     """
     _check(table, "layer", "mean", "standard deviation", "zeros", "units", "dead")
     names = [row["layer"] for row in table.rows]
@@ -223,6 +254,17 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     ------
     ValueError
         If a table is another one, or tables have different layers.
+
+    Examples
+    --------
+    >>> table = Table(
+    ...     [
+    ...         {"layer": "input", "train accuracy": 0.86, "test accuracy": 0.80},
+    ...         {"layer": "c1", "train accuracy": 0.90, "test accuracy": 0.82},
+    ...     ]
+    ... )
+    >>> linear_probes(table)
+    <Figure: Test accuracy of linear probes by layer. input 80%, c1 82%.>
     """
     several = {"": tables} if isinstance(tables, Table) else tables
     for table in several.values():

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
+from matplotlib.axes import Axes
 
 from cnnbook._files import write_whole
 
@@ -79,14 +80,29 @@ class Figure:
         The matplotlib figure.
     alt
         What the picture shows, for readers who do not see it.
+
+    Examples
+    --------
+    The axes are matplotlib's, and the text alternative is what a screen reader says:
+
+    >>> import torch
+    >>> from cnnbook.plots import bars
+    >>> figure = bars(["5×5", "3×3 twice"], torch.tensor([25, 18]), xlabel="weights")
+    >>> figure.alt
+    'Bars, weights: 5×5 25; 3×3 twice 18.'
+    >>> _ = figure.axes[0].set_xlim(0, 30)
     """
 
     def __init__(self, figure: mpl.figure.Figure, alt: str):
         self.figure = figure
         self.alt = alt
 
+    def __repr__(self) -> str:
+        """Return the text alternative."""
+        return f"<Figure: {self.alt}>"
+
     @property
-    def axes(self) -> list:
+    def axes(self) -> list[Axes]:
         """The matplotlib axes, for changes of your own."""
         return self.figure.axes
 
@@ -143,5 +159,5 @@ class Figure:
                 f"{self.svg()}</figure>"
             ),
             "image/png": base64.b64encode(self.png()).decode(),
-            "text/plain": f"<Figure: {self.alt}>",
+            "text/plain": repr(self),
         }

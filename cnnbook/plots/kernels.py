@@ -32,6 +32,14 @@ def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     ------
     ValueError
         If there are more channels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import analysis
+    >>> kernel = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
+    >>> factorization(analysis.factorize_kernel(kernel, restarts=3)).alt.split(".")[0]
+    'A 5×5 kernel and the best composition of two smaller kernels with 1 channel between them'
     """
     channels = len(factors.first)
     if factors.kernel.shape[:2] != (1, 1) or channels > 4:

@@ -61,6 +61,13 @@ def images(
     ------
     ValueError
         If the shape is wrong or there is not one title per image.
+
+    Examples
+    --------
+    >>> from cnnbook import data
+    >>> _, test = data.load("digits")
+    >>> images(test.images[:3], ["zero", "one", "two"])
+    <Figure: 3 images: zero, one, two.>
     """
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         raise ValueError(f"pictures must be (N, 1 or 3, H, W), got {tuple(pictures.shape)}")
@@ -146,6 +153,12 @@ def filters(
     ------
     ValueError
         If `weight` does not have four dimensions, or colour is asked for without three channels.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> filters(lenet5().c1[0].weight)
+    <Figure: 6×1 kernels of 5×5 weights.>
     """
     if weight.ndim != 4:
         raise ValueError(f"weight must be (out, in, k, k), got {tuple(weight.shape)}")
@@ -212,6 +225,14 @@ def feature_maps(
     ------
     ValueError
         If `maps` has another shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import analysis, models
+    >>> maps = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["s2"])
+    >>> feature_maps(maps["s2"]).alt.split(",")[0]
+    '6 feature maps of 14×14'
     """
     if maps.ndim == 4 and len(maps) == 1:
         maps = maps[0]
@@ -265,6 +286,16 @@ def maps_through_depth(
     ------
     ValueError
         If the image or a layer's output has another shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import analysis, models
+    >>> image = torch.zeros(1, 1, 32, 32)
+    >>> maps = analysis.activations(models.lenet5(), image, ["c1", "c3"])
+    >>> maps_through_depth(image[0], maps)  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: One image and the maps each layer makes of it, drawn to one scale. input:
+    1×32×32, c1: 6×28×28, c3: 16×10×10.>
     """
     image = image.detach().cpu()
     if image.ndim != 3 or len(image) not in (1, 3):

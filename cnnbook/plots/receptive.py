@@ -69,6 +69,15 @@ def receptive_fields(
     ValueError
         If there are no fields, the image has another shape, or a field belongs to images of
         another size.
+
+    Examples
+    --------
+    >>> from cnnbook import analysis, data, models
+    >>> net = models.create("vgg11", width=0.1)
+    >>> fields = [analysis.receptive_field(net, (3, 224, 224), f"block{n}") for n in (1, 3, 5)]
+    >>> receptive_fields(data.photo("cat", size=224), fields)  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Image of 224×224 pixels with nested boxes, one for each layer: what one of
+    its units sees. In pixels: block1 4×4, block3 30×30, block5 150×150.>
     """
     _check_image(image)
     if not fields:
@@ -166,6 +175,16 @@ def effective_receptive_field(
     ------
     ValueError
         If the shapes do not fit together, or the effect is negative or zero everywhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnbook import analysis, models
+    >>> net = models.lenet5()
+    >>> effect = analysis.effective_receptive_field(net, torch.randn(8, 1, 32, 32), "s4")
+    >>> field = analysis.receptive_field(net, (1, 32, 32), "s4")
+    >>> effective_receptive_field(None, effect, field).alt.split(".")[-2].strip()
+    'The theoretical field has 16×16'
     """
     if effect.ndim != 2:
         raise ValueError(f"effect must be (H, W), got {tuple(effect.shape)}")

@@ -44,6 +44,13 @@ def curves(
     ------
     ValueError
         If the metric is unknown, a label has no history, or a history lacks the metric.
+
+    Examples
+    --------
+    >>> from cnnbook.training import History
+    >>> runs = {"LeNet-5": [History(test_accuracy=[0.7, 0.8]), History(test_accuracy=[0.72, 0.84])]}
+    >>> curves(runs)
+    <Figure: Test accuracy (%) by epoch. LeNet-5 ends at 82.>
     """
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
@@ -106,6 +113,14 @@ def lines(
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.linspace(-3, 3, 50)
+    >>> functions = {"ReLU": x.relu(), "tanh": x.tanh()}
+    >>> lines(x, functions, xlabel="a", ylabel="f(a)", alt="ReLU and tanh")
+    <Figure: ReLU and tanh>
     """
     with new_figure(CHART, height) as figure:
         axes = figure.add_subplot()
@@ -153,6 +168,14 @@ def spread(
     ValueError
         If a label does not have one non-empty sequence for each `x`, or `log` is asked for an `x`
         that is not positive.
+
+    Examples
+    --------
+    >>> measured = {"shallow": [[0.60, 0.62], [0.71, 0.73]], "deep": [[0.55, 0.59], [0.78, 0.80]]}
+    >>> figure = spread([100, 1000], measured, xlabel="training images", ylabel="test accuracy")
+    >>> figure  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Test accuracy for training images from 100 to 1,000; means: shallow from
+    0.61 to 0.72; deep from 0.57 to 0.79.>
     """
     for label, rows in values.items():
         if len(rows) != len(x) or not all(len(row) for row in rows):
@@ -218,6 +241,12 @@ def bars(
     ------
     ValueError
         If there are no bars, or not one value for each label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bars(["7×7", "3×3 three times"], torch.tensor([49, 27]), xlabel="weights")
+    <Figure: Bars, weights: 7×7 49; 3×3 three times 27.>
     """
     if not labels or values.shape != (len(labels),):
         raise ValueError(
@@ -262,6 +291,14 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     ------
     ValueError
         If the matrix is not ``(K, K)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> counts = torch.tensor([[9, 1], [4, 6]])
+    >>> confusion(counts, ["shirt", "coat"])  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Confusion matrix of 2 classes. 75% lie on the diagonal; the most frequent
+    mistake is coat taken for shirt (4 images).>
     """
     k = len(classes)
     if matrix.shape != (k, k):

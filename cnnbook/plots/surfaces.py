@@ -39,6 +39,16 @@ def loss_surfaces(
     ------
     ValueError
         If there are no surfaces or more than three, or none has a finite positive loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a = torch.linspace(-1, 1, 5)
+    >>> bowl = a[:, None] ** 2 + a**2
+    >>> surfaces = {"wide": LossSurface(a, a, bowl), "narrow": LossSurface(a, a, 9 * bowl)}
+    >>> loss_surfaces(surfaces)  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Loss on a plane through the weights. wide: 0 at the network, up to 2;
+    narrow: 0 at the network, up to 18.>
     """
     if not 1 <= len(surfaces) <= 3:
         raise ValueError(f"give one to three surfaces, got {len(surfaces)}")

@@ -20,6 +20,14 @@ def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None 
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from cnnbook import analysis
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3))
+    >>> maximized_units(analysis.maximize_activation(net, "0", [0, 3], shape=(1, 16, 16), steps=4))
+    <Figure: Images made to excite units of layer 0: 0, 3.>
     """
     units = ", ".join(map(str, found.units))
     return images(
@@ -54,6 +62,15 @@ def top_patches(
     ------
     ValueError
         If the patches have neither one nor three channels, or `maximized` is of other units.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from cnnbook import analysis, data
+    >>> _, test = data.load("digits")
+    >>> found = analysis.top_patches(nn.Sequential(nn.Conv2d(1, 4, 3)), test, "0", [0, 1], k=3)
+    >>> top_patches(found).alt.split(".")[0]
+    'The 3 patches that most excite units of layer 0'
     """
     patches = found.patches.float()
     if patches.shape[2] not in (1, 3):

@@ -21,7 +21,22 @@ _TRAINING = "training/"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, or is damaged, foreign, or of another run."""
+    """A checkpoint cannot be written, or is damaged, foreign, or of another run.
+
+    Examples
+    --------
+    A pickle can run any code when it is read, and is refused:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     torch.save({"weight": torch.ones(1)}, Path(place, "net.pt"))
+    ...     try:
+    ...         load_weights(nn.Linear(1, 1), Path(place, "net.pt"))
+    ...     except CheckpointError as error:
+    ...         print("is a pickle" in str(error))
+    True
+    """
 
 
 def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any) -> Path:
@@ -48,6 +63,17 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
         If the file cannot be written, for example because the disk is full.
     TypeError
         If `state` holds anything else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> net = nn.Linear(3, 2)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     path = save_checkpoint(Path(place, "net.safetensors"), net.state_dict(), {"epoch": 4})
+    ...     weights, state = load_checkpoint(path)
+    >>> state, sorted(weights)
+    ({'epoch': 4}, ['bias', 'weight'])
     """
     from safetensors.torch import save
 
@@ -87,6 +113,22 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     ------
     CheckpointError
         If the file is missing, damaged, or not such a checkpoint.
+
+    Examples
+    --------
+    What is damaged is not read as something else:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     path = save_checkpoint(Path(place, "net.safetensors"), {"w": torch.zeros(4)}, {})
+    ...     content = path.read_bytes()
+    ...     _ = path.write_bytes(content[:-1] + b"1")  # one byte of a weight
+    ...     try:
+    ...         load_checkpoint(path)
+    ...     except CheckpointError as error:
+    ...         print(str(error).partition("is damaged")[2])
+    : its checksum does not match its content
     """
     tensors, metadata = _read(Path(path).expanduser())
     try:
@@ -123,6 +165,17 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     ------
     CheckpointError
         If the file is missing or damaged, is a pickle, or has other layers than `model`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> trained, fresh = nn.Linear(3, 2), nn.Linear(3, 2)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     path = save_checkpoint(Path(place, "net.safetensors"), trained.state_dict(), {})
+    ...     _ = load_weights(fresh, path)
+    >>> torch.equal(fresh.weight, trained.weight)
+    True
     """
     tensors, _ = _read(Path(path).expanduser())
     weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}

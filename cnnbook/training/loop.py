@@ -48,6 +48,18 @@ class Step:
         The optimizer, after its step.
     history
         The history so far.
+
+    Examples
+    --------
+    A callback that ends training with the first epoch:
+
+    >>> from cnnbook import data
+    >>> train, _ = data.load("digits")
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> def stop(step: Step) -> bool:
+    ...     return step.epoch_done
+    >>> fit(net, train, epochs=9, callback=stop, device="cpu", progress=False).stopped
+    'stopped at step 16 of 144'
     """
 
     number: int
@@ -178,6 +190,19 @@ def fit(
         If a batch does not fit into the device. The message says which would.
     CheckpointError
         If the checkpoint is damaged, of another run, or cannot be written.
+
+    Examples
+    --------
+    A linear classifier of handwritten digits of 8×8 pixels:
+
+    >>> from cnnbook import data
+    >>> train, test = data.load("digits")
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> history = fit(net, train, test, epochs=3, device="cpu", progress=False)
+    >>> len(history.step_loss)  # 16 batches of 64 images, the last one smaller
+    48
+    >>> history.test_accuracy[-1] > 0.8
+    True
     """
     device = settings.device() if device is None else torch.device(device)
     epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs

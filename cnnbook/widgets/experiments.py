@@ -57,6 +57,14 @@ def augmentation(
     ------
     ValueError
         If the picture is not uint8 of that shape.
+
+    Examples
+    --------
+    >>> from cnnbook import data
+    >>> cat = data.photo("cat", size=32)
+    >>> transforms = {"rotate": data.Augment(rotate=30), "flip": data.Augment(flip=0.5)}
+    >>> augmentation(cat, transforms, strengths=(0.5, 1.0), examples=1)
+    <Explorer of 4 states (transform: 2, strength: 2)>
     """
     picture = photo("cat", 80) if picture is None else picture
 
@@ -98,6 +106,11 @@ def reduction_cost(
     -------
     Explorer
         Chooses these three. Multiply–adds are those of the kernels; biases are not counted.
+
+    Examples
+    --------
+    >>> reduction_cost(in_channels=(192, 480), reduced=(16,), kernels=(5,))
+    <Explorer of 2 states (in_channels: 2, reduced: 1, kernel: 1)>
     """
     widest = analysis.conv_cost(max(in_channels), out_channels, max(kernels), size, bias=False)
     most = widest.multiply_adds
@@ -170,6 +183,11 @@ def shortcut_gradients(
     ------
     ValueError
         If only one of `x` and `y` is given.
+
+    Examples
+    --------
+    >>> shortcut_gradients(depths=(8, 14), width=0.25)
+    <Explorer of 2 states (depth: 2)>
     """
     if (x is None) != (y is None):
         raise ValueError("give both x and y, or neither for images of fashion-mini")

@@ -80,6 +80,14 @@ def convolution(
     ------
     ValueError
         If the picture has another shape, or the kernel fits nowhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> corner = torch.zeros(1, 4, 4)
+    >>> corner[0, 2:, 2:] = 1
+    >>> convolution(corner, strides=(1,), paddings=(0,), dilations=(1,))
+    <Explorer of 4 states (stride: 1, padding: 1, dilation: 1, step: 4)>
     """
     if picture is None:
         picture = photo("cat", 16)[:, 4:9, 2:7]
@@ -240,6 +248,13 @@ def filters(
     ------
     ValueError
         If the picture or a kernel has another shape.
+
+    Examples
+    --------
+    >>> from cnnbook import data
+    >>> blur = [[1 / 9] * 3] * 3
+    >>> filters(data.photo("cat", size=32), {"blur": blur}, times=(1, 4))
+    <Explorer of 2 states (filter: 1, times: 2)>
     """
     before = grey(photo("cat", 112) if picture is None else picture)
     tensors = {}

@@ -45,6 +45,12 @@ def receptive_field(
     ------
     ValueError
         If the picture has another shape.
+
+    Examples
+    --------
+    >>> from cnnbook import data
+    >>> receptive_field(data.photo("cat", size=64), layers=(1, 2), kernels=(3,), strides=(1, 2))
+    <Explorer of 4 states (layers: 2, kernel: 1, stride: 2)>
     """
     picture = photo("cat", 160) if picture is None else picture
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
@@ -128,6 +134,13 @@ def feature_maps(
     ------
     ValueError
         If `images` or a layer's output has another number of dimensions, or no layer is left.
+
+    Examples
+    --------
+    >>> from cnnbook import data, models
+    >>> _, test = data.load("fashion-mini", size=32)
+    >>> feature_maps(models.lenet5(), test.images[:1] / 255, ["c1"], channels=2)
+    <Explorer of 2 states (layer: 1, channel: 2)>
     """
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must be (N, C, H, W), got {tuple(images.shape)}")
@@ -201,6 +214,13 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8):
     ------
     ValueError
         If `image` is not a single image.
+
+    Examples
+    --------
+    >>> from cnnbook import data, models
+    >>> _, test = data.load("fashion-mini", size=32)
+    >>> architecture(models.lenet5(), test.images[:1] / 255, maps=1)
+    <Explorer of 7 states (block: 7)>
     """
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(f"image must be (1, C, H, W), got {tuple(image.shape)}")
