@@ -3,7 +3,7 @@
 # make unit     the package and the notebooks as stored
 # make site     build the book, and look at its pages in a browser
 # make serve    build the book and open it in a browser, on this machine only
-# make lint     ruff, and no outputs in notebooks
+# make lint     ruff, mypy, and no outputs in notebooks
 # make format   mend what lint complains of
 # make clean    remove everything these targets made
 # Another Python: make PYTHON=python3.12 book
@@ -35,6 +35,7 @@ serve: book
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	git ls-files -z '*.ipynb' | xargs -0 $(BIN)/nbstripout --verify
 
 format: $(READY)

@@ -3,9 +3,12 @@
 import os
 import platform
 import random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cnnbook._errors import unknown
+
+if TYPE_CHECKING:
+    import torch
 
 PRESETS = ("cpu", "gpu")
 
@@ -69,7 +72,7 @@ def choose(*, cpu: T, gpu: T) -> T:
     return {"cpu": cpu, "gpu": gpu}[preset()]
 
 
-def device():
+def device() -> "torch.device":
     """Return the fastest device of this machine: CUDA, else Apple's MPS, else the CPU.
 
     Returns

@@ -38,10 +38,10 @@ class Table:
         caption: str = "",
         formats: Mapping[str, str] | None = None,
     ):
-        self.rows = [dict(row) for row in rows]
+        self.rows: list[dict[str, object]] = [dict(row) for row in rows]
         self.caption = caption
-        self.formats = dict(formats or {})
-        self.columns = list(self.rows[0]) if self.rows else []
+        self.formats: dict[str, str] = dict(formats or {})
+        self.columns: list[str] = list(self.rows[0]) if self.rows else []
         for number, row in enumerate(self.rows):
             if list(row) != self.columns:
                 raise ValueError(f"row {number} has columns {list(row)}, row 0 has {self.columns}")

@@ -206,7 +206,7 @@ class GradientRecorder:
         self.x, self.y, self.every, self.loss = x, y, every, loss
         self.norms: dict[int, dict[str, float]] = {}
 
-    def __call__(self, step) -> None:
+    def __call__(self, step: Any) -> None:
         """Record, if the step is due. Returns None, so training goes on."""
         if step.number == 1 or step.number % self.every == 0:
             self.norms[step.number] = gradient_norms(step.model, self.x, self.y, loss=self.loss)

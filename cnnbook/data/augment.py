@@ -124,8 +124,8 @@ class Augment:
     fill: float | Literal["edge", "reflect"] = 0.0
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
 
-    def __post_init__(self):
-        def within(name: str, low: float, high: float):
+    def __post_init__(self) -> None:
+        def within(name: str, low: float, high: float) -> None:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must lie in {low:g} … {high:g}, got {value}")

@@ -135,7 +135,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 of shape (N, C, H, W), got {self.images.dtype} of shape "

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class ImageFolder:
             f"{len(self.classes)} classes>"
         )
 
-    def transform(self) -> Callable:
+    def transform(self) -> Callable[[Any], Tensor]:
         """Return torchvision's transform from a PIL image to uint8 ``(C, size, size)``."""
         from torchvision.transforms import v2
 
@@ -103,7 +104,7 @@ class ImageFolder:
             cut = [v2.Resize(round(self.size * self.margin)), v2.CenterCrop(self.size)]
         return v2.Compose([*cut, v2.PILToTensor()])
 
-    def read(self, index: int, transform: Callable) -> Tensor:
+    def read(self, index: int, transform: Callable[[Any], Tensor]) -> Tensor:
         """Return image `index`, transformed.
 
         Raises
@@ -173,7 +174,7 @@ def load_image_folder(
     )
 
 
-def _scan(folder: Path, classes: tuple[str, ...], name: str, **options) -> ImageFolder:
+def _scan(folder: Path, classes: tuple[str, ...], name: str, **options: Any) -> ImageFolder:
     paths, labels = [], []
     for label, class_name in enumerate(classes):
         for where, _, files in os.walk(folder / class_name, followlinks=True):

@@ -1,5 +1,7 @@
 """Data sets by name, and the batches that fit each kind."""
 
+from typing import Any, Literal, overload
+
 from cnnbook._errors import unknown
 from cnnbook.data.batches import Batches, BatchSource
 from cnnbook.data.datasets import Dataset, digits, fashion_mini, fashion_mnist
@@ -18,6 +20,22 @@ def list_datasets() -> list[str]:
     ['fashion-mini', 'digits', 'fashion-mnist']
     """
     return list(_IN_MEMORY)
+
+
+@overload
+def load(
+    name: Literal["fashion-mini", "digits", "fashion-mnist"],
+    *,
+    size: int | None = None,
+    channels: int = 3,
+    download: bool = True,
+) -> tuple[Dataset, Dataset]: ...
+
+
+@overload
+def load(
+    name: str, *, size: int | None = None, channels: int = 3, download: bool = True
+) -> tuple[Dataset, Dataset] | tuple[ImageFolder, ImageFolder]: ...
 
 
 def load(
@@ -82,7 +100,7 @@ def load(
 
 
 def make_batches(
-    dataset: Dataset | ImageFolder | BatchSource, batch_size: int = 128, **options
+    dataset: Dataset | ImageFolder | BatchSource, batch_size: int = 128, **options: Any
 ) -> BatchSource:
     """Return batches of a data set of either kind.
 

@@ -6,7 +6,7 @@ the paper is an option or a variant with a name of its own.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -161,7 +161,7 @@ def published(name: str) -> Published:
 
 
 def create(
-    name: str, num_classes: int | None = None, in_channels: int | None = None, **options
+    name: str, num_classes: int | None = None, in_channels: int | None = None, **options: Any
 ) -> nn.Module:
     """Build a network by name.
 
@@ -204,7 +204,7 @@ def create(
 
 
 def create_for(
-    name: str, image_shape: tuple[int, int, int], num_classes: int, **options
+    name: str, image_shape: tuple[int, int, int], num_classes: int, **options: Any
 ) -> nn.Module:
     """Build a network by name for images of a given shape.
 

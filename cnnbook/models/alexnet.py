@@ -13,6 +13,7 @@ figures below are that paper's.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -269,7 +270,7 @@ class AlexNetTwoDevices(nn.Module):
         in_channels: int = 3,
         *,
         devices: Sequence[torch.device | str] = ("cuda:0", "cuda:1"),
-        **options,
+        **options: Any,
     ):
         super().__init__()
         if len(devices) != 2:

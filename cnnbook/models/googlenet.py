@@ -19,7 +19,7 @@ from cnnbook.models.alexnet import ResponseNorm
 # maps, but its column says 32, which we follow.
 #
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj; None is a pooling 3×3/2.
-INCEPTIONS = {
+INCEPTIONS: dict[str, tuple[int, ...] | None] = {
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),
     "pool3": None,

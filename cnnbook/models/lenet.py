@@ -11,6 +11,8 @@ Two forms:
   output layer, with the activation as a choice. 61,706 parameters for ten classes.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,13 +32,16 @@ class ScaledTanh(nn.Module):
         return 1.7159 * torch.tanh(2 / 3 * a)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "scaled_tanh": ScaledTanh,
     "relu": nn.ReLU,
 }
-POOLINGS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
+POOLINGS: dict[str, type[nn.AvgPool2d] | type[nn.MaxPool2d]] = {
+    "avg": nn.AvgPool2d,
+    "max": nn.MaxPool2d,
+}
 
 
 def _check_input(x: Tensor, channels: int) -> None:
@@ -381,7 +386,7 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
 
 
 def lenet5(
-    num_classes: int = 10, in_channels: int = 1, *, form: str = "dense", **options
+    num_classes: int = 10, in_channels: int = 1, *, form: str = "dense", **options: Any
 ) -> LeNet5 | LeNet51998:
     """Build LeNet-5.
 

@@ -127,7 +127,7 @@ class Bottleneck(nn.Module):
 
 
 # Table 1: block, and how many of them in conv2_x … conv5_x.
-IMAGENET = {
+IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
@@ -223,7 +223,7 @@ class ResNet(nn.Module):
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = nn.Sequential(conv_bn(in_channels, channels, kernel, stride), nn.ReLU())
         self.pool1 = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else nn.Identity()
-        self.stages = []
+        self.stages: list[str] = []
         n = channels
         for number, count in enumerate(counts):
             blocks = []

@@ -1,6 +1,7 @@
 """Results of training and evaluation."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -18,7 +19,7 @@ LABELS = {
 
 
 def curves(
-    runs: Mapping[str, Sequence],
+    runs: Mapping[str, Sequence[Any]],
     metric: str = "test_accuracy",
     *,
     alt: str | None = None,

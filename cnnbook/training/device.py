@@ -6,6 +6,7 @@ import platform
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Return the context in which forward passes compute in `dtype`."""
     if dtype == torch.float32:
         return nullcontext()

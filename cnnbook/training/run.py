@@ -19,7 +19,7 @@ from cnnbook.training.history import History
 _READ_EVERY = 100
 
 
-def kept_random_state(device: torch.device) -> AbstractContextManager:
+def kept_random_state(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context that leaves the caller's random numbers as they were."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 

@@ -1,6 +1,7 @@
 """Explorers of design decisions: augmentation, 1×1 reductions, shortcuts."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from cnnbook.data import Augment, Batches, load, photo
 from cnnbook.plots import images
 from cnnbook.plots.figure import CHART, COLOURS, LINES, Figure, new_figure
 from cnnbook.widgets.explore import explore, preferred
+
+if TYPE_CHECKING:
+    from cnnbook.widgets.linked import Explorer
 
 # Each at its full strength; the explorer scales it down.
 TRANSFORMS = {
@@ -34,7 +38,7 @@ def augmentation(
     *,
     strengths: Sequence[float] = (0.25, 0.5, 1.0),
     examples: int = 3,
-):
+) -> "Explorer":
     """See what random transforms of a given strength do to a photograph.
 
     Parameters
@@ -85,7 +89,7 @@ def reduction_cost(
     in_channels: Sequence[int] = (64, 128, 192, 256, 480),
     reduced: Sequence[int] = (8, 16, 32, 64),
     kernels: Sequence[int] = (3, 5),
-):
+) -> "Explorer":
     """Compare a convolution with the same one behind a 1×1 convolution to fewer channels.
 
     It is the reduction of the Inception module (Szegedy et al. 2015, Section 4). With a 5×5
@@ -157,7 +161,7 @@ def shortcut_gradients(
     depths: Sequence[int] = (8, 14, 20, 32, 44, 56),
     width: float = 0.5,
     seed: int = 0,
-):
+) -> "Explorer":
     """Compare the gradients in networks with and without shortcuts, by depth.
 
     Parameters

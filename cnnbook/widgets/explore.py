@@ -1,13 +1,17 @@
 """Figures with controls, drawn once for every state."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
+from typing import TYPE_CHECKING, Any
 
 from cnnbook._errors import unknown
 from cnnbook._progress import progress_bar
 from cnnbook.widgets.compact import compact, definitions, inlined
+
+if TYPE_CHECKING:
+    from cnnbook.widgets.linked import Explorer
 
 # A page must stay light: the book allows 6 MB, of which theme and widget scripts take 4.5.
 MAX_STATES = 300
@@ -15,7 +19,13 @@ BUTTON_LETTERS = 60  # what fits beside one another at page width
 MAX_BYTES = 1_000_000
 
 
-def explore(draw: Callable, /, *, first: Mapping | None = None, **choices):
+def explore(
+    draw: Callable[..., object],
+    /,
+    *,
+    first: Mapping[str, object] | None = None,
+    **choices: Iterable[Any],
+) -> "Explorer":
     """Draw every combination of some choices, and let the reader move between them.
 
     Everything is drawn when this is called, so no kernel is needed afterwards: the same output
@@ -126,7 +136,7 @@ def _sizes(values: Mapping) -> str:
     return ", ".join(f"{name} has {len(v)}" for name, v in values.items()) or "none given"
 
 
-def preferred(choices: Mapping, **wanted) -> dict:
+def preferred(choices: Mapping[str, Container[object]], **wanted: object) -> dict[str, object]:
     """Return those of the wanted first values that are among the choices."""
     return {name: value for name, value in wanted.items() if value in choices[name]}
 

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,12 @@ from cnnbook.plots.figure import CHART, COLOURS, SIGNED, Figure, new_figure
 from cnnbook.plots.pictures import _framed
 from cnnbook.widgets.explore import explore, preferred
 
+if TYPE_CHECKING:
+    from cnnbook.widgets.linked import Explorer
+
 # Kernels of image processing. Those that sum to 1 keep the brightness, those that sum to 0 answer
 # to differences only.
-KERNELS = {
+KERNELS: dict[str, Sequence[Sequence[float]]] = {
     "nothing": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
     "blur (mean)": [[1 / 9] * 3] * 3,
     "blur (Gaussian)": [
@@ -56,7 +60,7 @@ def convolution(
     strides: Sequence[int] = (1, 2),
     paddings: Sequence[int] = (0, 1),
     dilations: Sequence[int] = (1, 2),
-):
+) -> "Explorer":
     """Slide a kernel over a few pixels, step by step, with every product and the sum.
 
     Parameters
@@ -226,7 +230,7 @@ def filters(
     kernels: Mapping[str, Sequence[Sequence[float]]] = KERNELS,
     *,
     times: Sequence[int] = (1, 2, 4),
-):
+) -> "Explorer":
     """Try kernels on a photograph, once and repeatedly.
 
     Parameters

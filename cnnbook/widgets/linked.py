@@ -6,6 +6,7 @@ Only this module of the package imports ipywidgets.
 import html
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import ipywidgets
 
@@ -44,7 +45,7 @@ class Explorer(ipywidgets.VBox):
         shared: str,
         still: str,
     ):
-        self.selectors = {
+        self.selectors: dict[str, Any] = {
             name: _selector(name, labels[name], kinds[name], index, labels)
             for name, index in zip(labels, first, strict=True)
         }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
@@ -13,6 +14,9 @@ from cnnbook.plots.figure import CHART, COLOURS, POSITIVE, SIGNED, Figure, new_f
 from cnnbook.plots.pictures import _framed
 from cnnbook.widgets.explore import explore, preferred
 
+if TYPE_CHECKING:
+    from cnnbook.widgets.linked import Explorer
+
 
 def receptive_field(
     picture: Tensor | None = None,
@@ -20,7 +24,7 @@ def receptive_field(
     layers: Sequence[int] = range(1, 7),
     kernels: Sequence[int] = (3, 5, 7),
     strides: Sequence[int] = (1, 2),
-):
+) -> "Explorer":
     """See how much of a photograph one unit sees, through a stack of equal convolutions.
 
     Parameters
@@ -107,7 +111,7 @@ def feature_maps(
     layers: Sequence[str] | None = None,
     *,
     channels: int = 8,
-):
+) -> "Explorer":
     """Look at the maps of a network one by one, layer × channel.
 
     Parameters
@@ -193,7 +197,7 @@ def _one_map(image: Tensor, maps: Tensor, layer: str, channel: int, number: int)
     return Figure(figure, alt)
 
 
-def architecture(model: nn.Module, image: Tensor, *, maps: int = 8):
+def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer":
     """Walk through a network block by block: shapes, parameters, operations, maps.
 
     Parameters

@@ -1,0 +1,55 @@
+"""What a type checker tells who uses the package. `make lint` checks this file; nothing runs it.
+
+Each ``type: ignore`` is a mistake that must be found: mypy reports those that ignore nothing.
+"""
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import assert_type
+
+import cnnbook
+from cnnbook import analysis, data, models, plots, tables, training
+
+
+def settings() -> None:
+    assert_type(cnnbook.preset(), str)
+    assert_type(cnnbook.device(), torch.device)
+    assert_type(cnnbook.choose(cpu=1, gpu=2), int)
+    cnnbook.seed("3")  # type: ignore[arg-type]
+
+
+def from_data_to_a_figure() -> None:
+    train, test = data.load("fashion-mini", size=32)
+    assert_type(train[:100], data.Dataset)
+    assert_type(test.images, Tensor)
+    net = models.create("resnet20", in_channels=1, width=0.5)
+    assert_type(net, nn.Module)
+    history = training.fit(net, train, test, epochs=1, augment=data.Augment(flip=0.5))
+    assert_type(history, training.History)
+    assert_type(history.test_accuracy, list[float])
+    assert_type(training.evaluate(net, test).accuracy, float)
+
+    shape = (1, 32, 32)
+    assert_type(analysis.layer_table(net, shape), tables.Table)
+    assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
+    maps = analysis.activations(net, test.images[:1] / 255)
+    assert_type(maps, dict[str, Tensor])
+    figure = plots.feature_maps(maps["conv1"])
+    assert_type(figure, plots.Figure)
+    figure.save("maps.png")
+
+    training.fit(net, train, epoch=3)  # type: ignore[call-arg]
+    analysis.layer_table(net, 32)  # type: ignore[arg-type]
+    figure.save(3)  # type: ignore[arg-type]
+
+
+def a_source_of_your_own(batches: data.BatchSource) -> None:
+    training.fit(models.lenet5(), batches)
+    for x, y in batches.epoch(0):
+        assert_type(x, Tensor)
+        assert_type(y, Tensor)
+
+
+def stop_early(step: training.Step) -> bool:
+    assert_type(step.history.train_loss, list[float])
+    return step.number == 100
