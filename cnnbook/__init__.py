@@ -16,7 +16,16 @@ import importlib
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("analysis", "data", "models", "plots", "settings", "training", "widgets")
+_SUBMODULES = (
+    "analysis",
+    "data",
+    "models",
+    "plots",
+    "results",
+    "settings",
+    "training",
+    "widgets",
+)
 _FUNCTIONS = {
     "choose": "settings",
     "device": "settings",
