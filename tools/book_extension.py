@@ -57,6 +57,13 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
         context[kind] = [file for file in context[kind] if not is_thebe(file)]
 
 
+def drop_launch(app, pagename, templatename, context, doctree) -> None:
+    """Leave out the button that opens a page in Colab where Colab cannot open it."""
+    if Path(app.env.doc2path(pagename)).suffix != ".ipynb" and "header_buttons" in context:
+        buttons = context["header_buttons"]
+        buttons[:] = [b for b in buttons if b.get("label") != "launch-buttons"]
+
+
 def choose_widget_script(app: Sphinx, config) -> None:
     """Serve the widgets' script with the book, or name the CDN's if it cannot be had.
 
@@ -144,6 +151,7 @@ def move_widget_state(app, pagename, templatename, context, doctree) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_launch, priority=900)
     app.connect("config-inited", choose_widget_script)
     app.connect("html-page-context", move_widget_state, priority=900)
     app.connect("build-finished", say_where_widgets_come_from)

@@ -208,16 +208,18 @@ def fill(app, document, docname: str) -> None:
                 link = nodes.reference("", row.where, internal=True, refuri=address)
                 lines.append(
                     [
-                        [nodes.Text(claim.number)],
-                        [nodes.Text(claim.says)],
+                        [
+                            nodes.inline("", claim.number, classes=["claim-number"]),
+                            nodes.Text(" " + claim.says),
+                        ],
                         [nodes.strong("", row.verdict)],
                         [nodes.Text(row.found + " "), nodes.inline("", "→ "), link],
                     ]
                 )
         if not lines:
             logger.warning("no claims to show", location=place)
-        head = ["", "The source says", "Verdict", "What we found, and where"]
-        place.replace_self(table_of(lines, head, [7, 33, 15, 45]))
+        head = ["The source says", "Verdict", "What we found, and where"]
+        place.replace_self(table_of(lines, head, [37, 14, 49]))
 
 
 def setup(app) -> dict[str, bool]:
