@@ -1,10 +1,10 @@
-# make book     execute every notebook and build the book
-# make test     lint, unit tests, notebooks, built pages
-# make serve    build the book and open it in a browser, on this machine only
-# make lint     ruff, and no outputs in notebooks
-# make format   mend what lint complains of
+# make book       execute every notebook and build the book
+# make test       lint, unit tests, notebooks, built pages
+# make serve      build the book and open it in a browser, on this machine only
+# make lint       ruff, and no outputs in notebooks
+# make format     mend what lint complains of
 # make linkcheck  ask every other host that a page links to whether the page is there
-# make clean    remove everything these targets made
+# make clean      remove everything these targets made
 # Another Python: make PYTHON=python3.12 book
 
 PYTHON ?= python3
