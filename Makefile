@@ -1,9 +1,10 @@
-# make book     execute every notebook and build the book
-# make test     lint, unit tests, notebooks, built pages
-# make serve    build the book and open it in a browser, on this machine only
-# make lint     ruff, and no outputs in notebooks
-# make format   mend what lint complains of
-# make clean    remove everything these targets made
+# make book       execute every notebook and build the book
+# make test       lint, unit tests, notebooks, built pages
+# make serve      build the book and open it in a browser, on this machine only
+# make lint       ruff, and no outputs in notebooks
+# make format     mend what lint complains of
+# make linkcheck  ask every other host that a page links to whether the page is there
+# make clean      remove everything these targets made
 # Another Python: make PYTHON=python3.12 book
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book test serve lint format constraints clean
+.PHONY: book test serve lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
@@ -36,6 +37,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	find chapters -name '*.ipynb' -exec $(BIN)/nbstripout {} +
+
+# Needs the internet, and fails when another host does: not part of `make test`.
+linkcheck: book
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 # The stamp is touched last: an interrupted installation starts again.
 $(READY): pyproject.toml constraints.txt
