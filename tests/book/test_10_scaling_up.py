@@ -33,6 +33,11 @@ def table(text: str, head: str) -> list[list[str]]:
     return rows
 
 
+def has_row(text: str, *cells: str) -> bool:
+    """Tell whether a printed table has a row of these cells."""
+    return re.search(r"^ *" + r" +".join(map(re.escape, cells)) + r"$", text, re.M) is not None
+
+
 def test_parts_make_the_gradient_of_the_whole(text):
     rows = table(text, "parts")
     assert [parts for parts, *_ in rows] == ["32 + 32", "16 + 16 + 16 + 16", "48 + 16", "60 + 4"]
@@ -67,10 +72,10 @@ def test_several_processes_train_as_one(text):
 
 
 def test_the_processes_parts_are_the_batch(text):
-    parts = [re.findall(r"'(.+?)'", line) for line in re.findall(r"^process \d: (.+)$", text, re.M)]
-    whole = re.findall(r"'(.+?)'", re.search(r"^the batch: (.+)$", text, re.M)[1])
+    parts = [line.split(", ") for line in re.findall(r"^process \d: (.+)$", text, re.M)]
+    whole = re.search(r"^the batch: (.+)$", text, re.M)[1].split(", ")
     assert [name for pair in zip(*parts, strict=True) for name in pair] == whole
-    assert len(whole) == 8
+    assert len(whole) == 6
 
 
 def test_a_stuck_process_does_not_hang_the_book(text):
@@ -86,8 +91,8 @@ def test_parameters_are_not_work(text):
     assert rows["resnet50"][1] == "25,557,032"
     work = {name: int(row[2].replace(",", "")) for name, row in rows.items()}
     assert work["alexnet"] < work["googlenet"] < work["resnet50"] < work["vgg16"]
-    assert "less with towers" in text
-    assert "less with images divided" in text
+    assert has_row(text, "128", "7,503,872", "60,965,224", "towers")
+    assert has_row(text, "2,048", "120,061,952", "60,965,224", "divided")
 
 
 def test_number_formats(text):
@@ -109,9 +114,9 @@ def test_layout_changes_strides_only(text):
 
 
 def test_the_compiler_sees_one_graph(text):
-    assert text.count("one graph:") == 1
-    assert "'conv2d': 20" in text
-    counts = re.search(r"(\d+) operations, (\d+) of them cheap; these stand in (\d+) runs", text)
+    assert has_row(text, "conv2d", "20")
+    assert has_row(text, "add", "8")
+    counts = re.search(r"(\d+) operations, (\d+) of them cheap;\nthese stand in (\d+) runs", text)
     everything, cheap, runs = map(int, counts.groups())
     assert everything == cheap + 21
     assert runs < cheap
@@ -134,9 +139,8 @@ def test_image_folder(text):
 def test_interrupted_runs_end_as_if_they_had_not_been(text):
     assert "returned: stopped at step 38 of 90, 38 losses" in text
     assert "equal losses: True; equal weights: True" in text
-    assert "result written before the kill: False" in text
-    assert "a multiple of ten steps is kept: True" in text
-    assert "90 losses; largest difference from the run that was never killed: 0.0" in text
+    assert "a multiple of five steps is kept: True" in text
+    assert "90 losses\nlargest difference from the run that was never killed: 0.0" in text
 
 
 def test_the_bill(text):
@@ -154,7 +158,7 @@ def test_solutions_confirm_the_calculations():
     assert "to the nearest: 256" in text
     (average,) = re.findall(r"at random: (\d+) on average", text)
     assert abs(int(average) - 1000) < 10
-    rings = re.findall(r"all have the sum: (\w+); each sent \{(\d+)\} .* formula (\d+)", text)
+    rings = re.findall(r"all have the sum: (\w+)\n +each sent \{(\d+)\} .* formula (\d+)", text)
     assert [(sum_, sent == formula) for sum_, sent, formula in rings] == [("True", True)] * 4
     images = re.findall(r"^(SGD with momentum|Adam) +(\d+) +(\d+)$", text, re.M)
     assert len(images) == 2
