@@ -138,3 +138,28 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     assert tried == [8, 4, 2, 2, 2, 2]  # two networks, to warm up and once more
     assert [row.contender for row in rows] == [bench.OURS, "torchvision"]
     assert {row.more["batch size"] for row in rows} == {2}
+
+
+@pytest.mark.parametrize("layout", experiments.LAYOUTS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_throughput_trains(layout, precision):
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 16, stride=16),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 1000),
+    )
+    before = [p.detach().clone() for p in net.parameters()]
+    device = torch.device("cpu")
+    experiments._steps(net, 2, 1, device, precision, layout, "eager")()
+    assert all((p != q).any() for p, q in zip(net.parameters(), before, strict=True))
+    assert net[0].weight.is_contiguous(memory_format=experiments.LAYOUTS[layout])
+
+
+def test_fashion_trains_the_small_forms():
+    options = {"quick": True, "seeds": 2, "networks": ["lenet5"]}
+    (row,) = bench.run(["fashion"], **options).rows
+    assert (row.contender, row.unit) == ("lenet5", "test accuracy")
+    assert row.more["parameters"] == 61_706
+    for column in ("accuracies", "training losses", "seconds"):
+        assert len(row.more[column]) == 2
