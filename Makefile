@@ -1,11 +1,12 @@
-# make book     execute every notebook and build the book
-# make test     lint, then unit, then site
-# make unit     the package and the notebooks as stored
-# make site     build the book, and look at its pages in a browser
-# make serve    build the book and open it in a browser, on this machine only
-# make lint     ruff, mypy, and no outputs in notebooks
-# make format   mend what lint complains of
-# make clean    remove everything these targets made
+# make book       execute every notebook and build the book
+# make test       lint, then unit, then site
+# make unit       the package and the notebooks as stored
+# make site       build the book, and look at its pages in a browser
+# make serve      build the book and open it in a browser, on this machine only
+# make lint       ruff, mypy, and no outputs in notebooks
+# make format     mend what lint complains of
+# make linkcheck  ask every other host that a page links to whether the page is there
+# make clean      remove everything these targets made
 # Another Python: make PYTHON=python3.12 book
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book test unit site serve lint format constraints clean
+.PHONY: book test unit site serve lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
@@ -42,6 +43,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	find chapters -name '*.ipynb' -exec $(BIN)/nbstripout {} +
+
+# Needs the internet, and fails when another host does: not part of `make test`.
+linkcheck: book
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 # The stamp is touched last: an interrupted installation starts again.
 $(READY): pyproject.toml constraints.txt

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for editors and type checkers
     from cnnbook import data as data
     from cnnbook import models as models
     from cnnbook import plots as plots
+    from cnnbook import results as results
     from cnnbook import settings as settings
     from cnnbook import training as training
     from cnnbook import widgets as widgets
@@ -31,7 +32,16 @@ if TYPE_CHECKING:  # what __getattr__ finds, for editors and type checkers
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("analysis", "data", "models", "plots", "settings", "training", "widgets")
+_SUBMODULES = (
+    "analysis",
+    "data",
+    "models",
+    "plots",
+    "results",
+    "settings",
+    "training",
+    "widgets",
+)
 _FUNCTIONS = {
     "choose": "settings",
     "device": "settings",

@@ -122,13 +122,22 @@ def parser() -> argparse.ArgumentParser:
     predicting.add_argument("--device", help="default: the fastest of this machine")
 
     timing = command("bench", _bench, "time this package beside what one would do without it")
-    timing.add_argument("part", nargs="*", help="augment, epoch, accuracy, models (default: all)")
+    timing.add_argument(
+        "part", nargs="*",
+        help="augment, epoch, accuracy, models (default: these four); or an experiment: "
+        "throughput, fashion, configurations",
+    )  # fmt: skip
     timing.add_argument("--quick", action="store_true", help="small and rough: does it run?")
     timing.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
     timing.add_argument("--model", action="append", help="only this network; may be repeated")
     timing.add_argument("--limit", type=float, default=300, metavar="SECONDS",
                         help="longest training time in part accuracy (%(default)s)")  # fmt: skip
+    timing.add_argument("--data", help="data set of parts fashion and configurations")
+    timing.add_argument("--seeds", type=int, default=3, help="seeds of the same (%(default)s)")
     timing.add_argument("--output", metavar="FILE", help="keep the result as JSON")
+    timing.add_argument("--record", metavar="FOLDER", nargs="?", const="",
+                        help="keep it as a recorded run, named after part and device "
+                        "(default: in the package)")  # fmt: skip
     timing.add_argument("--plot", metavar="FILE", help="draw the ratios: .png, .svg or .pdf")
     return top
 
@@ -234,20 +243,31 @@ def _predict(chosen: argparse.Namespace) -> int:
 
 
 def _bench(chosen: argparse.Namespace) -> int:
-    from cnnbook import bench
+    from cnnbook import bench, results
 
+    if chosen.record is not None and len(chosen.part) != 1:
+        raise ValueError(
+            f"--record keeps one part, got {len(chosen.part)}: cnnbook bench PART --record FOLDER"
+        )
     result = bench.run(
         chosen.part,
         quick=chosen.quick,
         repeats=chosen.repeats,
         networks=chosen.model,
         limit=chosen.limit,
+        data_set=chosen.data,
+        seeds=chosen.seeds,
     )
+    if chosen.record is not None:
+        content = result.to_dict()
+        del content["schema"]
+        path = results.record(**content, folder=chosen.record or None)
+        print(f"recorded in {path}", file=sys.stderr)
     if chosen.output:
         result.save(chosen.output)
+    print(results.as_json(result.to_dict()).decode().strip() if chosen.json else result)
     if chosen.plot:
         result.plot().save(chosen.plot)
-    print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False) if chosen.json else result)
     return 0
 
 

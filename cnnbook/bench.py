@@ -4,17 +4,14 @@ The contenders of a comparison run in turn, again and again, so that a machine w
 slows them all alike; a ratio is the median over the rounds.
 """
 
-import json
-import os
-import platform
+import shlex
 import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-import cnnbook
-from cnnbook import analysis, data, models, settings, training
+from cnnbook import analysis, data, models, results, settings, training
 from cnnbook._errors import unknown
 from cnnbook._files import write_whole
 from cnnbook.data.files import idx_bytes
@@ -54,6 +50,8 @@ class Row:
         How many times faster ours is than this contender; None where it never got there.
     note
         What is not in the other columns.
+    more
+        Further columns by name, the same in all rows of a part.
     """
 
     part: str
@@ -63,6 +61,11 @@ class Row:
     unit: str
     ratio: float | None
     note: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all columns by name."""
+        return {name: getattr(self, name) for name in results.ROW} | dict(self.more)
 
 
 @dataclass(frozen=True)
@@ -74,30 +77,27 @@ class Result:
     rows
         The measurements.
     machine
-        Names and versions, see :func:`describe_machine`.
+        Names and versions, see :func:`cnnbook.results.describe_machine`.
     command
-        What was typed.
+        What does it again.
+    title
+        What was done, in one line.
     """
 
     rows: tuple[Row, ...]
     machine: dict[str, Any]
     command: str
+    title: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        rows = [vars(row) for row in self.rows]
-        return {"command": self.command, "machine": self.machine, "rows": rows}
+        """Return everything as plain values, by the schema of :mod:`cnnbook.results`."""
+        columns = dict.fromkeys(name for row in self.rows for name in row.to_dict())
+        rows = [dict.fromkeys(columns) | row.to_dict() for row in self.rows]
+        return results.document(self.title, self.command, self.machine, rows)
 
     def table(self) -> Table:
         """Return one line per contender."""
-        columns = ("part", "task", "contender", "value", "unit", "ratio", "note")
-        rows = [{name: getattr(row, name) for name in columns} for row in self.rows]
-        for row in rows:
-            if row["value"] >= 100:
-                row["value"] = round(row["value"])
-            row["times ours"] = row.pop("ratio")
-            row["note"] = row.pop("note")
-        return Table(rows, formats={"times ours": ".2f"})
+        return results.rows_table(self.to_dict()["rows"])
 
     def __repr__(self) -> str:
         """Return machine and table as text."""
@@ -111,8 +111,7 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write everything as JSON; an existing file stays until the new one is complete."""
-        content = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        write_whole(Path(path).expanduser(), content.encode())
+        write_whole(Path(path).expanduser(), results.as_json(self.to_dict()))
 
     def plot(self):
         """Draw the ratios as bars, one per contender that is not ours.
@@ -120,39 +119,23 @@ class Result:
         Returns
         -------
         cnnbook.plots.Figure
+
+        Raises
+        ------
+        ValueError
+            If there is no other contender, as in an experiment.
         """
         from cnnbook import plots
 
         others = [r for r in self.rows if r.contender != OURS and r.ratio is not None]
+        if not others:
+            raise ValueError(f"nothing to draw: no other contender in {self.title!r}")
         return plots.bars(
             [f"{row.task}: {row.contender}" for row in others],
             torch.tensor([row.ratio for row in others]),
             xlabel="times longer than cnnbook takes (same run, median)",
             reference=1.0,
         )
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return processor, threads, device, versions and the date."""
-    import torchvision
-
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        processor = names[0].partition(":")[2].strip() if names else processor
-    device = settings.device()
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "cnnbook": cnnbook.__version__,
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-    }
 
 
 def race(
@@ -231,7 +214,12 @@ def _runner(pipe, work: Callable[[], object]) -> None:
 
 
 def rows_of_race(
-    part: str, task: str, seconds: dict[str, list[float]], images: int, notes: dict[str, str]
+    part: str,
+    task: str,
+    seconds: dict[str, list[float]],
+    images: int,
+    notes: Mapping[str, str],
+    more: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """Return a race's rows: images per second, and how many times faster ours is."""
     ours = seconds[OURS]
@@ -244,6 +232,7 @@ def rows_of_race(
             "images/s",
             statistics.median(b / a for a, b in zip(ours, times, strict=True)),
             notes.get(name, ""),
+            more or {},
         )
         for name, times in seconds.items()
     ]
@@ -628,6 +617,18 @@ PARTS = {
 }
 
 
+def all_parts() -> dict[str, Callable[..., Iterator[Row]]]:
+    """Return every part by name: the comparisons here, then those of :mod:`cnnbook.experiments`."""
+    from cnnbook import experiments  # which imports this module
+
+    return PARTS | experiments.PARTS
+
+
+def title(part: str) -> str:
+    """Return what a part does, in one line."""
+    return (all_parts()[part].__doc__ or part).partition("\n")[0].rstrip(".")
+
+
 def run(
     parts: Sequence[str] = (),
     *,
@@ -635,21 +636,29 @@ def run(
     repeats: int = 5,
     networks: Sequence[str] | None = None,
     limit: float = 300,
+    data_set: str | None = None,
+    seeds: int = 3,
 ) -> Result:
-    """Run comparisons.
+    """Run comparisons and experiments.
 
     Parameters
     ----------
     parts
-        Any of ``"augment"``, ``"epoch"``, ``"accuracy"``, ``"models"``; all if empty.
+        Any of ``"augment"``, ``"epoch"``, ``"accuracy"``, ``"models"``, all four if empty; and
+        ``"throughput"``, ``"fashion"``, ``"configurations"``.
     quick
         Use little data, to see whether everything runs. Its numbers mean little.
     repeats
         Rounds that count.
     networks
-        For ``"models"``: names of networks; all that torchvision has too if not given.
+        For ``"models"``, ``"throughput"`` and ``"fashion"``: names of networks; all if not given.
     limit
         For ``"accuracy"``: longest training time of each contender in seconds.
+    data_set
+        For ``"fashion"`` and ``"configurations"``: what to train on; ``"fashion-mnist"`` and
+        ``"fashion-mini"`` if not given.
+    seeds
+        For the same two: how often each network is trained.
 
     Returns
     -------
@@ -658,25 +667,57 @@ def run(
     Raises
     ------
     ValueError
-        For an unknown part or network, or fewer than one repeat.
+        For an unknown part, network or data set, or fewer than one repeat or seed.
     DataError
         If Fashion-MNIST is neither here nor can be downloaded. ``quick`` needs no such file.
     """
+    known = all_parts()
     for part in parts:
-        if part not in PARTS:
-            raise unknown("part of the benchmark", part, PARTS)
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+        if part not in known:
+            raise unknown("part of the benchmark", part, known)
+    for name, count in (("repeats", repeats), ("seeds", seeds)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    options = {
+        "quick": quick,
+        "repeats": repeats,
+        "networks": networks,
+        "limit": limit,
+        "data_set": data_set,
+        "seeds": seeds,
+    }
     rows = []
     # Four workers are what the peers' notebooks ask for, on two processors too.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     for part in parts or PARTS:
-        for row in PARTS[part](quick=quick, repeats=repeats, networks=networks, limit=limit):
+        for row in known[part](**options):
             rows.append(row)
             print(
                 f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
                 file=sys.stderr,
                 flush=True,
             )
-    command = " ".join(["python -m cnnbook", *sys.argv[1:]])
-    return Result(tuple(rows), describe_machine(), command)
+    titles = "; ".join(map(title, parts or PARTS))
+    return Result(tuple(rows), results.describe_machine(), _command(parts, **options), titles)
+
+
+def _command(
+    parts: Sequence[str],
+    *,
+    quick: bool,
+    repeats: int,
+    networks: Sequence[str] | None,
+    limit: float,
+    data_set: str | None,
+    seeds: int,
+) -> str:
+    # Built from what was asked for, not from sys.argv: in a notebook that holds something else,
+    # and paths of output files are of no use to others.
+    words = ["python", "-m", "cnnbook", "bench", *parts]
+    words += ["--quick"] * quick
+    words += [f"--repeats={repeats}"] * (repeats != 5)
+    words += [f"--model={name}" for name in networks or ()]
+    words += [f"--limit={limit:g}"] * (limit != 300)
+    words += [f"--data={data_set}"] * (data_set is not None)
+    words += [f"--seeds={seeds}"] * (seeds != 3)
+    return shlex.join(words)

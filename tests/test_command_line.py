@@ -162,6 +162,12 @@ def test_data_sets_are_listed_and_checked(capsys, monkeypatch, tmp_path):
         (["bench", "speed"], 2, "unknown part of the benchmark 'speed'"),
         (["bench", "models", "--model", "vgg17"], 2, "Did you mean 'vgg1"),
         (["bench", "--repeats", "0"], 2, "repeats must be at least 1"),
+        (["bench", "fashion", "--seeds", "0"], 2, "seeds must be at least 1"),
+        (["bench", "fashion", "--data", "mnist"], 2, "unknown data set 'mnist'"),
+        (["bench", "fashion", "--model", "vgg1"], 2, "Did you mean 'vgg11'"),
+        (["bench", "throughput", "--model", "lenet5"], 2, "unknown network of full size"),
+        (["bench", "--record", "throughput"], 2, "--record keeps one part, got 0"),
+        (["bench", "epoch", "models", "--record"], 2, "--record keeps one part, got 2"),
     ],
 )
 def test_mistakes_are_named(arguments, code, message, capsys, monkeypatch, tmp_path):

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "training": {"training", "models", "data"},
     "analysis": {"analysis", "models", "data"},
     "plots": {"plots", "analysis"},
+    "results": {"results"},
     "widgets": {"widgets", "plots", "analysis", "data", "models"},
 }
 LEAVES = {"_errors", "_files", "_progress", "settings", "tables"}

@@ -1,4 +1,4 @@
-"""Sphinx extension: formulas as MathML, interactive figures without another host.
+"""Sphinx extension: formulas as MathML, interactive figures without another host, small mending.
 
 MathML is drawn by the browser itself, so a page needs no script for its formulas, shows them at
 once, and works without internet; MathJax would be fetched from another host. Interactive figures
@@ -55,6 +55,18 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
 
     for kind in ("script_files", "css_files"):
         context[kind] = [file for file in context[kind] if not is_thebe(file)]
+
+
+def drop_launch(app, pagename, templatename, context, doctree) -> None:
+    """Leave out the button that opens a page in Colab where Colab cannot open it."""
+    if Path(app.env.doc2path(pagename)).suffix != ".ipynb" and "header_buttons" in context:
+        buttons = context["header_buttons"]
+        buttons[:] = [b for b in buttons if b.get("label") != "launch-buttons"]
+
+
+def skip_fields(app, what, name, value, skip, options) -> bool | None:
+    """Leave out fields of named tuples, which their class explains, from the package's pages."""
+    return True if (getattr(value, "__doc__", "") or "").startswith("Alias for field") else None
 
 
 def choose_widget_script(app: Sphinx, config) -> None:
@@ -144,6 +156,8 @@ def move_widget_state(app, pagename, templatename, context, doctree) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_launch, priority=900)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("config-inited", choose_widget_script)
     app.connect("html-page-context", move_widget_state, priority=900)
     app.connect("build-finished", say_where_widgets_come_from)

@@ -172,7 +172,7 @@ class GradientRecorder:
 
     Attributes
     ----------
-    norms : dict of int to dict
+    norms : dict
         Number of the step to what :func:`gradient_norms` returned after it.
 
     Raises

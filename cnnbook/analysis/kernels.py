@@ -93,7 +93,7 @@ class KernelFactors:
 
     @property
     def residual(self) -> float:
-        """Norm of kernel less product, divided by the kernel's norm: 0 exact, 1 nothing."""
+        """Norm of what the product misses, in units of the kernel's norm. 0 is exact."""
         return ((self.kernel - self.product).norm() / self.kernel.norm()).item()
 
     def __repr__(self) -> str:

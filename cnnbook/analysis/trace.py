@@ -14,7 +14,8 @@ from torch.utils.flop_counter import flop_registry
 from cnnbook.analysis._hooks import device_of, evaluation
 from cnnbook.analysis._reach import FACTORIES, Lost, Reach, image, name_of, propagate, tensors_in
 
-IMAGE = -1  # stands for the network's input among the inputs of operations and blocks
+#: Stands for the network's input among the inputs of operations and blocks.
+IMAGE = -1
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Operation:
     name
         torch's name, for example ``"convolution"`` or ``"add"``.
     inputs
-        Numbers of the operations whose results it reads; :data:`IMAGE` is the network's input.
+        Numbers of the operations whose results it reads;
+        :data:`~cnnbook.analysis.trace.IMAGE` is the network's input.
     calls
         Numbers of the layers' calls in which it runs, outermost first.
     shape
@@ -54,8 +56,8 @@ class Call:
     shape
         Shape of its output without N; of the first tensor if it returns several.
     reach
-        What each element of its output depends on; None if it does not depend on the image; a
-        :class:`Lost` that says why if that could not be followed.
+        What each element of its output depends on; None if it does not depend on the image; an
+        exception that says why if that could not be followed.
     multiply_adds
         Half of the operations that torch's counter finds in it: convolutions and matrix products.
     memory
@@ -93,7 +95,8 @@ class Block:
     shape
         Shape of the output without N.
     inputs
-        Numbers of the blocks it reads; :data:`IMAGE` is the network's input.
+        Numbers of the blocks it reads; :data:`~cnnbook.analysis.trace.IMAGE` is the
+        network's input.
     call
         The layer's call, None for a function.
     """

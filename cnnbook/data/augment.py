@@ -71,7 +71,7 @@ class Augment:
     Parameters
     ----------
     rotate
-        Largest angle in degrees; the angle is uniform in −`rotate` … `rotate`. Positive turns
+        Largest angle in degrees; the angle is uniform in minus `rotate` … `rotate`. Positive turns
         clockwise.
     translate
         Largest shift, as a fraction of width and height.

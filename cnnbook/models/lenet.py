@@ -342,7 +342,7 @@ class LeNet51998(nn.Module):
 
 
 def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
-    """Discriminative loss of the 1998 network (eq. 9), averaged over the batch.
+    """Discriminative loss of the 1998 network (equation 9), averaged over the batch.
 
     ``y_target + log(exp(-j) + sum_i exp(-y_i))`` with the penalties ``y = -scores``: cross
     entropy with one more, constant "rubbish" class, which stops pushing wrong classes away once

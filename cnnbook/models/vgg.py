@@ -34,7 +34,7 @@ INITIALISATIONS = ("he", "glorot", "paper", "small")
 
 
 class VGG(nn.Module):
-    """One column of Table 1.
+    """VGG: one column of Table 1.
 
     Blocks are ``block1`` … ``block5``, each ending in a pooling layer, then ``fc6`` to ``fc8``.
 

@@ -51,3 +51,27 @@ def test_signal_shrinks_and_explodes_with_depth():
     assert list(small) == sorted(small, reverse=True)
     assert list(large) == sorted(large)
     assert max(he) < 10 * min(he)
+
+
+def test_recorded_run_shows_what_the_text_says():
+    text = printed(CHAPTERS / "06-vgg.ipynb")
+    label = r"^recorded \d{4}-\d\d-\d\d on .+, torch .+, not run on this page$"
+    (found,) = re.finditer(label, text, flags=re.M)
+    command, empty, *lines = text[found.end() :].strip().split("\n")
+    assert command == "python -m cnnbook bench configurations"
+    assert empty == ""
+    assert lines[:4] == [
+        "the ranges of A and D overlap",
+        "E is behind A with every seed",
+        "C is behind B with every seed",
+        "D is ahead of C with every seed",
+    ]
+    losses = dict(re.findall(r"^([A-E]) +\S+% \(.+?\) +(0\.\d+)$", "\n".join(lines), flags=re.M))
+    assert float(losses["E"]) > float(losses["A"])
+
+
+def test_memory_of_the_maps():
+    solutions = printed(CHAPTERS / "solutions" / "06-vgg.ipynb")
+    assert re.search(r"^sum +109\.3 +527\.8$", solutions, flags=re.M)
+    assert "maps: 21% of the parameters' memory" in solutions
+    assert "block 1: 48% of the maps' memory" in solutions

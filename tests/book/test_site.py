@@ -1,5 +1,7 @@
 """Every page as a browser shows it, with every other host out of reach."""
 
+import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -66,8 +68,8 @@ def test_figures_can_be_read_in_both_themes(browser, site, page, theme):
         assert red < 100 if theme == "light" else red > 150
     made = "cnnbook-figure" in (HTML / page).read_text()
     assert bool(figures) == made
-    # Solutions may be numbers only, and a glossary is words; every other page has a picture.
-    assert made or "/solutions/" in page or page.endswith("/glossary.html")
+    # Solutions may be numbers only, and one looks up words and formulas; other pages have pictures.
+    assert made or "/solutions/" in page or "/reference/" in page
 
 
 @every_page
@@ -86,13 +88,14 @@ def test_formulas_are_mathml_with_a_text_alternative(browser, site, page):
         assert width > 0
 
 
-def test_links_within_the_book_lead_somewhere(browser, site):
+def test_cheat_sheet_prints_on_one_page(browser, site):
+    visit(browser, site, "chapters/reference/cheat-sheet.html", 1280)
+    paper = {"paperWidth": 8.27, "paperHeight": 11.69}  # inches: A4
+    printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", paper)["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+
+
+def test_only_notebooks_can_be_opened_in_colab():
     for page in PAGES:
-        visit(browser, site, page, 1280)
-        links = browser.execute_script(
-            "return [...document.querySelectorAll('article a[href], nav a[href]')].map(a => a.href)"
-        )
-        for link in links:
-            if link.startswith(site):
-                target = link.removeprefix(site).split("#")[0].split("?")[0].lstrip("/")
-                assert (HTML / target).exists(), f"{page} links to {link}"
+        notebook = (CHAPTERS.parent / page).with_suffix(".ipynb").is_file()
+        assert ("https://colab.research.google.com" in (HTML / page).read_text()) == notebook, page

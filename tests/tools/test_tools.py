@@ -116,7 +116,7 @@ def test_everything_installed_is_pinned():
 
 @pytest.mark.book
 def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
-    for name in ("cnnbook", "_config.yml", "_static"):
+    for name in ("cnnbook", "_config.yml", "_static", "references.bib"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: chapters/page\n")

@@ -164,7 +164,7 @@ def test_slim_data_lack_only_what_widgets_know_themselves():
 
 @pytest.mark.book
 def test_a_machine_without_the_registry_builds_the_book_with_the_cdns_script(tmp_path):
-    for name in ("cnnbook", "_config.yml", "_static"):
+    for name in ("cnnbook", "_config.yml", "_static", "references.bib"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     (tmp_path / "_toc.yml").write_text(
