@@ -56,6 +56,18 @@ def forget_pages() -> None:
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
 
 
+def use_own_ipython_folder() -> None:
+    """Start kernels without the settings of whoever builds the book, which could change outputs.
+
+    They also keep quiet about traffic that does not leave this machine.
+    """
+    folder = BUILD / "ipython"
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text('c.IPKernelApp.log_level = "ERROR"\n')
+    os.environ["IPYTHONDIR"] = str(folder)
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -207,6 +219,7 @@ def main() -> int:
     serving.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"  # a progress bar moves; on a page it would only be noise
+    use_own_ipython_folder()
     if arguments.command == "execute":
         return execute([path.resolve() for path in arguments.notebooks])
     return build() if arguments.command == "build" else serve(arguments.port)
