@@ -219,7 +219,6 @@ def bench_fashion(
             test,
             epochs,
             seeds,
-            timed=True,
         )
 
 
@@ -265,12 +264,10 @@ def _trained(
     test: data.Dataset,
     epochs: int,
     seeds: int,
-    *,
-    timed: bool = False,
 ) -> Row:
     """Train a network once for each seed; return the mean and every seed's results."""
     batch_size, lr = 64, 0.002
-    accuracies, losses, seconds = [], [], []
+    accuracies, losses = [], []
     for seed in range(seeds):
         torch.manual_seed(seed)
         net = make()
@@ -284,7 +281,6 @@ def _trained(
         history = training.fit(net, train, epochs=epochs, seed=seed, progress=False, **options)
         accuracies.append(training.evaluate(net, test).accuracy)
         losses.append(history.train_loss[-1])
-        seconds.append(history.seconds[-1])
     more = {
         "lowest": min(accuracies),
         "highest": max(accuracies),
@@ -292,8 +288,6 @@ def _trained(
         "accuracies": accuracies,
         "training losses": losses,
     }
-    if timed:
-        more["seconds"] = seconds
     accuracy = statistics.mean(accuracies)
     return Row(part, task, name, accuracy, "test accuracy", None, more=more)
 
