@@ -44,12 +44,8 @@ def package(files=FILES) -> bytes:
 def published(monkeypatch):
     """A registry that serves one package, and pins that belong to it."""
     served, asked = [package()], []
-    monkeypatch.setattr(
-        widget_scripts, "PACKAGE_INTEGRITY", npm.integrity(served[0], "sha512")
-    )
-    monkeypatch.setattr(
-        widget_scripts, "SCRIPT_INTEGRITY", npm.integrity(b"draw()", "sha384")
-    )
+    monkeypatch.setattr(widget_scripts, "PACKAGE_INTEGRITY", npm.integrity(served[0], "sha512"))
+    monkeypatch.setattr(widget_scripts, "SCRIPT_INTEGRITY", npm.integrity(b"draw()", "sha384"))
 
     def urlopen(url, timeout):
         asked.append(url)
