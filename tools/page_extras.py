@@ -16,6 +16,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 CARD = "_static/lenet5.png"
 CARD_ALT = "What LeNet-5 makes of one picture, layer by layer"
 
+LONGEST_DESCRIPTION = 200  # characters; search engines cut what is longer
+
 CHAPTER = re.compile(r"chapters/\d\d-[^/]*")
 # Guesses for a reader who stops to think; the result is rounded to five minutes.
 WORDS_A_MINUTE = 180
@@ -23,11 +25,16 @@ CODE_LINES_A_MINUTE = 30
 
 
 def description(doctree: nodes.document) -> str:
-    """Return the first sentence of a page, which in a chapter is the one of its question."""
+    """Return the first sentences of a page, which in a chapter are those of its question."""
     for paragraph in doctree.findall(nodes.paragraph):
         text = " ".join(paragraph.astext().split()).removeprefix("The question.").strip()
-        if sentence := re.match(r".+?[.?!](?=\s|$)", text):
-            return sentence[0]
+        first, *others = re.findall(r".+?[.?!](?=\s|$)", text) or [""]
+        for sentence in others:
+            if len(first + sentence) > LONGEST_DESCRIPTION:
+                break
+            first += sentence
+        if first:
+            return first
     return ""
 
 
@@ -107,8 +114,12 @@ def name_parts(app, pagename, templatename, context, doctree) -> None:
         return text.replace("<dd>", '<dd role="listitem">')
 
     if "body" in context:
+        # What is folded says in words what it is.
+        body = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
+        # The bibliography's list takes items; an entry's role is one that ARIA has given up.
+        body = body.replace('role="doc-biblioentry"', 'role="listitem"')
         signatures = r'<dt class="sig .*?</dt>'
-        context["body"] = re.sub(signatures, name_parameters, context["body"], flags=re.S)
+        context["body"] = re.sub(signatures, name_parameters, body, flags=re.S)
 
 
 def use_templates(app: Sphinx, config) -> None:
