@@ -43,12 +43,20 @@ ON_A_PHONE = [
 pytestmark = pytest.mark.book
 
 # Fading colours are neither the old nor the new ones. What is drawn within a picture that has a
-# description is not there for programs that read pages aloud, and is much to look through.
+# description is not there for programs that read pages aloud, and of the thousands of words of
+# code, one in each colour is enough: without the others a page is looked through in a second.
 PREPARE = """
 const style = document.createElement("style");
 style.textContent = "*, ::before, ::after { transition: none !important }";
 document.head.append(style);
 document.querySelectorAll("svg[role=img][aria-label]").forEach(svg => svg.replaceChildren());
+document.querySelectorAll("svg defs").forEach(defs => defs.remove());
+const seen = new Set();
+for (const word of document.querySelectorAll(".highlight pre span[class]")) {
+  const colour = `${word.closest("[class*=highlight-]")?.className} ${word.className}`;
+  if (seen.has(colour)) word.replaceWith(...word.childNodes);
+  seen.add(colour);
+}
 """
 THEME = "document.documentElement.dataset.theme = arguments[0]"
 DRAWN = "return document.readyState === 'complete' && !document.querySelector('.cnnbook-still')"
