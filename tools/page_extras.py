@@ -13,8 +13,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 TEMPLATES = Path(__file__).with_name("templates")
-CARD = "_static/lenet5.png"
-CARD_ALT = "What LeNet-5 makes of one picture, layer by layer"
+CARD = "_static/card.png"  # made by tools/make_card.py
+CARD_ALT = "CNNs, paper by paper: an image, and its maps, fewer pixels and more maps layer by layer"
 
 LONGEST_DESCRIPTION = 200  # characters; search engines cut what is longer
 
