@@ -2,19 +2,16 @@
 
 A published book must work where no other host can be reached, and a built copy of somebody else's
 program has no place in the repository. So the build downloads one pinned npm package, compares it
-with its published checksum, and takes the few files a page needs. Node and npm are not required.
+with its published checksum, and takes the few files a page needs.
 """
 
-import base64
-import hashlib
 import io
-import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
-import urllib.request
 from pathlib import Path, PurePosixPath
+
+import npm
 
 PACKAGE = "@jupyter-widgets/html-manager"
 VERSION = "1.0.15"  # speaks version 2.0.0 of the widgets' protocol, as ipywidgets 8.1 does
@@ -25,50 +22,11 @@ PACKAGE_INTEGRITY = (
 )
 SCRIPT_INTEGRITY = "sha384-BhIlHV0bCNC00G3UVIEIJKhEHXPQXX90znOSkFJNUoe/L1UByfxdu2lxB3Kdgrpu"
 CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}@{VERSION}/dist/embed.js"
-REGISTRY = "https://registry.npmjs.org"
 
 # embed.js holds the standard widgets and needs no module loader; it looks for the icon fonts
 # beside itself.
 SCRIPT = "embed.js"
 WANTED = (".woff2", SCRIPT, f"{SCRIPT}.LICENSE.txt")
-
-
-def integrity(content: bytes, algorithm: str) -> str:
-    """Return the checksum as npm and browsers write it, for example ``sha512-…``."""
-    digest = hashlib.new(algorithm, content).digest()
-    return f"{algorithm}-{base64.b64encode(digest).decode()}"
-
-
-def registry() -> str:
-    """Return the address of the npm registry this machine is set to use."""
-    for name, value in os.environ.items():
-        if name.lower() == "npm_config_registry" and value:
-            return value.rstrip("/")
-    if npm := shutil.which("npm"):
-        command = [npm, "config", "get", "registry"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        if answer.startswith("http"):
-            return answer.rstrip("/")
-    return REGISTRY
-
-
-def download(timeout: float = 30) -> bytes:
-    """Return the npm package, compared with its checksum.
-
-    Raises
-    ------
-    OSError
-        If it cannot be downloaded.
-    ValueError
-        If something else was delivered.
-    """
-    url = f"{registry()}/{PACKAGE}/-/{PACKAGE.split('/')[1]}-{VERSION}.tgz"
-    with urllib.request.urlopen(url, timeout=timeout) as answer:
-        content = answer.read()
-    found = integrity(content, "sha512")
-    if found != PACKAGE_INTEGRITY:
-        raise ValueError(f"{url} has the checksum {found} instead of {PACKAGE_INTEGRITY}")
-    return content
 
 
 def unpack(package: bytes, folder: Path) -> None:
@@ -93,7 +51,7 @@ def is_complete(folder: Path) -> bool:
     script = folder / SCRIPT
     return (
         script.is_file()
-        and integrity(script.read_bytes(), "sha384") == SCRIPT_INTEGRITY
+        and npm.integrity(script.read_bytes(), "sha384") == SCRIPT_INTEGRITY
         and any(folder.glob("*.woff2"))
     )
 
@@ -102,7 +60,7 @@ def provide(folder: Path) -> str:
     """Make sure that the files are in `folder`; return why not, or an empty string."""
     if not is_complete(folder):
         try:
-            unpack(download(), folder)
+            unpack(npm.download(PACKAGE, VERSION, PACKAGE_INTEGRITY), folder)
         except (OSError, ValueError, tarfile.TarError) as error:
             return str(error)
     return ""

@@ -99,3 +99,38 @@ def test_only_notebooks_can_be_opened_in_colab():
     for page in PAGES:
         notebook = (CHAPTERS.parent / page).with_suffix(".ipynb").is_file()
         assert ("https://colab.research.google.com" in (HTML / page).read_text()) == notebook, page
+
+
+def test_chapters_say_what_they_ask_and_how_long_they_take():
+    for page in PAGES:
+        text = (HTML / page).read_text()
+        (description,) = re.findall(r'<meta name="description" content="(.*?)"', text)
+        assert len(description) > 10, page
+        assert f'<meta property="og:description" content="{description}"' in text
+        (card,) = re.findall(r'<meta property="og:image" content="(.*?)"', text)
+        assert (HTML / "_static" / card.rpartition("/")[2]).is_file()
+        is_chapter = re.fullmatch(r"chapters/\d\d-.*", page) is not None
+        times = r'class="cnnbook-times">About \d+ minutes to read\. Its code ran in '
+        assert bool(re.search(times, text)) == is_chapter, page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_paper_is_light_and_nothing_is_cut(browser, site, theme):
+    visit(browser, site, "chapters/04-lenet.html", 1280, theme)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+        cut, colour, sidebar = browser.execute_script("""
+            const cut = [...document.querySelectorAll(".bd-content pre")].filter(
+                e => getComputedStyle(e).whiteSpace !== "pre-wrap").length;
+            const bar = document.querySelector(".bd-sidebar-primary");
+            const text = document.querySelector(".bd-content p");
+            return [cut, getComputedStyle(text).color, getComputedStyle(bar).display];
+        """)
+        browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert cut == 0
+    assert int(colour.split("(")[1].split(",")[0]) < 100
+    assert sidebar == "none"
+    assert browser.execute_script("return document.documentElement.dataset.theme") == theme

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import book_extension  # noqa: E402
+import npm  # noqa: E402
 import widget_scripts  # noqa: E402
 
 FILES = {
@@ -43,18 +44,14 @@ def package(files=FILES) -> bytes:
 def published(monkeypatch):
     """A registry that serves one package, and pins that belong to it."""
     served, asked = [package()], []
-    monkeypatch.setattr(
-        widget_scripts, "PACKAGE_INTEGRITY", widget_scripts.integrity(served[0], "sha512")
-    )
-    monkeypatch.setattr(
-        widget_scripts, "SCRIPT_INTEGRITY", widget_scripts.integrity(b"draw()", "sha384")
-    )
+    monkeypatch.setattr(widget_scripts, "PACKAGE_INTEGRITY", npm.integrity(served[0], "sha512"))
+    monkeypatch.setattr(widget_scripts, "SCRIPT_INTEGRITY", npm.integrity(b"draw()", "sha384"))
 
     def urlopen(url, timeout):
         asked.append(url)
         return io.BytesIO(served[0])
 
-    monkeypatch.setattr(widget_scripts.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(npm.urllib.request, "urlopen", urlopen)
     monkeypatch.setenv("npm_config_registry", "https://npm.example/")
     return served, asked
 
@@ -93,7 +90,7 @@ def test_offline_is_a_reason_not_an_error(published, tmp_path, monkeypatch):
     def urlopen(url, timeout):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(widget_scripts.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(npm.urllib.request, "urlopen", urlopen)
     assert "no route to host" in widget_scripts.provide(tmp_path / "a")
     assert names(tmp_path) == set()
 
@@ -108,7 +105,7 @@ def test_interrupted_unpacking_leaves_nothing(published, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "npm", "expected"),
+    ("environment", "script", "expected"),
     [
         (
             {"NPM_CONFIG_REGISTRY": "https://mirror.example/npm/"},
@@ -121,17 +118,17 @@ def test_interrupted_unpacking_leaves_nothing(published, tmp_path, monkeypatch):
         ({}, None, "https://registry.npmjs.org"),
     ],
 )
-def test_registry_is_the_one_npm_is_set_to(environment, npm, expected, monkeypatch, tmp_path):
+def test_registry_is_the_one_npm_is_set_to(environment, script, expected, monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.lower() == "npm_config_registry":
             monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    if npm:
-        (tmp_path / "npm").write_text(f"#!/bin/sh\n{npm}\n")
+    if script:
+        (tmp_path / "npm").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))  # sh has its own echo
-    assert widget_scripts.registry() == expected
+    assert npm.registry() == expected
 
 
 def test_versions_match():
