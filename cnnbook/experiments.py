@@ -279,6 +279,8 @@ def _trained(
             "batch_size": batch_size,
         }
         history = training.fit(net, train, epochs=epochs, seed=seed, progress=False, **options)
+        if history.stopped:  # fit() returns after Ctrl-C; half a training must not be recorded
+            raise KeyboardInterrupt
         accuracies.append(training.evaluate(net, test).accuracy)
         losses.append(history.train_loss[-1])
     more = {

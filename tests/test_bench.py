@@ -163,3 +163,14 @@ def test_fashion_trains_the_small_forms():
     assert row.more["parameters"] == 61_706
     for column in ("accuracies", "training losses"):
         assert len(row.more[column]) == 2
+
+
+def test_a_training_that_was_interrupted_is_not_a_result(monkeypatch):
+    fit = experiments.training.fit
+
+    def interrupted(*arguments, **options):
+        return fit(*arguments, callback=lambda step: True, **options)
+
+    monkeypatch.setattr(experiments.training, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(["fashion"], quick=True, seeds=1, networks=["lenet5"])
