@@ -92,13 +92,15 @@ def statements_of_source(code: Iterable[str]) -> Iterator[tuple[str, str]]:
                     yield ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[3])
 
 
+def begun(rows: dict[str, list[Row]], chapter: str, start: str) -> list[Row]:
+    """Return the rows of a chapter whose statement begins in a given way."""
+    return [row for row in rows.get(chapter, ()) if row.says.startswith(start)]
+
+
 def answers(claim: Claim, rows: dict[str, list[Row]]) -> list[tuple[str, Row]]:
     """Return chapter and row of each answer to a claim."""
     return [
-        (chapter, row)
-        for chapter, start in claim.starts
-        for row in rows.get(chapter, ())
-        if row.says.startswith(start)
+        (chapter, row) for chapter, start in claim.starts for row in begun(rows, chapter, start)
     ]
 
 
@@ -107,7 +109,7 @@ def unmatched(claims: list[Claim], rows: dict[str, list[Row]]) -> list[str]:
     problems, used = [], set()
     for claim in claims:
         for chapter, start in claim.starts:
-            found = [row for row in rows.get(chapter, ()) if row.says.startswith(start)]
+            found = begun(rows, chapter, start)
             used |= {(chapter, row.says) for row in found}
             if len(found) != 1:
                 problems.append(
@@ -150,9 +152,10 @@ def plain(text: str) -> str:
 
 def collect(app, env) -> None:
     """Take the claim tables and the places of headings from the chapters that were read."""
-    app.claim_rows, app.claim_places = {}, {}
+    app.claims, app.claim_rows, app.claim_places = [], {}, {}
     if not env.reread_always:  # a book without such tables
         return
+    app.claims = read_claims()
     for docname in env.found_docs:
         folder, _, chapter = docname.rpartition("/")
         if folder != "chapters":
@@ -174,7 +177,7 @@ def collect(app, env) -> None:
                     for section in document.findall(nodes.section)
                 },
             )
-    for problem in unmatched(read_claims(), app.claim_rows):
+    for problem in unmatched(app.claims, app.claim_rows):
         logger.warning("%s", problem)
 
 
@@ -193,7 +196,7 @@ def fill(app, document, docname: str) -> None:
     """Put the tables where the directives stand."""
     for place in list(document.findall(Claims)):
         lines = []
-        for claim in read_claims():
+        for claim in app.claims:
             if place["section"] not in (None, claim.section):
                 continue
             for chapter, row in answers(claim, app.claim_rows):

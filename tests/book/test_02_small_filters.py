@@ -4,17 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from executed import printed
+from executed import has_row, printed
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "02-small-filters.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
 
 pytestmark = pytest.mark.book
-
-
-def has_row(text: str, *cells: str) -> bool:
-    """Tell whether a printed table has a row of these cells."""
-    return re.search(r"^ *" + r" +".join(map(re.escape, cells)) + r"$", text, re.M) is not None
 
 
 def test_receptive_fields_agree_with_the_package():

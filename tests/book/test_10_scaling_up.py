@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from executed import printed
+from executed import has_row, printed
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "10-scaling-up.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
@@ -31,11 +31,6 @@ def table(text: str, head: str) -> list[list[str]]:
             break
         rows.append(cells)
     return rows
-
-
-def has_row(text: str, *cells: str) -> bool:
-    """Tell whether a printed table has a row of these cells."""
-    return re.search(r"^ *" + r" +".join(map(re.escape, cells)) + r"$", text, re.M) is not None
 
 
 def test_parts_make_the_gradient_of_the_whole(text):

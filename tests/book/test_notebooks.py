@@ -5,12 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import nbformat
 import pytest
 import yaml
-from executed import executed_cells, printed
+from executed import executed_cells, executed_rows, is_claims, printed
 
 import cnnbook
 from cnnbook.tables import VERDICTS
@@ -63,7 +62,7 @@ def test_first_cell_installs_only_what_is_missing(path):
 def test_cells_are_short(path):
     for cell in cells(path, "code"):
         # The claims are a table that is folded away, and one button for it is enough.
-        if "claims" not in cell.metadata.get("tags", []):
+        if not is_claims(cell):
             assert len(cell.source.splitlines()) <= 30, cell.source
 
 
@@ -167,19 +166,13 @@ def test_claims_are_shown_where_the_table_says(path):
     markdown = "\n".join(cell.source for cell in cells(path, "markdown"))
     headings = re.findall(r"^##+ (.+)$", markdown, flags=re.M)
     assert len(headings) == len(set(headings))
-    tagged = [c for c in executed_cells(path) if "claims" in c.metadata.get("tags", [])]
-    (table,) = [
-        ElementTree.fromstring(output["data"]["text/html"])
-        for output in tagged[-1].outputs
-        if "text/html" in output.get("data", {})
-    ]
-    rows = [[cell.text for cell in row] for row in table.iterfind(".//tbody/tr")]
+    rows = executed_rows(path)
     assert len(rows) >= 5
-    for says, verdict, found, where in rows:
-        assert says
-        assert verdict in VERDICTS
-        assert found
-        assert where in headings
+    for row in rows:
+        assert row.says
+        assert row.verdict in VERDICTS
+        assert row.found
+        assert row.where in headings
 
 
 @pytest.mark.book

@@ -4,14 +4,13 @@ import importlib
 import inspect
 import pkgutil
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
-from executed import executed_cells
+from executed import claims, executed_rows, is_claims
 from pybtex.database import parse_file
 
 import cnnbook
@@ -20,26 +19,12 @@ ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html" / "chapters" / "reference"
 REFERENCE = ROOT / "chapters" / "reference"
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
-sys.path.insert(0, str(ROOT / "tools"))
-
-import claims  # noqa: E402
-
 every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-
-
-def is_claims(cell) -> bool:
-    return "claims" in cell.metadata.get("tags", [])
 
 
 def rows_of_source(path: Path) -> list[claims.Row]:
     code = [c.source for c in nbformat.read(path, as_version=4).cells if is_claims(c)]
     return [claims.Row(says, "", "", where) for says, where in claims.statements_of_source(code)]
-
-
-def executed_rows(path: Path) -> list[claims.Row]:
-    cell = [c for c in executed_cells(path) if is_claims(c)][-1]
-    (table,) = [o.data["text/html"] for o in cell.outputs if "text/html" in o.get("data", {})]
-    return claims.rows_of_html(table)
 
 
 def test_every_claim_of_the_source_has_a_row_and_every_row_a_claim():
