@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -146,6 +147,33 @@ class ClaimsDirective(SphinxDirective):
         return [place]
 
 
+def is_claims(node: nodes.Node) -> bool:
+    """Tell whether a node is a cell that a chapter's table of claims is made in."""
+    return isinstance(node, nodes.container) and "tag_claims" in node.get("classes", ())
+
+
+class JoinCells(SphinxTransform):
+    """Show the cells that make a chapter's table of claims as one, behind one button.
+
+    Cells of a notebook are short. On a page they are folded away, and ten buttons with nothing
+    between them would say no more than one.
+    """
+
+    default_priority = 900  # after the page is read
+
+    def apply(self, **_options) -> None:
+        """Put the code of each such cell in front of that of the next, and drop the cell."""
+        for cell in list(self.document.findall(is_claims)):
+            after = cell.next_node(descend=False, siblings=True)
+            if after is None or not is_claims(after):
+                continue
+            code, code_after = (c.next_node(nodes.literal_block) for c in (cell, after))
+            text = f"{code.astext()}\n\n{code_after.astext()}"
+            joined = nodes.literal_block(text, text, **code_after.attributes)
+            code_after.replace_self(joined)
+            cell.parent.remove(cell)
+
+
 def plain(text: str) -> str:
     return text.replace("’", "'").strip()
 
@@ -163,8 +191,7 @@ def collect(app, env) -> None:
         document = env.get_doctree(docname)
         tables = [
             rows_of_html(raw.astext())
-            for cell in document.findall(nodes.container)
-            if "tag_claims" in cell.get("classes", ())
+            for cell in document.findall(is_claims)
             for raw in cell.findall(nodes.raw)
             if raw.get("format") == "html" and "cnnbook-table" in raw.astext()
         ]
@@ -228,6 +255,7 @@ def fill(app, document, docname: str) -> None:
 def setup(app) -> dict[str, bool]:
     app.add_directive("claims", ClaimsDirective)
     app.add_node(Claims)
+    app.add_transform(JoinCells)
     app.connect("env-check-consistency", collect)
     app.connect("doctree-resolved", fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

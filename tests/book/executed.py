@@ -1,15 +1,12 @@
 """What the notebooks printed when the book was built."""
 
 import re
-import sys
 from pathlib import Path
 
+import claims
 from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import claims  # noqa: E402
 
 
 def executed_cells(path: Path) -> list:

@@ -5,18 +5,15 @@ Its program comes from the npm registry (tools/npm.py), once, and is kept in `_b
 """
 
 import io
-import sys
 import tarfile
 import time
 from pathlib import Path
 
+import npm
 import pytest
 from test_site import PAGES
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import npm  # noqa: E402
 
 VERSION = "4.14.1"
 PACKAGE_INTEGRITY = (
@@ -112,3 +109,5 @@ def test_page_has_no_serious_violation(browser, site, axe, page):
 def test_page_has_no_serious_violation_on_a_phone(browser, site, axe, page):
     open_page(browser, site, axe, page, 390)
     assert browser.execute_async_script(RUN, WCAG) == []
+    browser.execute_script(THEME, "dark")
+    assert browser.execute_async_script(RUN, COLOURS) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from executed import executed_cells, executed_rows, is_claims, printed
+from executed import executed_cells, executed_rows, printed
 
 import cnnbook
 from cnnbook.tables import VERDICTS
@@ -61,9 +61,7 @@ def test_first_cell_installs_only_what_is_missing(path):
 @every_notebook
 def test_cells_are_short(path):
     for cell in cells(path, "code"):
-        # The claims are a table that is folded away, and one button for it is enough.
-        if not is_claims(cell):
-            assert len(cell.source.splitlines()) <= 30, cell.source
+        assert len(cell.source.splitlines()) <= 30, cell.source
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)

@@ -1,5 +1,6 @@
 """Pages to look things up: claims, corrections, references, package, cheat sheet, notation."""
 
+import html
 import importlib
 import inspect
 import pkgutil
@@ -10,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 from executed import claims, executed_rows, is_claims
 from pybtex.database import parse_file
 
@@ -111,6 +114,38 @@ def test_the_page_of_claims_shows_what_the_chapters_found():
     ]
     assert len(expected) > 100
     assert shown("claims").rows == expected
+
+
+def cell(code: str, *tags: str) -> nodes.container:
+    block = nodes.literal_block(code, code, language="ipython3")
+    return nodes.container(
+        "", nodes.container("", block), classes=["cell", *(f"tag_{tag}" for tag in tags)]
+    )
+
+
+def test_only_cells_of_claims_that_follow_each_other_are_joined():
+    document = new_document("a chapter")
+    document += [cell("a"), cell("b", "claims"), nodes.paragraph("", "between")]
+    document += [cell(code, "claims") for code in "cde"] + [cell("f")]
+    document[-2] += nodes.paragraph("", "the table")
+    claims.JoinCells(document).apply()
+    code = [block.astext() for block in document.findall(nodes.literal_block)]
+    assert code == ["a", "b", "c\n\nd\n\ne", "f"]
+    assert [block["language"] for block in document.findall(nodes.literal_block)] == 4 * [
+        "ipython3"
+    ]
+    assert document[-2].astext().endswith("the table")
+
+
+@pytest.mark.book
+@every_chapter
+def test_one_button_unfolds_the_code_of_a_table_of_claims(path):
+    text = (HTML.parent / f"{path.stem}.html").read_text()
+    assert len(re.findall(r'class="cell [^"]*tag_claims', text)) == 1
+    source = [c.source for c in nbformat.read(path, as_version=4).cells if is_claims(c)]
+    (shown_code,) = re.findall(r'<div class="cell [^"]*tag_claims.*?<pre>(.*?)</pre>', text, re.S)
+    code = html.unescape(re.sub(r"<.*?>", "", shown_code))
+    assert code.strip() == "\n\n".join(source).strip()
 
 
 @pytest.mark.book

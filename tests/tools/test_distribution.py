@@ -8,11 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import set_repository
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import set_repository  # noqa: E402
 
 
 def build(kind: str, folder: Path) -> Path:

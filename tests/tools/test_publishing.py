@@ -2,18 +2,15 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
+import check_release
 import pytest
 import yaml
 
+import cnnbook
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import check_release  # noqa: E402
-
-import cnnbook  # noqa: E402
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted(

@@ -4,16 +4,13 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import set_repository as tool
 import yaml
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import set_repository as tool  # noqa: E402
 
 OURS = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 # In pieces: on its way back, the tool would take it for the address to replace.

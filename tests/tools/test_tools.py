@@ -8,15 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import book
+import check_machine
 import nbformat
 import pytest
 from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import book  # noqa: E402
-import check_machine  # noqa: E402
 
 
 def test_a_good_machine_has_no_problems():

@@ -10,14 +10,12 @@ import tarfile
 import urllib.error
 from pathlib import Path
 
+import book_extension
+import npm
 import pytest
+import widget_scripts
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import book_extension  # noqa: E402
-import npm  # noqa: E402
-import widget_scripts  # noqa: E402
 
 FILES = {
     "package/dist/embed.js": b"draw()",
