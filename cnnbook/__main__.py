@@ -210,7 +210,8 @@ def _show_training(result: dict, as_json: bool) -> None:
     print(f"{result['model']} on {result['data']}: {result['parameters']:,} parameters")
     if done:
         print(
-            f"test accuracy {result['test_accuracy'][-1]:.2%} after {done} epochs and "
+            f"test accuracy {result['test_accuracy'][-1]:.2%} after {done} "
+            f"epoch{'s' if done > 1 else ''} and "
             f"{result['seconds'][-1]:.1f} s of training"
         )
     if result["stopped"]:
@@ -258,14 +259,14 @@ def _bench(chosen: argparse.Namespace) -> int:
         data_set=chosen.data,
         seeds=chosen.seeds,
     )
+    content = result.to_dict()
     if chosen.record is not None:
-        content = result.to_dict()
-        del content["schema"]
-        path = results.record(**content, folder=chosen.record or None)
+        measured = {name: value for name, value in content.items() if name != "schema"}
+        path = results.record(**measured, folder=chosen.record or None)
         print(f"recorded in {path}", file=sys.stderr)
     if chosen.output:
         result.save(chosen.output)
-    print(results.as_json(result.to_dict()).decode().strip() if chosen.json else result)
+    print(results.as_json(content).decode().strip() if chosen.json else result)
     if chosen.plot:
         result.plot().save(chosen.plot)
     return 0
