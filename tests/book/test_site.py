@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 CHAPTERS = Path(__file__).parents[2] / "chapters"
@@ -99,6 +100,15 @@ def test_only_notebooks_can_be_opened_in_colab():
     for page in PAGES:
         notebook = (CHAPTERS.parent / page).with_suffix(".ipynb").is_file()
         assert ("https://colab.research.google.com" in (HTML / page).read_text()) == notebook, page
+
+
+def test_every_page_can_be_corrected_and_complained_about():
+    address = yaml.safe_load((CHAPTERS.parent / "_config.yml").read_text())["repository"]["url"]
+    for page in PAGES:
+        text = (HTML / page).read_text()
+        source = next(CHAPTERS.parent.glob(f"{page.removesuffix('html')}*"))
+        assert f'href="{address}/edit/main/{source.relative_to(CHAPTERS.parent)}"' in text, page
+        assert f'href="{address}/issues/new?title=' in text, page
 
 
 def test_chapters_say_what_they_ask_and_how_long_they_take():
