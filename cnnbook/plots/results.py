@@ -18,6 +18,11 @@ LABELS = {
 }
 
 
+def said(value: float) -> str:
+    """Return a number as it is read aloud: 3 digits, but never 2e+03."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
 def curves(
     runs: Mapping[str, Sequence[Any]],
     metric: str = "test_accuracy",
@@ -78,7 +83,7 @@ def curves(
             if len(values) > 1:
                 low, high = np.nanmin(values, 0), np.nanmax(values, 0)
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-            finals.append(f"{label} ends at {mean[-1]:.3g}")
+            finals.append(f"{label} ends at {said(mean[-1])}")
         axes.set(xlabel="epoch", ylabel=LABELS[metric])
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -197,7 +202,7 @@ def spread(
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             dots = [(at, value) for at, row in zip(x, rows, strict=True) for value in row]
             axes.plot(*zip(*dots, strict=True), ".", color=colour, markersize=5)
-            ends.append(f"{label} from {mean[0]:.3g} to {mean[-1]:.3g}")
+            ends.append(f"{label} from {said(mean[0])} to {said(mean[-1])}")
         if log:
             axes.set_xscale("log")
             axes.set_xticks(list(x), [f"{at:,}" for at in x])
@@ -208,7 +213,7 @@ def spread(
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.legend()
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
-    return Figure(figure, alt or f"{ylabel.capitalize()} {between}; means: {'; '.join(ends)}.")
+    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; means: {'; '.join(ends)}.")
 
 
 def bars(
@@ -254,7 +259,7 @@ def bars(
             f"bars need one value for each label, got {len(labels)} labels and values of shape "
             f"{tuple(values.shape)}"
         )
-    numbers = [f"{value:.3g}" for value in values.tolist()]
+    numbers = [said(value) for value in values.tolist()]
     with new_figure(CHART, 0.8 + 0.3 * len(labels)) as figure:
         axes = figure.add_subplot()
         drawn = axes.barh(range(len(labels)), values.numpy(), color=COLOURS[0], height=0.7)

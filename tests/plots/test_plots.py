@@ -204,6 +204,11 @@ def test_band_reaches_from_lowest_to_highest():
     assert band[:, 1].max() == pytest.approx(70)
 
 
+def test_what_a_figure_says_is_said_as_one_reads_it():
+    figure = plots.spread([1, 8], {"a": [[2000], [0.00123]]}, xlabel="layers", ylabel="ReLUs")
+    assert figure.alt == "ReLUs for layers from 1 to 8; means: a from 2,000 to 0.00123."
+
+
 def test_spread_shows_mean_range_and_every_measurement():
     figure = FIGURES["spread"]()
     axes = figure.axes[0]
