@@ -3,6 +3,7 @@
 # make unit       the package and the notebooks as stored
 # make site       build the book, and look at its pages in a browser
 # make serve      build the book and open it in a browser, on this machine only
+# make pdf        build the book, and print it into one file, _build/html/cnnbook.pdf
 # make lint       ruff, mypy, and no outputs in notebooks
 # make format     mend what lint complains of
 # make linkcheck  ask every other host that a page links to whether the page is there
@@ -17,7 +18,7 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book test unit site serve lint format linkcheck constraints clean
+.PHONY: book test unit site serve pdf lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
@@ -32,6 +33,9 @@ site: book
 
 serve: book
 	$(BIN)/python tools/book.py serve
+
+pdf: book
+	$(BIN)/python tools/make_pdf.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

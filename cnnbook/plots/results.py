@@ -213,7 +213,9 @@ def spread(
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.legend()
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
-    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; means: {'; '.join(ends)}.")
+    return Figure(
+        figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; means: {'; '.join(ends)}."
+    )
 
 
 def bars(

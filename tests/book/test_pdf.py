@@ -1,0 +1,92 @@
+"""The book as one file to print."""
+
+import re
+from pathlib import Path
+
+import make_pdf
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+PAGES = {TOC["root"], *(page for _, part in make_pdf.parts(TOC) for page in part)}
+SITE = "https://example.org/book/"
+
+# What scrolls on a screen would be cut on paper.
+CUT = """
+const wide = e => e.getBoundingClientRect().right > innerWidth + 1;
+return [...document.querySelectorAll("article :not(svg *, math *)")].filter(
+    e => wide(e) && ![...e.children].some(wide)
+).map(e => `${e.closest("article").id}: ${e.tagName} ${e.textContent.slice(0, 40)}`);
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "there"),
+    [
+        ("#a", "#chapters/04-lenet--a"),
+        ("05-alexnet.html", "#chapters/05-alexnet"),
+        ("solutions/04-lenet.html#b", "#chapters/solutions/04-lenet--b"),
+        ("../index.html", f"{SITE}index.html"),
+        ("reference/package/plots.html#c", f"{SITE}chapters/reference/package/plots.html#c"),
+        ("https://arxiv.org/abs/1#d", "https://arxiv.org/abs/1#d"),
+        ("mailto:a@b.org", "mailto:a@b.org"),
+    ],
+)
+def test_links_hold_in_the_joint_page(address, there):
+    assert make_pdf.moved(address, "chapters/04-lenet", PAGES, SITE) == there
+
+
+def test_only_what_cannot_be_read_on_paper_is_left_out():
+    every = {
+        str(path.relative_to(ROOT).with_suffix(""))
+        for kind in ("*.md", "*.ipynb")
+        for path in (ROOT / "chapters").rglob(kind)
+    }
+    assert all("/package/" in page or "explorers" in page for page in every - PAGES)
+    assert every >= PAGES
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("print") / "book.html"
+    path.write_text(make_pdf.joint_page().replace('"html/', f'"{make_pdf.HTML.as_uri()}/'))
+    return path
+
+
+@pytest.mark.book
+def test_every_link_inside_has_a_target(page):
+    text = page.read_text()
+    targets = set(re.findall(r' id="([^"]+)"', text))
+    links = {link for link in re.findall(r' href="#([^"]+)"', text) if "chapters/" in link}
+    assert len(links) > 200
+    assert links - targets == set()
+
+
+@pytest.mark.book
+def test_nothing_is_wider_than_the_paper(page, browser):
+    width = (make_pdf.A4["paperWidth"] - 2 * make_pdf.MARGINS["marginLeft"]) * 96 / make_pdf.SCALE
+    metrics = {"width": int(width), "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        browser.get(page.as_uri())
+        assert browser.execute_script(CUT) == []
+        assert browser.execute_script("return document.images.length") > 0
+        broken = "return [...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
+        assert browser.execute_script(broken) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.book
+def test_the_file_has_an_outline_and_every_page(page, browser, tmp_path):
+    pdf = tmp_path / "book.pdf"
+    make_pdf.print_page(page, pdf)
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) > 200
+    outline = re.findall(rb"/Title \((.*?)\)\n", content)
+    for chapter in ("LeNet-5: features learnt, not designed", "Glossary", "Solutions: VGG"):
+        assert chapter.encode() in outline
+    assert b"file://" not in content
