@@ -38,6 +38,15 @@ def test_training_is_what_makes_deep_layers_useful():
 
 
 @pytest.mark.book
+def test_both_rivals_had_a_good_rate_and_enough_steps():
+    text = printed(CHAPTER)
+    (rates,) = re.findall(r"^chosen: \{'deep': ([\d.]+), 'shallow': ([\d.]+)\}$", text, flags=re.M)
+    assert all(0.003 < float(rate) < 1 for rate in rates)  # not the first, not the last
+    (seen,) = re.findall(r"^ *100 .*\) +(\d+) +(\d+)  ", text, flags=re.M)
+    assert min(map(int, seen)) > 95
+
+
+@pytest.mark.book
 def test_every_claim_has_a_verdict():
     text = printed(CHAPTER)
     assert len(re.findall(r"  (?:holds|holds in part|does not hold|open)  ", text)) == 18
