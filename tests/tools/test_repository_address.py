@@ -98,6 +98,7 @@ def test_a_fork_sets_its_address_everywhere_and_back(copy):
         ),
         ("https://raw.githubusercontent.com/a/b/main/x.png", None),
         ("https://colab.research.google.com/github/a/b/blob/main/x.ipynb", None),
+        ("https://mybinder.org/v2/gh/a/b/main?urlpath=lab/tree/chapters/x.ipynb", None),
         ("git@github.com:a/b.git", None),
         ('torch.hub.load("a/b", name)', 'torch.hub.load("c/d", name)'),
         ("https://a.github.io/b/chapters/", "https://c.github.io/d/chapters/"),
