@@ -29,12 +29,14 @@ def places(root: Path) -> dict[str, str]:
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
     hub = re.search(r'hub\.load\("(.+?)"', (root / "hubconf.py").read_text())[1]
     badge = re.search(r"colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/", readme)[1]
+    binder = re.search(r"mybinder\.org/v2/gh/([\w-]+/[\w.-]+)/main", readme)[1]
     picture = re.search(r"raw\.githubusercontent\.com/([\w-]+/[\w.-]+)/main/", readme)[1]
     found = {
         "_config.yml": tool.current(root),
         "CITATION.cff": citation["repository-code"],
         "hubconf.py": f"https://github.com/{hub}",
         "README, Colab's badge": f"https://github.com/{badge}",
+        "README, Binder's badge": f"https://github.com/{binder}",
         "README, picture": f"https://github.com/{picture}",
         "README, pip": re.search(r"git\+(https://\S+)", readme)[1],
         "index.md": re.search(r"git clone (\S+)", (root / "chapters" / "index.md").read_text())[1],
