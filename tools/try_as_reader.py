@@ -188,7 +188,7 @@ def main() -> int:
         "takes less than 15 (default: 60)",
     )
     parser.add_argument("chapters", nargs="*", type=Path, default=CHAPTERS, help="default: all")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()  # chapters may follow an option
     if missing := [str(path) for path in chosen.chapters if not path.is_file()]:
         parser.error(f"no such notebook: {', '.join(missing)}")
     chapters = [path.resolve() for path in chosen.chapters]

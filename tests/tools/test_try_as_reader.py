@@ -90,3 +90,10 @@ def test_an_environment_with_cnnbook_is_refused(ran):
     packages[0] = {"cnnbook": "0.1.0"}
     with pytest.raises(ValueError, match="uninstall it"):
         tried()
+
+
+def test_chapters_may_follow_options_and_must_exist(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["", "oldest", "--python", "3.10", "chapters/none.ipynb"])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "no such notebook: chapters/none.ipynb" in capsys.readouterr().err
