@@ -58,7 +58,7 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
 
 
 def drop_launch(app, pagename, templatename, context, doctree) -> None:
-    """Leave out the button that opens a page in Colab where Colab cannot open it."""
+    """Leave out the buttons that open a page in Binder or Colab where these cannot open it."""
     if Path(app.env.doc2path(pagename)).suffix != ".ipynb" and "header_buttons" in context:
         buttons = context["header_buttons"]
         buttons[:] = [b for b in buttons if b.get("label") != "launch-buttons"]

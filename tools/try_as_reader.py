@@ -2,10 +2,15 @@
 
 python tools/try_as_reader.py oldest --python 3.10
 python tools/try_as_reader.py newest --python 3.13 chapters/04-lenet.ipynb
+python tools/try_as_reader.py present
 
 The environment has torch and what notebooks need, but neither the book's tools nor cnnbook. Each
 chapter is copied into an empty folder, and its own first cell installs the package, from the last
 commit of this repository instead of GitHub. That must leave every installed version as it was.
+
+oldest and newest make an environment of about 5 GB and remove it again; they need uv and the
+internet. present is the environment that runs this program, such as one in Colab or on Binder;
+it must have nbclient and no cnnbook.
 """
 
 import argparse
@@ -15,10 +20,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-import yaml
+import set_repository
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -27,11 +34,20 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 WIDGETS = {"oldest": "ipywidgets==7.7.1", "newest": "ipywidgets"}
 
 
+class Measured(NamedTuple):
+    """What running a chapter took."""
+
+    first: float  # seconds of its first cell
+    seconds: float  # of all cells
+    memory: int  # bytes, at most
+    warnings: str  # what it wrote to stderr, which notebooks show in red
+
+
 def make_environment(folder: Path, python: str, versions: str) -> Path:
     """Create an environment of the oldest or newest versions, and return its Python."""
     uv = shutil.which("uv")
     if uv is None:
-        raise FileNotFoundError("uv, which finds the oldest versions that fit: pip install uv")
+        raise FileNotFoundError("no uv, which finds the oldest versions that fit: pip install uv")
     # With pip, as the install cell needs it.
     subprocess.run([uv, "venv", "--quiet", "--seed", "--python", python, folder], check=True)
     inside = folder / "bin" / "python"
@@ -59,13 +75,18 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
     ]
 
 
-def as_on_github(root: Path = ROOT) -> dict[str, str]:
-    """Return environment variables that make git fetch the book's address from this repository."""
-    address = yaml.safe_load((root / "_config.yml").read_text())["repository"]["url"]
-    return {
+def as_a_reader(root: Path = ROOT) -> dict[str, str]:
+    """Return the environment variables of a chapter.
+
+    With them git fetches the book's address from this repository, and Python does not find the
+    package there without installing it.
+    """
+    found = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return found | {
+        "TQDM_DISABLE": "1",
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{root.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": address,
+        "GIT_CONFIG_VALUE_0": set_repository.current(root),
     }
 
 
@@ -80,46 +101,69 @@ def seconds_of_first_cell(notebook: dict) -> float:
     return (end - begin).total_seconds()
 
 
-def run_chapter(python: Path, chapter: Path) -> tuple[float, float]:
-    """Run a chapter alone, without cnnbook; return the seconds of its first cell, and of all."""
-    uninstall = [python, "-m", "pip", "uninstall", "--quiet", "--yes", "cnnbook"]
-    subprocess.run(uninstall, check=True, capture_output=True)
-    with tempfile.TemporaryDirectory() as empty:
-        notebook = shutil.copy(chapter, empty)
-        run = Path(empty) / "run.ipynb"
-        began = datetime.now()
-        subprocess.run(
-            [python.with_name("jupyter-execute"), notebook, "--output", run, "--timeout", "1200"],
-            cwd=empty,
-            env=os.environ | as_on_github() | {"TQDM_DISABLE": "1"},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        seconds = (datetime.now() - began).total_seconds()
-        return seconds_of_first_cell(json.loads(run.read_text())), seconds
+def written_to_stderr(notebook: dict) -> str:
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    texts = [output["text"] for output in outputs if output.get("name") == "stderr"]
+    return "".join(line for text in texts for line in text)  # a text may be a list of lines
 
 
-def try_chapters(python: Path, chapters: list[Path]) -> list[str]:
+def uninstall(python: Path) -> None:
+    command = [python, "-m", "pip", "uninstall", "--quiet", "--yes", "cnnbook"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def run_chapter(python: Path, chapter: Path) -> Measured:
+    """Run a chapter alone, in an environment without cnnbook."""
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryFile("w+") as log:
+        notebook, run = shutil.copy(chapter, empty), Path(empty) / "run.ipynb"
+        command = [python.with_name("jupyter-execute"), notebook, "--output", run]
+        command += ["--timeout", "1200"]
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=empty, env=as_a_reader(), stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)  # the usage of its kernel included
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            log.seek(0)
+            raise subprocess.CalledProcessError(process.returncode, command, stderr=log.read())
+        done = json.loads(run.read_text())
+    memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Measured(seconds_of_first_cell(done), seconds, memory, written_to_stderr(done))
+
+
+def try_chapters(python: Path, chapters: list[Path], limit: float) -> list[str]:
     """Run chapters one after another, print how it went, and return what went wrong."""
     before, problems = installed(python), []
     if "cnnbook" in before:
-        raise ValueError(f"{python} has cnnbook already; a reader has not")
-    print(", ".join(f"{name} {version}" for name, version in before.items()))
+        raise ValueError(f"{python} has cnnbook already, which a reader has not: uninstall it")
+    print(", ".join(f"{name} {version}" for name, version in before.items()), flush=True)
     for chapter in chapters:
+        uninstall(python)
         try:
-            first, seconds = run_chapter(python, chapter)
+            took = run_chapter(python, chapter)
         except subprocess.CalledProcessError as error:
+            print(f"{chapter.name}: failed", flush=True)
             problems.append(f"{chapter.name}: {error.stderr[-3000:]}")
             continue
-        print(f"{chapter.name}: installed in {first:.1f} s, ran in {seconds:.0f} s", flush=True)
-        problems += [
-            f"{chapter.name} changed {line}" for line in changes(before, installed(python))
-        ]
+        print(
+            f"{chapter.name}: installed in {took.first:.1f} s, ran in {took.seconds:.0f} s, "
+            f"{took.memory / 1e9:.1f} GB of memory",
+            flush=True,
+        )
+        after = installed(python)
+        if "cnnbook" not in after:
+            problems.append(f"{chapter.name}: its first cell did not install cnnbook")
+        if took.first > limit:
+            problems.append(f"{chapter.name}: its first cell took more than {limit:.0f} s")
+        if took.warnings:
+            problems.append(f"{chapter.name} warned: {took.warnings[-3000:]}")
+        problems += [f"{chapter.name} changed {line}" for line in changes(before, after)]
     check = [python, "-m", "pip", "check", "--disable-pip-version-check"]
     checked = subprocess.run(check, check=False, capture_output=True, text=True)
+    print(f"pip check: {checked.stdout.strip()}")
     if checked.returncode:
         problems.append(checked.stdout.strip())
+    uninstall(python)
     return problems
 
 
@@ -127,15 +171,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("versions", choices=WIDGETS, help="those we promise, or those of today")
-    parser.add_argument("--python", default=sys.executable, help="version, or path (this one)")
-    parser.add_argument("chapters", nargs="*", type=Path, default=CHAPTERS, help="all of them")
-    chosen = parser.parse_args()
+    parser.add_argument(
+        "versions",
+        choices=[*WIDGETS, "present"],
+        help="the lowest that pyproject.toml allows, those of today, or those installed here",
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="version, or path (default: this one)"
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="for a first cell, which installs cnnbook and imports torch; on an idle machine it "
+        "takes less than 15 (default: 60)",
+    )
+    parser.add_argument("chapters", nargs="*", type=Path, default=CHAPTERS, help="default: all")
+    chosen = parser.parse_intermixed_args()  # chapters may follow an option
+    if missing := [str(path) for path in chosen.chapters if not path.is_file()]:
+        parser.error(f"no such notebook: {', '.join(missing)}")
+    chapters = [path.resolve() for path in chosen.chapters]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            python = make_environment(Path(folder) / "reader", chosen.python, chosen.versions)
-            problems = try_chapters(python, [path.resolve() for path in chosen.chapters])
-        except (FileNotFoundError, subprocess.CalledProcessError) as error:
+            python = Path(sys.executable)
+            if chosen.versions != "present":
+                python = make_environment(Path(folder) / "reader", chosen.python, chosen.versions)
+            problems = try_chapters(python, chapters, chosen.limit)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
             print(f"try_as_reader: {error}", file=sys.stderr)
             return 2
     for problem in problems:

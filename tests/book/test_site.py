@@ -96,14 +96,29 @@ def test_cheat_sheet_prints_on_one_page(browser, site):
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
 
 
-def test_only_notebooks_can_be_opened_in_colab():
+def address_of_the_repository() -> str:
+    return yaml.safe_load((CHAPTERS.parent / "_config.yml").read_text())["repository"]["url"]
+
+
+def test_notebooks_and_nothing_else_open_in_binder_and_colab():
+    slug = address_of_the_repository().removeprefix("https://github.com/")
     for page in PAGES:
-        notebook = (CHAPTERS.parent / page).with_suffix(".ipynb").is_file()
-        assert ("https://colab.research.google.com" in (HTML / page).read_text()) == notebook, page
+        source = Path(page).with_suffix(".ipynb")
+        expected = {
+            f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/{source}",
+            f"https://colab.research.google.com/github/{slug}/blob/main/{source}",
+        }
+        links = re.findall(
+            r'href="(https://(?:mybinder|colab\.research\.google)\.[^"]+)"\s+target="_blank"\s+'
+            'class="btn',
+            (HTML / page).read_text(),
+        )
+        is_notebook = (CHAPTERS.parent / source).is_file()
+        assert set(links) == (expected if is_notebook else set()), page
 
 
 def test_every_page_can_be_corrected_and_complained_about():
-    address = yaml.safe_load((CHAPTERS.parent / "_config.yml").read_text())["repository"]["url"]
+    address = address_of_the_repository()
     for page in PAGES:
         text = (HTML / page).read_text()
         source = next(CHAPTERS.parent.glob(f"{page.removesuffix('html')}*"))

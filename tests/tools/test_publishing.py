@@ -1,5 +1,6 @@
 """The files that publish the book and the package, and that readers find on GitHub."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -88,3 +89,15 @@ def test_a_release_needs_the_same_version_everywhere(tmp_path):
     assert check_release.problems(tag, tmp_path) == []
     assert check_release.notes(tmp_path) == "- a"
     assert len(check_release.problems("v99.0.0", tmp_path)) == len(check_release.PLACES)
+
+
+def test_binder_has_the_books_versions():
+    lines = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+    assert "--constraint=../constraints.txt" in lines
+    assert "." in lines  # the package, from the checkout
+    # Versions stand in constraints.txt, and nowhere else.
+    assert not any(sign in line for line in lines for sign in ("==", "<", ">"))
+    ci = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    python = ci["jobs"]["book"]["steps"][1]["with"]["python-version"]
+    assert (ROOT / ".binder" / "runtime.txt").read_text() == f"python-{python}\n"
+    assert os.access(ROOT / ".binder" / "start", os.X_OK)

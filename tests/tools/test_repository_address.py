@@ -29,12 +29,14 @@ def places(root: Path) -> dict[str, str]:
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
     hub = re.search(r'hub\.load\("(.+?)"', (root / "hubconf.py").read_text())[1]
     badge = re.search(r"colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/", readme)[1]
+    binder = re.search(r"mybinder\.org/v2/gh/([\w-]+/[\w.-]+)/main", readme)[1]
     picture = re.search(r"raw\.githubusercontent\.com/([\w-]+/[\w.-]+)/main/", readme)[1]
     found = {
         "_config.yml": tool.current(root),
         "CITATION.cff": citation["repository-code"],
         "hubconf.py": f"https://github.com/{hub}",
         "README, Colab's badge": f"https://github.com/{badge}",
+        "README, Binder's badge": f"https://github.com/{binder}",
         "README, picture": f"https://github.com/{picture}",
         "README, pip": re.search(r"git\+(https://\S+)", readme)[1],
         "index.md": re.search(r"git clone (\S+)", (root / "chapters" / "index.md").read_text())[1],
@@ -98,6 +100,7 @@ def test_a_fork_sets_its_address_everywhere_and_back(copy):
         ),
         ("https://raw.githubusercontent.com/a/b/main/x.png", None),
         ("https://colab.research.google.com/github/a/b/blob/main/x.ipynb", None),
+        ("https://mybinder.org/v2/gh/a/b/main?urlpath=lab/tree/chapters/x.ipynb", None),
         ("git@github.com:a/b.git", None),
         ('torch.hub.load("a/b", name)', 'torch.hub.load("c/d", name)'),
         ("https://a.github.io/b/chapters/", "https://c.github.io/d/chapters/"),
