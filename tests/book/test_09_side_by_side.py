@@ -19,14 +19,14 @@ def text() -> str:
 @pytest.mark.parametrize(
     ("network", "side", "layers", "parameters", "field"),
     [
-        ("LeNet-5", "1×32×32", 5, "61,706", 16),
-        ("AlexNet", "3×227×227", 8, "60,965,224", 195),
-        ("VGG-11", "3×224×224", 11, "132,863,336", 150),
-        ("VGG-16", "3×224×224", 16, "138,357,544", 212),
-        ("GoogLeNet", "3×224×224", 22, "6,998,552", 715),
-        ("ResNet-18", "3×224×224", 18, "11,689,512", 435),
-        ("ResNet-34", "3×224×224", 34, "21,797,672", 899),
-        ("ResNet-50", "3×224×224", 50, "25,557,032", 483),
+        ("LeNet-5", 32, 5, "61,706", 16),
+        ("AlexNet", 227, 8, "60,965,224", 195),
+        ("VGG-11", 224, 11, "132,863,336", 150),
+        ("VGG-16", 224, 16, "138,357,544", 212),
+        ("GoogLeNet", 224, 22, "6,998,552", 715),
+        ("ResNet-18", 224, 18, "11,689,512", 435),
+        ("ResNet-34", 224, 34, "21,797,672", 899),
+        ("ResNet-50", 224, 50, "25,557,032", 483),
     ],
 )
 def test_costs_at_full_size(text, network, side, layers, parameters, field):
@@ -56,7 +56,7 @@ def test_small_forms_learn(text):
 
 
 def test_who_has_which_part(text):
-    columns = r"ReLU +response norm +dropout +batch norm"
+    columns = r"ReLU +LRN +dropout +batch norm"
     table = text[re.search(rf"^network +{columns}", text, flags=re.M).start() :]
     parts = {
         name: [int(n) for n in re.search(rf"^{name} +([\d ]+)$", table, flags=re.M)[1].split()]
