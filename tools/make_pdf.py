@@ -47,7 +47,7 @@ h2 { font-size: 1.6rem !important; }
 :is(h1, h2, h3, h4) { break-after: avoid; }
 :is(p, li) { orphans: 2; widows: 2; }
 .headerlink, details.tag_claims { display: none; }
-details > summary { display: none; }
+details > summary { display: none !important; }  /* the theme shows it */
 .title-page { height: 85vh; display: flex; flex-direction: column; justify-content: center; }
 .title-page img { width: 16rem; }
 .title-page h1 { font-size: 3rem; }

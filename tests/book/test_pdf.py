@@ -72,6 +72,9 @@ def test_nothing_is_wider_than_the_paper(page, browser):
     try:
         browser.get(page.as_uri())
         assert browser.execute_script(CUT) == []
+        # Folded code is open, and its handle gone.
+        shown = "return [...document.querySelectorAll('summary')].filter(s => s.checkVisibility())"
+        assert browser.execute_script(f"{shown}.length") == 0
         assert browser.execute_script("return document.images.length") > 0
         broken = "return [...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
         assert browser.execute_script(broken) == []
