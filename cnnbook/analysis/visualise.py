@@ -1,6 +1,7 @@
 """What a unit responds to: images made for it, and image patches found for it."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,6 +124,11 @@ def maximize_activation(
     TypeError
         If the layer does not return a tensor.
 
+    Warns
+    -----
+    UserWarning
+        If a unit has no slope to climb, so that its image stays grey.
+
     Examples
     --------
     The image comes to hold more of what the unit looks for, edges with dark on the left:
@@ -159,6 +165,7 @@ def maximize_activation(
     columns = torch.tensor(units, device=device)
     kept: list[Tensor] = []
     activation = torch.empty(steps, len(units))
+    climbed = torch.zeros(len(units), dtype=torch.bool, device=device)
 
     def keeper(name: str):
         def hook(_module, _inputs, output):
@@ -177,12 +184,19 @@ def maximize_activation(
                 raise ValueError(f"layer {layer!r} does not run in evaluation mode")
             excited = kept[0][rows, columns]
             (gradient,) = torch.autograd.grad(excited.sum(), painted.parameter)
+            climbed |= gradient.flatten(1).any(1)
             # Each image's gradient at one length: units differ in scale by orders of magnitude.
             size = gradient.flatten(1).square().mean(1).sqrt().clamp(min=1e-20)
             direction = gradient / size.view(-1, *[1] * (gradient.ndim - 1))
             with torch.no_grad():
                 painted.parameter.mul_(1 - lr * decay).add_(direction, alpha=lr)
             activation[step] = excited.detach().cpu()
+    if silent := [unit for unit, rose in zip(units, climbed.tolist(), strict=True) if not rose]:
+        warnings.warn(
+            f"the gradient of units {silent} of layer {layer!r} was zero at every step, so their "
+            "images show nothing; if a ReLU makes them silent, name the layer before it",
+            stacklevel=2,
+        )
     return MaximizedUnits(layer, units, painted.image().detach().cpu(), activation)
 
 

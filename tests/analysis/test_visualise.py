@@ -250,3 +250,13 @@ def test_top_patches_errors(arguments, message):
 def test_top_patches_of_a_folder_are_refused():
     with pytest.raises(TypeError, match="a tensor or a Dataset, got list"):
         analysis.top_patches(linear_net(), [1], "0", 0)
+
+
+def test_a_unit_that_stays_silent_is_named():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.copy_(torch.tensor([1.0, -1.0, -1.0]))
+        net[0].weight[0] = 0.1
+    with pytest.warns(UserWarning, match=r"units \[1, 2\] of layer '1' was zero .* layer before"):
+        analysis.maximize_activation(net, "1", range(3), shape=(1, 8, 8), steps=3)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import make_pdf
 import pytest
 import set_repository as tool
 import yaml
@@ -53,10 +54,11 @@ def places(root: Path) -> dict[str, str]:
 
 
 def published(root: Path) -> set[str]:
-    """Return every address of a book on GitHub Pages, in the files that name ours."""
+    """Return every book on GitHub Pages that the files which name ours link to."""
     names = ("README.md", "pyproject.toml", "CITATION.cff", "_config.yml")
     text = "\n".join((root / name).read_text() for name in names)
-    return {url.rstrip("/") for url in re.findall(r"https://[\w-]+\.github\.io[\w./-]*", text)}
+    links = re.findall(r"https://[\w-]+\.github\.io[\w./-]*", text)
+    return {link.removesuffix(f"/{make_pdf.PDF.name}").rstrip("/") for link in links}
 
 
 def test_all_places_agree():
