@@ -143,6 +143,13 @@ def by_pointer(browser, control, kind, count, wanted):
         drag.move_to_element_with_offset(track, from_middle, 0).release().perform()
 
 
+OUT_OF_SIGHT = """
+const controls = document.querySelectorAll(".cnnbook-explorer :is(button, select, [role=slider])");
+return [...controls].filter(e => e.getBoundingClientRect().right > innerWidth)
+  .map(e => e.textContent || e.className);
+"""
+
+
 @book
 def test_there_are_pages_with_explorers():
     assert "chapters/reference/explorers.html" in PAGES
@@ -159,6 +166,7 @@ def test_every_control_changes_the_picture(browser, site, page, width):
     wait_until_drawn(browser, state)
     drawn = browser.find_elements(By.CLASS_NAME, "cnnbook-explorer")
     assert len(drawn) == len(state.explorers) > 0
+    assert browser.execute_script(OUT_OF_SIGHT) == []
     for number, (explorer, element) in enumerate(zip(state.explorers, drawn, strict=True)):
 
         def shown(number=number):
