@@ -9,6 +9,14 @@
     }
   };
 
+  // Buttons that do not fit on a phone are scrolled sideways; the chosen one must be in sight.
+  function showChosen(control) {
+    const chosen = control.querySelector("button.mod-active");
+    if (!chosen) return;
+    const [button, row] = [chosen, chosen.parentElement].map(e => e.getBoundingClientRect());
+    chosen.parentElement.scrollLeft += button.left + button.width / 2 - row.left - row.width / 2;
+  }
+
   function nameControls(explorer) {
     for (const control of explorer.children) {
       const name = control.querySelector(":scope > label")?.textContent;
@@ -25,6 +33,7 @@
         for (const button of control.querySelectorAll("button")) {
           button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
         }
+        requestAnimationFrame(() => showChosen(control)); // when it has its place
       }
     }
     // The new picture is described when it changes.
