@@ -222,15 +222,15 @@ def test_statistics_leave_out_what_has_no_meaning():
 
 def test_patches_stand_in_rows_of_units_behind_the_images_made_for_them():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
-    found = analysis.top_patches(model, torch.rand(9, 1, 8, 8), "1", [2, 0], 6)
-    made = analysis.maximize_activation(model, "1", [2, 0], shape=(1, 8, 8), steps=2)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3))
+    found = analysis.top_patches(model, torch.rand(9, 1, 8, 8), "0", [2, 0], 6)
+    made = analysis.maximize_activation(model, "0", [2, 0], shape=(1, 8, 8), steps=2)
     figure = plots.top_patches(found, made)
     assert len(figure.axes) == 2 * 7
     assert [axes.get_ylabel() for axes in figure.axes[::7]] == ["unit 2", "unit 0"]
     assert titles(figure)[1] == f"{found.activation[0, 0]:.3g}"
-    other = analysis.maximize_activation(model, "1", [1, 0], shape=(1, 8, 8), steps=1)
-    with pytest.raises(ValueError, match=r"holds units \[1, 0\] of '1', the patches"):
+    other = analysis.maximize_activation(model, "0", [1, 0], shape=(1, 8, 8), steps=1)
+    with pytest.raises(ValueError, match=r"holds units \[1, 0\] of '0', the patches"):
         plots.top_patches(found, other)
 
 
