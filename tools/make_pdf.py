@@ -21,6 +21,10 @@ from bs4 import BeautifulSoup, Tag
 from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cnnbook._files import write_whole  # noqa: E402
+
 HTML = ROOT / "_build" / "html"
 PAGE = ROOT / "_build" / "book.html"
 PDF = HTML / "cnnbook.pdf"
@@ -46,7 +50,7 @@ article h1 { display: block !important; font-size: 2.2rem; }
 h2 { font-size: 1.6rem !important; }
 :is(h1, h2, h3, h4) { break-after: avoid; }
 :is(p, li) { orphans: 2; widows: 2; }
-.headerlink, details.tag_claims { display: none; }
+.headerlink { display: none; }
 details > summary { display: none !important; }  /* the theme shows it */
 .title-page { height: 85vh; display: flex; flex-direction: column; justify-content: center; }
 .title-page img { width: 16rem; }
@@ -165,9 +169,7 @@ def print_page(page: Path, pdf: Path) -> None:
         printed = chrome.execute_cdp_cmd("Page.printToPDF", {**A4, **MARGINS, **how})["data"]
     finally:
         chrome.quit()
-    part = pdf.with_suffix(".part")
-    part.write_bytes(base64.b64decode(printed))
-    part.replace(pdf)
+    write_whole(pdf, base64.b64decode(printed))
 
 
 def main() -> int:

@@ -129,11 +129,9 @@ def test_only_cells_of_claims_that_follow_each_other_are_joined():
     document += [cell(code, "claims") for code in "cde"] + [cell("f")]
     document[-2] += nodes.paragraph("", "the table")
     claims.JoinCells(document).apply()
-    code = [block.astext() for block in document.findall(nodes.literal_block)]
-    assert code == ["a", "b", "c\n\nd\n\ne", "f"]
-    assert [block["language"] for block in document.findall(nodes.literal_block)] == 4 * [
-        "ipython3"
-    ]
+    blocks = list(document.findall(nodes.literal_block))
+    assert [block.astext() for block in blocks] == ["a", "b", "c\n\nd\n\ne", "f"]
+    assert [block["language"] for block in blocks] == 4 * ["ipython3"]
     assert document[-2].astext().endswith("the table")
 
 

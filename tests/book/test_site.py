@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+import set_repository
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 CHAPTERS = Path(__file__).parents[2] / "chapters"
@@ -96,12 +96,8 @@ def test_cheat_sheet_prints_on_one_page(browser, site):
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
 
 
-def address_of_the_repository() -> str:
-    return yaml.safe_load((CHAPTERS.parent / "_config.yml").read_text())["repository"]["url"]
-
-
 def test_notebooks_and_nothing_else_open_in_binder_and_colab():
-    slug = address_of_the_repository().removeprefix("https://github.com/")
+    slug = set_repository.current().removeprefix("https://github.com/")
     for page in PAGES:
         source = Path(page).with_suffix(".ipynb")
         expected = {
@@ -118,7 +114,7 @@ def test_notebooks_and_nothing_else_open_in_binder_and_colab():
 
 
 def test_every_page_can_be_corrected_and_complained_about():
-    address = address_of_the_repository()
+    address = set_repository.current()
     for page in PAGES:
         text = (HTML / page).read_text()
         source = next(CHAPTERS.parent.glob(f"{page.removesuffix('html')}*"))
