@@ -2,7 +2,8 @@
 
 A page gets a description, for search engines and for the cards that chats and social networks
 show, and a chapter the time it takes. Parts of pages that programs reading aloud cannot name,
-because the theme or Sphinx left their names out, get them.
+because the theme or Sphinx left their names out, get them. Scripts that a page does not need, or
+not at once, do not keep it waiting.
 """
 
 import html
@@ -122,6 +123,28 @@ def name_parts(app, pagename, templatename, context, doctree) -> None:
         context["body"] = re.sub(signatures, name_parameters, body, flags=re.S)
 
 
+def lighten(app: Sphinx, exception: Exception | None) -> None:
+    """Take scripts out of the way of pages that are written.
+
+    The theme's style sheet draws its icons from fonts. A script, more than half of what a page
+    without explorers weighs, would replace them by the same icons as SVG; without it they have
+    to be kept from programs reading aloud. What searches is loaded beside the page, not before.
+    """
+    if exception or app.builder.name != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        text = re.sub(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', "", page)
+        text = re.sub(r'<(i|span) (?=class="[^"]*\bfa-)', r'<\1 aria-hidden="true" ', text)
+        text = re.sub(
+            r'<script (?=src="[^"]*(searchtools|language_data|searchindex)\.js)',
+            "<script defer ",
+            text,
+        )
+        if text != page:
+            path.write_text(text, encoding="utf-8")
+
+
 def use_templates(app: Sphinx, config) -> None:
     config.templates_path.insert(0, str(TEMPLATES))
 
@@ -131,4 +154,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", describe, priority=900)
     app.connect("html-page-context", say_how_long, priority=900)
     app.connect("html-page-context", name_parts, priority=900)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -26,8 +26,7 @@ def site():
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def browser():
+def start_browser(preferences):
     selenium = pytest.importorskip("selenium.webdriver")
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
@@ -47,8 +46,22 @@ def browser():
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)
+    options.add_experimental_option("prefs", preferences)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = selenium.ChromeService(driver)
-    chrome = selenium.Chrome(options=options, service=service)
+    return selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    chrome = start_browser({})
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture(scope="session")
+def browser_without_scripts():
+    """A browser whose reader has switched JavaScript off."""
+    block = 2
+    chrome = start_browser({"profile.managed_default_content_settings.javascript": block})
     yield chrome
     chrome.quit()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import npm
 import pytest
+from selenium.webdriver.support.wait import WebDriverWait
 from test_site import PAGES
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +109,18 @@ def test_page_has_no_serious_violation(browser, site, axe, page):
 @pytest.mark.parametrize("page", ON_A_PHONE)
 def test_page_has_no_serious_violation_on_a_phone(browser, site, axe, page):
     open_page(browser, site, axe, page, 390)
+    assert browser.execute_async_script(RUN, WCAG) == []
+    browser.execute_script(THEME, "dark")
+    assert browser.execute_async_script(RUN, COLOURS) == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_results_of_a_search_have_no_serious_violation(browser, site, axe, width):
+    open_page(browser, site, axe, "chapters/index.html", width)
+    browser.execute_script("document.getElementById('pst-search-dialog').showModal()")
+    browser.find_element("css selector", "#pst-search-dialog input").send_keys("bottleneck")
+    results = "return document.querySelectorAll('#pst-search-dialog li p.context').length"
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script(results) > 5)
     assert browser.execute_async_script(RUN, WCAG) == []
     browser.execute_script(THEME, "dark")
     assert browser.execute_async_script(RUN, COLOURS) == []

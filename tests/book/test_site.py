@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import set_repository
+from selenium.webdriver.support.wait import WebDriverWait
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 CHAPTERS = Path(__file__).parents[2] / "chapters"
@@ -20,6 +21,25 @@ every_page = pytest.mark.parametrize("page", PAGES)
 
 HOSTS_ASKED = """
 return performance.getEntriesByType("resource").map(e => new URL(e.name, location).host)
+"""
+SIZE = """
+return performance.getEntriesByType("resource").reduce(
+  (sum, e) => sum + e.decodedBodySize,
+  performance.getEntriesByType("navigation")[0].decodedBodySize);
+"""
+# The theme draws icons from fonts. What is hidden, in this width or theme, has no place.
+ICONS = """
+const icons = [...document.querySelectorAll(":is(i, span)[class*='fa-']")];
+return document.fonts.ready.then(() => icons.filter(i => i.getClientRects().length).map(i => {
+  const drawn = getComputedStyle(i, "::before");
+  return {
+    name: i.className,
+    drawn: drawn.content.length === 3, // one sign in quotes
+    font: document.fonts.check(`${drawn.fontWeight} 16px ${drawn.fontFamily}`),
+    width: i.getBoundingClientRect().width,
+    isSilent: i.ariaHidden === "true",
+  };
+}));
 """
 # A widget still being drawn is hidden behind the picture of its first state.
 FIGURES = """
@@ -52,6 +72,53 @@ def test_page_is_clean_and_fits(browser, site, page, width):
     assert problems == []
     assert set(browser.execute_script(HOSTS_ASKED)) == {site.removeprefix("http://")}
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@every_page
+def test_page_is_light_for_who_was_never_here(browser, site, page):
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    try:
+        visit(browser, site, page, 1280)
+        size = browser.execute_script(SIZE)
+    finally:
+        browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+    # The widgets' script alone has 1.9 MB.
+    has_explorers = "html-manager/embed.js" in (HTML / page).read_text()
+    assert 5e5 < size < (5.5e6 if has_explorers else 3.5e6)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", ["chapters/index.html", "chapters/04-lenet.html"])
+def test_icons_are_drawn_and_not_read_aloud(browser, site, page, theme, width):
+    visit(browser, site, page, width, theme)
+    icons = browser.execute_script(ICONS)
+    assert len(icons) > 5
+    for icon in icons:
+        assert icon["drawn"], icon
+        assert icon["font"], icon
+        assert icon["width"] > 5, icon
+        assert icon["isSilent"], icon
+
+
+def found(browser, title):
+    results = browser.find_elements("css selector", "#search-results li > a")
+    return title in [result.text for result in results]
+
+
+def test_search_finds_a_term_where_it_is_explained(browser, site):
+    visit(browser, site, "search.html?q=receptive+field", 1280)
+    for title in ("Glossary", "Small filters, stacked", "Explorers > Receptive field"):
+        WebDriverWait(browser, 20).until(lambda b, title=title: found(b, title), title)
+
+
+def test_a_page_searches_without_being_left(browser, site):
+    visit(browser, site, "chapters/04-lenet.html", 1280)
+    browser.find_element("css selector", ".bd-sidebar-primary .search-button-field").click()
+    dialog = browser.find_element("css selector", "#pst-search-dialog[open] input[type=search]")
+    dialog.send_keys("bottleneck")
+    WebDriverWait(browser, 20).until(lambda b: found(b, "ResNet: let the layers add"))
+    assert browser.current_url == f"{site}/chapters/04-lenet.html"
 
 
 @every_page

@@ -225,12 +225,14 @@ def test_controls_have_names_and_values_for_screen_readers(browser, site, page):
 @every_page
 def test_page_is_light_and_asks_no_other_host(browser, site, page, record_property):
     script = {"source": NOTE_FIRST_PICTURE}
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
     try:
         visit(browser, f"{site}/{page}")
         wait_until_drawn(browser, State(page))
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+        browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
     first_picture = browser.execute_script("return window.firstPicture")
     size = browser.execute_script(SIZES)
     record_property("first_picture_ms", first_picture)
@@ -246,31 +248,32 @@ def test_page_is_light_and_asks_no_other_host(browser, site, page, record_proper
 @book
 @every_page
 @pytest.mark.parametrize("width", [1280, 390])
-def test_first_states_are_there_without_javascript(browser, site, page, width):
+def test_first_states_are_there_without_javascript(
+    browser, browser_without_scripts, site, page, width
+):
     from selenium.webdriver.common.by import By
 
     state = State(page)
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
-        visit(browser, f"{site}/{page}", width)
-        stills = browser.find_elements(By.CLASS_NAME, "cnnbook-still")
-        assert len(stills) == len(state.explorers)
-        heights = []
-        for explorer, still in zip(state.explorers, stills, strict=True):
-            selectors = state.selectors(explorer)
-            alts, captions = state.expected(explorer, [s["index"] for s in selectors])
-            pictures = still.find_elements(By.CSS_SELECTOR, "svg[role=img]")
-            assert [p.get_attribute("aria-label") for p in pictures] == alts
-            assert all(p.is_displayed() and p.size["height"] > 50 for p in pictures)
-            assert [c.text for c in still.find_elements(By.CLASS_NAME, "cnnbook-caption")] == [
-                " ".join(caption.split()) for caption in captions
-            ]
-            for selector in selectors:
-                chosen = selector["_options_labels"][selector["index"]]
-                assert f"{selector['description']}: {chosen}" in still.text
-            heights.append(still.size["height"])
-    finally:
-        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    visit(browser_without_scripts, f"{site}/{page}", width)
+
+    def stills():
+        return browser_without_scripts.find_elements(By.CLASS_NAME, "cnnbook-still")
+
+    wait_for(lambda: len(stills()), len(state.explorers))
+    heights = []
+    for explorer, still in zip(state.explorers, stills(), strict=True):
+        selectors = state.selectors(explorer)
+        alts, captions = state.expected(explorer, [s["index"] for s in selectors])
+        pictures = still.find_elements(By.CSS_SELECTOR, "svg[role=img]")
+        assert [p.get_attribute("aria-label") for p in pictures] == alts
+        assert all(p.is_displayed() and p.size["height"] > 50 for p in pictures)
+        assert [c.text for c in still.find_elements(By.CLASS_NAME, "cnnbook-caption")] == [
+            " ".join(caption.split()) for caption in captions
+        ]
+        for selector in selectors:
+            chosen = selector["_options_labels"][selector["index"]]
+            assert f"{selector['description']}: {chosen}" in still.text
+        heights.append(still.size["height"])
 
     # With JavaScript, the explorer takes the same room: nothing below it jumps.
     visit(browser, f"{site}/{page}", width)
