@@ -473,7 +473,8 @@ def predict(path: str | Path, pictures: Sequence[str], top: int, **options) -> l
     given = data.Dataset(
         folder.name, images, folder.labels, folder.classes, folder.mean, folder.std
     ).padded(side)
-    # The 1998 network's scores are distances, whose softmax is the paper's eq. 8 in effect.
+    # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,
+    # less its constant class.
     chances = training.evaluate(network, given, **options).scores.softmax(1)
     rows = []
     for picture, chance in zip(pictures, chances, strict=True):

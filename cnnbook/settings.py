@@ -152,7 +152,8 @@ def start(*, seed: int = 0) -> None:
     if where.type == "cuda":
         name = torch.cuda.get_device_name()
     else:
-        name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"{platform.machine()}, {threads} thread{'s' * (threads != 1)}"
     print(f"cnnbook {cnnbook.__version__} · torch {torch.__version__}")
     print(f"device  {where.type} ({name})")
     print(f"preset  {preset()}  (set CNNBOOK_PRESET to 'cpu' or 'gpu' to change it)")

@@ -266,7 +266,7 @@ def effective_size(field: Tensor, *, share: float = 0.9545) -> float:
     """Return the side of a square as large as the area that does most of the work.
 
     The area is made of the fewest pixels that together hold `share` of the whole field. 95.45 %
-    is what a normal distribution has within two standard deviations. Luo et al. (2016, Section 4)
+    is what a normal distribution has within two standard deviations. Luo et al. (2016, Section 3)
     count the pixels above ``1 - 95.45 %`` of the value at the centre instead; that depends on
     one pixel, and on the network's noise far from it.
 

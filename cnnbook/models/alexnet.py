@@ -7,9 +7,8 @@ figures below are that paper's.
   conv2, conv4 and conv5 see only their own tower's maps. 60,965,224 parameters. With
   ``towers=1`` it is the one-column network, 62,378,344 parameters.
 * :class:`AlexNetTwoDevices` puts each tower on its own device, as the authors did.
-* :class:`AlexNet2014` is the one-column network of Krizhevsky's later paper (arXiv:1404.5997),
-  which torchvision calls "alexnet": other widths, no response normalisation. 61,100,840
-  parameters.
+* :class:`AlexNet2014` is torchvision's "alexnet", after the one-column network of Krizhevsky's
+  later paper (arXiv:1404.5997): other widths, no response normalisation. 61,100,840 parameters.
 """
 
 from collections.abc import Sequence
@@ -323,10 +322,11 @@ class AlexNetTwoDevices(nn.Module):
 
 
 class AlexNet2014(nn.Module):
-    """The one-column AlexNet of "One weird trick" (Krizhevsky 2014, arXiv:1404.5997).
+    """torchvision's "alexnet", after the one-column network of Krizhevsky 2014 (arXiv:1404.5997).
 
-    It is torchvision's "alexnet", with 64, 192, 384, 256, 256 maps, no response normalisation,
-    and dropout before fc6 and fc7 instead of after them.
+    It has 64, 192, 384, 256, 256 maps, where that paper says 384 for conv4 and its author's own
+    code 256. It has no response normalisation, and dropout before fc6 and fc7 instead of after
+    them.
 
     Parameters
     ----------

@@ -55,10 +55,10 @@ class VGG(nn.Module):
         halved evenly are rounded up, which the paper's never need.
     init
         Initial weights: ``"he"`` (normal, variance 2 / fan-out; today's usual choice),
-        ``"glorot"`` (the remedy of the paper's footnote, Section 3.1), ``"paper"`` (normal,
-        *variance* 0.01, with which the authors could start only configuration A), ``"small"``
-        (normal, *deviation* 0.01, the common misreading of it, under which depth kills the
-        signal). Biases start at zero.
+        ``"glorot"`` (with which, Section 3.1 adds, the deep configurations start by themselves),
+        ``"paper"`` (normal, *variance* 0.01, with which the authors started configuration A),
+        ``"small"`` (normal, *deviation* 0.01, as He et al. 2015 calculate, under which depth
+        kills the signal). Biases start at zero.
     weights
         ``"imagenet"`` for torchvision's trained weights, or None.
     dropout
