@@ -19,7 +19,7 @@ def preset() -> str:
     """Return the size at which experiments should run: ``"cpu"`` or ``"gpu"``.
 
     The environment variable ``CNNBOOK_PRESET`` decides; without it, a machine with a CUDA GPU
-    gets ``"gpu"`` (full data sets, the papers' input sizes) and every other one ``"cpu"``
+    gets ``"gpu"`` (full data sets, wider networks, longer training) and every other one ``"cpu"``
     (embedded data, narrow networks, minutes on two cores).
 
     Returns

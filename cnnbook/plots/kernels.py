@@ -25,8 +25,9 @@ def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     Returns
     -------
     Figure
-        All tiles share one scale, symmetric about zero, which is white. The lower row shows the
-        pairs of factors (∗ is their composition) whose sum is the approximation.
+        The lower row shows the pairs of factors (∗ is their composition) whose sum is the
+        approximation. Weights of kernel and factors may differ by far, so each row has a scale of
+        its own, symmetric about zero, which is white; the bar is that of the upper row.
 
     Raises
     ------
@@ -54,8 +55,8 @@ def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
         "difference": kernel - product,
     }
     pairs = [t for pair in zip(factors.first[:, 0], factors.second[0], strict=True) for t in pair]
-    limit = max(tile.abs().max().item() for tile in (*upper.values(), *pairs))
-    norm = Normalize(-limit, limit)
+    limits = [max(tile.abs().max().item() for tile in row) for row in (upper.values(), pairs)]
+    norm, small = (Normalize(-limit, limit) for limit in limits)
 
     # Lengths are in cells of the upper row. The lower one is drawn smaller if it is longer.
     width = 3 * len(kernel) + 2 * _GAP
@@ -70,12 +71,12 @@ def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
         axes.text(0, below - 1.5, "best product =", va="bottom", size=9.5)
         names = ["×".join(map(str, tile.shape)) for tile in pairs]
         signs = ["∗" if i % 2 == 0 else "+" for i in range(len(pairs) - 1)]
-        _row(axes, below, cell, pairs, names, signs, norm)
+        _row(axes, below, cell, pairs, names, signs, small)
         axes.set(xlim=(left, right), ylim=(bottom + 0.2, top))
         axes.set_axis_off()
         place = ((width + 1.1) / (right - left), 0.2, 0.6 / (right - left), 0.6)
         bar = figure.colorbar(ScalarMappable(norm, SIGNED), cax=figure.add_axes(place))
-        bar.set_label("weight", fontsize=9)
+        bar.set_label("weight, upper row", fontsize=9)
         bar.outline.set_linewidth(0.4)
     if alt is None:
         alt = (

@@ -198,11 +198,14 @@ def test_surfaces_share_their_levels_and_leave_infinite_losses_blank():
     assert cut.axes[-1].get_ylabel() == "loss  (up to 5)"
 
 
-def test_factorization_shows_the_numbers_on_one_scale():
+def test_factorization_shows_the_numbers_of_each_row_on_one_scale():
     factors = analysis.factorize_kernel(torch.eye(5) + 0.1, 2)
     figure = plots.factorization(factors)
     images = figure.axes[0].images
-    assert len({image.get_clim() for image in images}) == 1
+    for row in (images[:3], images[3:]):
+        largest = max(abs(np.asarray(image.get_array())).max() for image in row)
+        assert {image.get_clim() for image in row} == {(-largest, largest)}
+    assert figure.axes[1].get_ylabel() == "weight, upper row"
     kernel, product, difference, *pairs = (np.asarray(i.get_array()) for i in images)
     assert kernel - product == pytest.approx(difference, abs=1e-9)
     assert [tile.shape for tile in pairs] == [(3, 3)] * 4
