@@ -1,6 +1,7 @@
 """What the commands of ``python -m cnnbook`` do, as functions."""
 
 import ast
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -261,6 +262,8 @@ def train(
         "mean": list(train_set.mean),
         "std": list(train_set.std),
     }
+    if checkpoint is not None and fit_options.get("resume", True):
+        _check_same_network(checkpoint, info)
     chief = processes.rank() == 0
     # A bar moves on a terminal; in a cluster's log, a line per epoch is read instead.
     bar = not quiet and sys.stderr.isatty()
@@ -286,6 +289,22 @@ def train(
         "checkpoint": None if checkpoint is None else str(checkpoint),
         **history.to_dict(),
     }
+
+
+def _check_same_network(path: str | Path, info: dict[str, Any]) -> None:
+    """Raise CheckpointError if a file holds another network, or one that learned other data."""
+    if not Path(path).expanduser().exists():
+        return
+    before = training.load_checkpoint(path)[1].get("info") or {}
+    info = json.loads(json.dumps(info))  # tuples come back as lists
+    if info["data"].startswith("imagefolder:"):
+        del info["data"]  # the folder may have been moved; its classes are compared
+    other = [f"{k} was {before.get(k)}, is {v}" for k, v in info.items() if before.get(k) != v]
+    if other:
+        raise training.CheckpointError(
+            f"{path} is of another run: {'; '.join(other)}. Give the same options, another "
+            "--checkpoint, or --no-resume to begin anew"
+        )
 
 
 class _Report:

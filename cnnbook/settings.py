@@ -72,12 +72,22 @@ def choose(*, cpu: T, gpu: T) -> T:
     return {"cpu": cpu, "gpu": gpu}[preset()]
 
 
-def device() -> "torch.device":
-    """Return the fastest device of this machine: CUDA, else Apple's MPS, else the CPU.
+def device(wanted: "torch.device | str | None" = None) -> "torch.device":
+    """Return the device that is asked for, or the fastest: CUDA, else Apple's MPS, else the CPU.
+
+    Parameters
+    ----------
+    wanted
+        For example ``"cpu"`` or ``"cuda:1"``.
 
     Returns
     -------
     torch.device
+
+    Raises
+    ------
+    ValueError
+        If this machine has no such device.
 
     Examples
     --------
@@ -88,6 +98,17 @@ def device() -> "torch.device":
     """
     import torch
 
+    if wanted is not None:
+        try:
+            torch.empty(0, device=wanted)
+        except (RuntimeError, AssertionError) as error:
+            # Of a name that is unknown, torch says all that it knows; of a GPU, why it is missing.
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"this machine has no device {str(wanted)!r} ({reason}). Leave the device out to "
+                f"take the fastest, {device()}"
+            ) from None
+        return torch.device(wanted)
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

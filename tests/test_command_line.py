@@ -60,6 +60,18 @@ def test_a_finished_run_is_not_trained_again(trained, capsys):
     assert "seed was 0, is 3" in err
 
 
+def test_other_options_do_not_go_on_with_a_network_of_the_same_shape(trained, capsys):
+    path, _ = trained
+    before = path.read_bytes()
+    for change in (["--option", "activation=tanh"], ["--augment", "rotate=10"]):
+        code, out, err = said(capsys, *TRAIN, "--checkpoint", path, "--quiet", *change)
+        assert code == 1
+        assert "is of another run" in err
+        assert "--no-resume" in err or "resume=False" in err
+        assert not out
+    assert path.read_bytes() == before
+
+
 def test_pictures_are_named_as_the_test_images_are(trained, capsys, tmp_path):
     path, _ = trained
     net, info = commands.load_trained(path)

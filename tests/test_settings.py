@@ -52,3 +52,14 @@ def test_start_says_what_runs(capsys, monkeypatch):
         assert part in out
     cnnbook.seed(3)
     assert torch.equal(first, torch.rand(3))
+
+
+@pytest.mark.parametrize("name", ["nodev", "cuda:99", "cpux"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(ValueError, match=f"this machine has no device '{name}'"):
+        cnnbook.device(name)
+
+
+def test_a_device_that_is_there_is_returned():
+    assert cnnbook.device("cpu") == torch.device("cpu")
+    assert cnnbook.device(torch.device("meta")).type == "meta"

@@ -525,3 +525,31 @@ def test_text_of_ready_made_explorers_is_at_least_nine_points(captured, net):
         for text in figure.figure.findobj(matplotlib.text.Text):
             if text.get_text():
                 assert text.get_fontsize() >= 9
+
+
+def test_architecture_of_a_network_with_parameters_of_its_own():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x):
+            return self.conv(x) * self.scale
+
+    explorer = widgets.architecture(Scaled(), torch.zeros(1, 1, 8, 8))
+    assert list(explorer.selectors["block"].options) == ["conv"]
+
+
+def test_first_takes_values_as_well_as_labels():
+    for first in ("two", 2):
+        explorer = widgets.explore(str, object={"one": 1, "two": 2}, first={"object": first})
+        assert explorer.selectors["object"].index == 1
+
+
+def test_receptive_field_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    widgets.receptive_field(layers=(1, 2), kernels=(3,), strides=(1,))
+    assert torch.rand(1) == expected

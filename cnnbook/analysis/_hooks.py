@@ -1,7 +1,8 @@
 """Looking into a network without leaving a trace in it."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -54,10 +55,14 @@ def forward_hooks(
         If the model has no layer of a given name.
     """
     handles = []
+    # What torch.compile has compiled before does not call hooks that come later.
+    compiled = "torch._dynamo" in sys.modules
+    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     try:
         for name in names:
             handles.append(find_layer(model, name).register_forward_hook(hook(name)))
-        yield
+        with eager:
+            yield
     finally:
         for handle in handles:
             handle.remove()

@@ -49,6 +49,7 @@ def activations(
     >>> {name: tuple(output.shape[1:]) for name, output in maps.items()}
     {'c1': (6, 28, 28), 'c3': (16, 10, 10), 'c5': (120, 1, 1)}
     """
+    named = [] if layers is None else list(layers)
     if layers is None:
         layers = [name for name, _ in model.named_children()]
     kept: dict[str, Tensor] = {}
@@ -64,6 +65,11 @@ def activations(
 
     with forward_hooks(model, layers, keeper), evaluation(model), torch.no_grad():
         model(x.to(device_of(model)))
+    missing = [name for name in named if name not in kept]
+    if missing or not kept:
+        raise ValueError(
+            f"layers {missing or list(layers)} do not run in evaluation mode; leave them out"
+        )
     return kept
 
 

@@ -44,5 +44,5 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
             raise ValueError(
                 f"{what} must lie in 0 … {num_classes - 1}, got {values.min()} … {values.max()}"
             )
-    pairs = labels * num_classes + predictions
+    pairs = labels.long() * num_classes + predictions.long()  # small types would overflow
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)

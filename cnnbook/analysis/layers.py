@@ -88,15 +88,19 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
         parameters = _new_parameters(call.module, counted, recurse=False)
         if parameters or own:
             name = f"{call.name or type(model).__name__}*"
+            earlier = rows.get(
+                name, {"parameters": 0, "multiply–adds": 0, "activations (KiB)": 0.0}
+            )
+            memory = (call.memory - sum(c.memory for c in inside)) / 1024
             rows[name] = {
                 "layer": name,
                 "kind": f"{type(call.module).__name__} itself",
                 "output": _times(call.shape),
-                "parameters": parameters,
-                "multiply–adds": own,
+                "parameters": earlier["parameters"] + parameters,
+                "multiply–adds": earlier["multiply–adds"] + own,
                 "receptive field": None,
                 "jump": None,
-                "activations (KiB)": (call.memory - sum(c.memory for c in inside)) / 1024,
+                "activations (KiB)": earlier["activations (KiB)"] + memory,
             }
     return Table(list(rows.values()), formats={"activations (KiB)": ",.1f"})
 

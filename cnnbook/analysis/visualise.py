@@ -404,8 +404,11 @@ def _cut(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
     for dim, (first, end) in zip((1, 2), box, strict=True):
         length = image.shape[dim]
         if end - first < length:
-            before, after = max(0, -first), max(0, end - length)
-            image = image.narrow(dim, first + before, end - after - first - before)
+            # Behind a padded 1×1 kernel a box may lie beside the image: nothing is left of it then.
+            a, b = (min(max(place, 0), length) for place in (first, end))
+            before = min(max(0, -first), end - first)
+            after = end - first - (b - a) - before
+            image = image.narrow(dim, a, b - a)
             image = F.pad(image, (0, 0, before, after) if dim == 1 else (before, after))
     return image
 

@@ -159,7 +159,7 @@ class Batches:
         self.augment = augment
         self.seed = seed
         self.rank, self.processes = rank, processes
-        self.device = settings.device() if device is None else torch.device(device)
+        self.device = settings.device(device)
         self.images = dataset.images.to(self.device)
         self.labels = dataset.labels.to(self.device)
         self.mean, self.std = dataset.mean, dataset.std

@@ -1,6 +1,7 @@
 """Data sets too large for memory: folders of images, read while the network trains."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,12 @@ class ImageFolder:
         path = self.folder / os.fsdecode(bytes(self.paths[index]))
         try:
             with Image.open(path) as image:
+                if image.mode.startswith("I;16"):  # convert() would cut at 255, not scale
+                    image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
                 return transform(image.convert("L" if self.channels == 1 else "RGB"))
-        except OSError as error:
+        except FileNotFoundError:
+            raise DataError(f"there is no file {path}") from None
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"{path} is damaged or not an image ({error}). Replace or delete it"
             ) from None
@@ -160,8 +165,11 @@ def load_image_folder(
                 f"there is no folder {folder}; an image folder has train/CLASS/IMAGE.jpg and "
                 "val/CLASS/IMAGE.jpg"
             )
-    classes = tuple(sorted(f.name for f in (path / "train").iterdir() if f.is_dir()))
-    other = {f.name for f in test_folder.iterdir() if f.is_dir()} - set(classes)
+    classes, others = (
+        {f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")}
+        for folder in (path / "train", test_folder)
+    )
+    classes, other = tuple(sorted(classes)), others - classes
     if not classes or other:
         reason = f"{test_folder} has the classes {sorted(other)[:5]}" if other else "no class"
         raise DataError(f"{path / 'train'} has {len(classes)} classes, but {reason} to learn from")
@@ -246,7 +254,7 @@ class StreamingBatches:
         self.images_per_epoch, self.batch_size = len(dataset), batch_size
         self.augment = augment
         self.dataset, self.seed = dataset, seed
-        self.device = settings.device() if device is None else torch.device(device)
+        self.device = settings.device(device)
         if workers is None:
             workers = min(8, (os.cpu_count() or 1) // processes)
         self._plan = _Plan(len(dataset), batch_size, shuffle, seed, rank, processes)
@@ -259,6 +267,7 @@ class StreamingBatches:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_parent if workers else None,
         )
 
     def __len__(self) -> int:
@@ -279,6 +288,12 @@ class StreamingBatches:
             else:
                 images = self.augment(images, changes[index].to(self.device), mean=mean, std=std)
             yield images, labels.to(self.device, non_blocking=True)
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    """Go on reading after Ctrl-C or a cluster's signal, until the step under way is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Plan:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from cnnbook.plots.figure import CHART, COLOURS, LINES, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import CHART, COLOURS, WIDTH, Figure, line_style, new_figure
 from cnnbook.tables import Table
 
 _GRADIENT = "gradient (root mean square)"
@@ -26,10 +26,6 @@ def _layers_on_x(axes, names: list[str]) -> None:
     some = range(0, len(names), -(-len(names) // 24))
     axes.set_xticks(some, [names[i] for i in some], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.5, len(names) - 0.5)
-
-
-def _style(i: int) -> dict[str, object]:
-    return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
 
 
 def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) -> Figure:
@@ -90,7 +86,7 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
             label = label if what == "network" else f"{what} {label}"
             numbers, values = zip(*points, strict=True)
             marker = {"marker": "o", "markersize": 3} if len(points) <= 30 else {}
-            axes.plot(numbers, values, label=label, **_style(i), **marker)
+            axes.plot(numbers, values, label=label, **line_style(i), **marker)
             ends.append(f"{label}: {values[0]:.1e} at the first, {values[-1]:.1e} at the last")
         axes.set(yscale="log", ylabel=_GRADIENT)
         axes.set_xlabel("layer with weights, counted from the input")
@@ -222,8 +218,8 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
             linewidth=1.2,
         )
         top.set_ylabel("mean ± standard\ndeviation")
-        bottom.plot(x, zeros, label="values that are zero", marker="o", **_style(0))
-        bottom.plot(x, dead, label="dead units", marker="s", **_style(1))
+        bottom.plot(x, zeros, label="values that are zero", marker="o", **line_style(0))
+        bottom.plot(x, dead, label="dead units", marker="s", **line_style(1))
         bottom.set(ylabel="share (%)", ylim=(-4, 104), xlabel="layer")
         bottom.legend()
         for axes in (top, bottom):
@@ -280,9 +276,9 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
             train, test = (
                 [100 * row[f"{part} accuracy"] for row in table.rows] for part in ("train", "test")
             )
-            axes.plot(test, label=name or "test images", marker="o", **_style(i))
+            axes.plot(test, label=name or "test images", marker="o", **line_style(i))
             if len(several) == 1:
-                axes.plot(train, label="training images", marker="s", **_style(1))
+                axes.plot(train, label="training images", marker="s", **line_style(1))
             listed = ", ".join(f"{n} {v:.0f}%" for n, v in zip(names, test, strict=True))
             facts.append(f"{name + ': ' if name else ''}{listed}")
         axes.set(xlabel="layer", ylabel="accuracy of a linear probe (%)")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.figure
@@ -57,6 +58,12 @@ STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "cnnbook",
 }
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Return colour and dashes of the `i`-th line; they repeat together only after 36 lines."""
+    dashes = LINES[(i + i // len(COLOURS)) % len(LINES)]
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from matplotlib.colors import PowerNorm
 from torch import Tensor
 
 from cnnbook._errors import unknown
-from cnnbook.plots.figure import CHART, COLOURS, LINES, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import CHART, COLOURS, WIDTH, Figure, line_style, new_figure
 
 LABELS = {
     "train_loss": "training loss",
@@ -78,11 +78,11 @@ def curves(
             values *= percent
             epochs = range(1, 1 + values.shape[1])
             mean = np.nanmean(values, 0)
-            colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-            axes.plot(epochs, mean, label=label, color=colour, linestyle=line)
+            style = line_style(i)
+            axes.plot(epochs, mean, label=label, **style)
             if len(values) > 1:
                 low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-                axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+                axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
             finals.append(f"{label} ends at {said(mean[-1])}")
         axes.set(xlabel="epoch", ylabel=LABELS[metric])
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -131,8 +131,7 @@ def lines(
     with new_figure(CHART, height) as figure:
         axes = figure.add_subplot()
         for i, (label, y) in enumerate(ys.items()):
-            colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-            axes.plot(x.numpy(), y.numpy(), label=label, color=colour, linestyle=line)
+            axes.plot(x.numpy(), y.numpy(), label=label, **line_style(i))
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.legend()
@@ -195,13 +194,13 @@ def spread(
     with new_figure(CHART, 3.2) as figure:
         axes = figure.add_subplot()
         for i, (label, rows) in enumerate(values.items()):
-            colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
+            style = line_style(i)
             mean = [float(np.mean(row)) for row in rows]
             low, high = [min(row) for row in rows], [max(row) for row in rows]
-            axes.plot(x, mean, label=label, color=colour, linestyle=line)
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(x, mean, label=label, **style)
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
             dots = [(at, value) for at, row in zip(x, rows, strict=True) for value in row]
-            axes.plot(*zip(*dots, strict=True), ".", color=colour, markersize=5)
+            axes.plot(*zip(*dots, strict=True), ".", color=style["color"], markersize=5)
             ends.append(f"{label} from {said(mean[0])} to {said(mean[-1])}")
         if log:
             axes.set_xscale("log")
@@ -339,9 +338,13 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     if alt is None:
         wrong = matrix.clone().fill_diagonal_(0)
         row, column = divmod(int(wrong.argmax()), k)
+        mistake = (
+            f"the most frequent mistake is {classes[row]} taken for {classes[column]} "
+            f"({wrong.max()} images)"
+        )
+        right = 100 * matrix.trace() / matrix.sum().clamp(min=1)
         alt = (
-            f"Confusion matrix of {k} classes. {100 * matrix.trace() / matrix.sum():.0f}% lie on "
-            f"the diagonal; the most frequent mistake is {classes[row]} taken for "
-            f"{classes[column]} ({wrong.max()} images)."
+            f"Confusion matrix of {k} classes. {right:.0f}% lie on the diagonal; "
+            f"{mistake if wrong.any() else 'there is no mistake'}."
         )
     return Figure(figure, alt)

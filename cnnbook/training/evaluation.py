@@ -95,7 +95,7 @@ def evaluate(
     >>> evaluate(undecided, test, device="cpu")
     <740 images: loss 2.3026, accuracy 10.00%>
     """
-    device = settings.device() if device is None else torch.device(device)
+    device = settings.device(device)
     model.to(device)
     batches = make_batches(dataset, batch_size, shuffle=False, device=device)
     seen = list(_predictions(model, batches, loss, device, torch.float32))
@@ -139,7 +139,7 @@ def _predictions(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield scores, labels and mean loss of every batch, in evaluation mode."""
     layout = memory_format(model)
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         for x, y in batches.epoch(0):
@@ -149,7 +149,8 @@ def _predictions(
                     batch_loss = loss(scores, y)
                 yield scores.float(), y, batch_loss.float()
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def _mean(losses: list[Tensor], labels: list[Tensor]) -> float:

@@ -13,6 +13,7 @@ from cnnbook import settings
 from cnnbook._progress import progress_bar
 from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder, make_batches
 from cnnbook.training import processes
+from cnnbook.training.checkpoint import CheckpointError
 from cnnbook.training.device import (
     autocast,
     choose_precision,
@@ -204,7 +205,7 @@ def fit(
     >>> history.test_accuracy[-1] > 0.8
     True
     """
-    device = settings.device() if device is None else torch.device(device)
+    device = settings.device(device)
     epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs
     _check_positive(epochs=epochs, lr=lr, checkpoint_every=checkpoint_every)
     _check_fractions(
@@ -233,14 +234,19 @@ def fit(
     if test is not None:
         test_batches = make_batches(test, max(batch_size, 1000), shuffle=False, **part)
     steps = len(batches)
-    same_run = {"seed": seed, "batch size": batches.batch_size, "images": batches.images_per_epoch}
+    same_run = {
+        "augment": None if augment is None else repr(augment),
+        "label smoothing": label_smoothing or None,
+    }
+    same_run |= {"seed": seed, "batch size": batches.batch_size, "images": batches.images_per_epoch}
     if optimizer is None:
         optimizer = torch.optim.SGD(
             model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
         )
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=lr, total_steps=epochs * steps, cycle_momentum=False
-        )
+        if epochs * steps > 1:  # of one step, OneCycleLR makes the last, lr / 250,000
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, max_lr=lr, total_steps=epochs * steps, cycle_momentum=False
+            )
         same_run |= {"epochs": epochs, "lr": lr, "weight decay": weight_decay}
 
     run = Run(model, optimizer, scheduler, batches, average, precision, seed)
@@ -250,6 +256,12 @@ def fit(
     if saved and resume:
         saved.restore()
     history = run.history
+    left = run.step < epochs * steps
+    if left and history.train_loss and bool(history.test_accuracy) != (test is not None):
+        raise CheckpointError(
+            f"{checkpoint} is of a run {'with' if history.test_accuracy else 'without'} test "
+            "images, this one is not; give the same, another file, or resume=False to begin anew"
+        )
     history.stopped = run.reached(target_accuracy)
     network = processes.spread(model)
     network = torch.compile(network) if compile else network
@@ -266,6 +278,7 @@ def fit(
         while run.step < epochs * steps and not history.stopped:
             model.train()
             run.start_clock()
+            first = run.step
             for x, y in batches.epoch(run.step // steps, start=run.step % steps):
                 # A resumed run must draw the same dropout masks as one that never stopped.
                 seed_generators(run.seed_of_step(), device)
@@ -308,6 +321,11 @@ def fit(
                 if history.stopped:
                     break
             run.stop_clock()
+            if run.step == first:
+                raise ValueError(
+                    f"the source of batches announces {steps} batches in an epoch, but yields "
+                    f"none from number {run.step % steps} on"
+                )
     run.finish()
     return history
 

@@ -1,6 +1,7 @@
 """The state of a training run: what a step changes, and what a checkpoint keeps of it."""
 
 import copy
+import tempfile
 import time
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -109,8 +110,11 @@ class Run:
     def _update_average(self) -> None:
         # torch's AveragedModel does the same but reads its step counter off the device each time.
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        new = self.model.state_dict()
+        new, seen = self.model.state_dict(), set()
         for name, kept in self.averaged.state_dict().items():
+            if kept.data_ptr() in seen:
+                continue  # a tensor that has two names moves once
+            seen.add(kept.data_ptr())
             if kept.is_floating_point():
                 kept.lerp_(new[name], 1 - decay)
             else:
@@ -206,6 +210,15 @@ class SavedRun:
 
     def __init__(self, run: Run, path: str | Path, same: dict[str, Any], info: Any):
         self.run, self.path, self.same, self.info = run, Path(path).expanduser(), same, info
+        if processes.rank() == 0:  # now, rather than after hours of training
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.path.parent).close()
+            except OSError as error:
+                raise CheckpointError(
+                    f"cannot write into {self.path.parent} ({error.strerror}); choose another "
+                    "place for the checkpoint"
+                ) from None
 
     def save(self) -> None:
         """Write the file.
@@ -225,9 +238,10 @@ class SavedRun:
         weights = run.model.state_dict()
         for name, value in weights.items():
             if value.is_floating_point() and not value.isfinite().all():
+                kept = f"; {self.path} keeps the last good state" if self.path.exists() else ""
                 raise FloatingPointError(
-                    f"{name} has values that are not finite after step {run.step}; {self.path} "
-                    "keeps the last good state" * self.path.exists()
+                    f"{name} has values that are not finite after step {run.step}: lower the "
+                    f"learning rate or check the inputs{kept}"
                 )
         state = {
             "same": self.same,
@@ -271,6 +285,14 @@ class SavedRun:
                 f"{self.path} is of another run: {'; '.join(other)}. Give the same options, "
                 "another file, or resume=False to begin anew"
             )
+        now = run.optimizer.state_dict()["param_groups"]
+        kept = state["optimizer"]["param_groups"]
+        if [group.keys() for group in kept] != [group.keys() for group in now]:
+            raise CheckpointError(
+                f"{self.path} is of a run with another optimizer; give the same one, another "
+                "file, or resume=False to begin anew"
+            )
+        before_load = copy.deepcopy(run.model.state_dict())
         try:
             run.model.load_state_dict(state.get("unaveraged", weights))
             if run.averaged is not None:
@@ -285,6 +307,7 @@ class SavedRun:
                 run.scheduler.load_state_dict(state["scheduler"])
             run.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            run.model.load_state_dict(before_load)  # what fitted had been copied already
             raise CheckpointError(
                 f"{self.path} does not fit this network and optimizer: {error}. Choose another "
                 "file, or resume=False to begin anew"

@@ -82,7 +82,7 @@ def explore(
         given = given if isinstance(given, Mapping) else list(given)
         labels[name], values[name] = _labelled(name, given)
         kinds[name] = _kind(given, labels[name])
-    start = _start(first or {}, labels)
+    start = _start(first or {}, labels, values)
     count = prod(map(len, values.values()))
     if not choices or count > MAX_STATES:
         raise ValueError(
@@ -173,13 +173,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _start(first: Mapping, labels: Mapping[str, list[str]]) -> tuple[int, ...]:
+def _start(first: Mapping, labels: Mapping[str, list[str]], values: Mapping) -> tuple[int, ...]:
     for name in first:
         if name not in labels:
             raise unknown("choice in first", name, labels)
     indices = []
     for name, allowed in labels.items():
-        wanted = _label(first.get(name, allowed[0]))
+        wanted = first.get(name, allowed[0])
+        same = [i for i, value in enumerate(values[name]) if value is wanted or value == wanted]
+        wanted = allowed[same[0]] if same and name in first else _label(wanted)
         if wanted not in allowed:
             raise unknown(f"value of {name!r} in first", wanted, allowed)
         indices.append(allowed.index(wanted))

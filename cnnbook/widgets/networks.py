@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from cnnbook import analysis
 from cnnbook.data import photo
 from cnnbook.plots.figure import CHART, COLOURS, POSITIVE, SIGNED, Figure, new_figure
 from cnnbook.plots.pictures import _framed
+from cnnbook.tables import Table
 from cnnbook.widgets.explore import explore, preferred
 
 if TYPE_CHECKING:
@@ -61,9 +63,10 @@ def receptive_field(
         raise ValueError(f"the picture must be (1 or 3, H, W), got {tuple(picture.shape)}")
 
     def draw(layers: int, kernel: int, stride: int):
-        stack = nn.Sequential(
-            *(nn.Conv2d(1, 1, kernel, stride, kernel // 2, bias=False) for _ in range(layers))
-        )
+        with torch.device("meta"):  # weights without values: only the geometry matters
+            stack = nn.Sequential(
+                *(nn.Conv2d(1, 1, kernel, stride, kernel // 2, bias=False) for _ in range(layers))
+            )
         shape = (1, *picture.shape[1:])
         field = analysis.receptive_field(stack, shape, str(layers - 1))
         return _seen(picture, field, f"{layers} × {kernel}×{kernel}, stride {stride}")
@@ -229,6 +232,9 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(f"image must be (1, C, H, W), got {tuple(image.shape)}")
     table = analysis.layer_table(model, image.shape[1:])
+    # Rows with a star are what the model itself holds or computes beside its layers.
+    known = dict(model.named_modules())
+    table = Table([row for row in table.rows if row["layer"] in known])
     names = [row["layer"] for row in table.rows]
     outputs = analysis.activations(model, image, names)
     shapes = {"input": tuple(image.shape[1:])}

@@ -163,3 +163,24 @@ def test_statistics_of_a_foreign_network():
 def test_statistics_errors(x, options, message):
     with pytest.raises(ValueError, match=message):
         analysis.activation_statistics(network(), x, **options)
+
+
+def test_a_compiled_network_is_looked_into():
+    model, x = lenet5().eval(), torch.randn(2, 1, 32, 32)
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        compiled(x)
+        compiled(x)
+    found = analysis.activations(compiled, x, ["_orig_mod.c1"])
+    assert torch.equal(found["_orig_mod.c1"], model.c1(x))
+    assert torch.equal(compiled(x), model(x))
+
+
+def test_a_layer_that_does_not_run_is_named():
+    class Idle(nn.Sequential):
+        def forward(self, x):
+            return self[0](x)
+
+    model = Idle(nn.Flatten(), nn.ReLU())
+    with pytest.raises(ValueError, match=r"layers \['1'\] do not run in evaluation mode"):
+        analysis.activations(model, torch.zeros(1, 2), ["0", "1"])

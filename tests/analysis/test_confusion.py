@@ -26,3 +26,10 @@ def test_confusion_matrix_against_a_loop(pairs):
 def test_confusion_matrix_errors(labels, predictions, message):
     with pytest.raises(ValueError, match=message):
         analysis.confusion_matrix(torch.tensor(labels), torch.tensor(predictions), 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_small_integer_types_do_not_overflow(dtype):
+    labels = torch.tensor([19, 18], dtype=dtype)
+    matrix = analysis.confusion_matrix(labels, labels, 20)
+    assert matrix.nonzero().tolist() == [[18, 18], [19, 19]]

@@ -247,3 +247,27 @@ def test_overwriting_with_constants_is_noticed():
     with pytest.raises(ValueError, match=r"written to in place|overwritten with constants"):
         analysis.receptive_field(net, (1, 8, 8), "2")
     assert [row["output"] for row in analysis.layer_table(net, (1, 8, 8)).rows] == ["2×6×6"] * 3
+
+
+def test_a_block_that_runs_twice_counts_all_its_work():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4, 3, 3))
+            self.relu = nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(F.conv2d(x, self.weight, padding=1))
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block()
+
+        def forward(self, x):
+            return self.block(self.block(x))
+
+    for depth in (1, 2):
+        table = analysis.layer_table(Twice(), (4, 8, 8), depth=depth)
+        sums = [sum(row[c] for row in table.rows) for c in ("parameters", "multiply–adds")]
+        assert sums == [144, 2 * 9 * 4 * 4 * 64]

@@ -260,3 +260,14 @@ def test_a_unit_that_stays_silent_is_named():
         net[0].weight[0] = 0.1
     with pytest.warns(UserWarning, match=r"units \[1, 2\] of layer '1' was zero .* layer before"):
         analysis.maximize_activation(net, "1", range(3), shape=(1, 8, 8), steps=3)
+
+
+def test_patches_beside_the_image_are_black():
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, padding=2))
+    with torch.no_grad():
+        net[0].weight.fill_(-1)
+        net[0].bias.fill_(1)
+    # Every pixel lowers the unit, so it is most excited where it sees none.
+    found = analysis.top_patches(net, torch.rand(4, 1, 8, 8) + 0.5, "0", [0], k=2)
+    assert found.patches[0][0].shape[-2:] == (1, 1)
+    assert all(patch.eq(0).all() for patch in found.patches[0])

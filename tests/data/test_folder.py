@@ -1,11 +1,14 @@
 import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cnnbook import training
 from cnnbook.data import DataError, StreamingBatches, load, make_batches
 from cnnbook.data.batches import share
 
@@ -97,6 +100,63 @@ def test_shares_are_disjoint_and_complete():
             assert sorted(torch.cat(parts).tolist()) == sorted(whole.tolist())
             sizes = list(map(len, parts))
             assert max(sizes) - min(sizes) <= 1
+
+
+def test_deep_pictures_keep_their_greys_and_hidden_folders_are_no_classes(tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        (tmp_path / part / ".ipynb_checkpoints").mkdir()
+        ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+        Image.fromarray(ramp).save(tmp_path / part / "a" / "deep.png")
+    train, test = load(f"imagefolder:{tmp_path}", size=64)
+    assert train.classes == ("a",)
+    picture = test.read(0, test.transform()).float()
+    assert 120 < picture.mean() < 135
+    assert picture.min() < 30
+    assert picture.max() > 225
+
+
+def test_pictures_that_are_gone_or_too_large_are_named(tmp_path, monkeypatch):
+    for part in ("train", "val"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        Image.new("L", (40, 40)).save(tmp_path / part / "a" / "x.png")
+    train, _ = load(f"imagefolder:{tmp_path}", size=8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with pytest.raises(DataError, match=r"x\.png is damaged or not an image"):
+        train.read(0, train.transform())
+    (tmp_path / "train" / "a" / "x.png").unlink()
+    with pytest.raises(DataError, match=r"there is no file .*x\.png"):
+        train.read(0, train.transform())
+
+
+def test_a_signal_to_all_processes_lets_the_readers_finish(folder, tmp_path):
+    code = """
+import os, signal, sys, threading, time
+from torch import nn
+from cnnbook import data, training
+os.setpgrp()
+train, _ = data.load("imagefolder:" + sys.argv[1], size=16)
+
+def slowly(step):
+    if step.number == 2:
+        threading.Timer(0.2, lambda: os.killpg(0, signal.SIGTERM)).start()
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        pass
+
+net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+history = training.fit(
+    net, train, epochs=9, batch_size=8, checkpoint=sys.argv[2], callback=slowly, device="cpu",
+    progress=False,
+)
+print(history.stopped)
+"""
+    checkpoint = tmp_path / "run"
+    run = [sys.executable, "-c", code, str(folder), str(checkpoint)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.startswith("stopped at step ")
+    assert done.stderr.count("stopping after this step") == 1
+    assert training.load_checkpoint(checkpoint)[1]["step"] >= 3
 
 
 def test_bad_folders(tmp_path, folder):

@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnbook import analysis, data, plots
 from cnnbook.models import lenet5
+from cnnbook.plots.figure import line_style
 from cnnbook.tables import Table
 from cnnbook.training import History
 
@@ -304,3 +305,18 @@ def test_one_line_per_figure_of_our_own():
     recorder = analysis.GradientRecorder(x, y)
     recorder.norms[1] = analysis.gradient_norms(model, x, y)
     assert "first layer" in plots.gradient_history({"lenet": recorder.table()}).alt
+
+
+def test_lines_differ_in_colour_or_dashes():
+    looks = {(style["color"], style["linestyle"]) for style in map(line_style, range(36))}
+    assert len(looks) == 36
+    ys = {f"line {i}": torch.full((3,), float(i)) for i in range(7)}
+    figure = plots.lines(torch.arange(3), ys, xlabel="x", ylabel="y", alt="level lines")
+    first, *_, last = figure.axes[0].lines
+    assert first.get_color() == last.get_color()
+    assert first.get_linestyle() != last.get_linestyle()
+
+
+def test_confusion_without_a_mistake_says_so():
+    alt = plots.confusion(torch.tensor([[3, 0], [0, 2]]), ["shirt", "shoe"]).alt
+    assert alt == "Confusion matrix of 2 classes. 100% lie on the diagonal; there is no mistake."

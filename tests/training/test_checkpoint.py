@@ -132,6 +132,64 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_file(small, tmp_path):
     assert training.load_checkpoint(tmp_path / "run")[1]["step"] == 4
 
 
+def test_other_augmentation_or_loss_is_another_run(small, tmp_path):
+    fit(small, epochs=1, checkpoint=tmp_path / "run", augment=data.Augment(rotate=5))
+    with pytest.raises(training.CheckpointError, match=r"augment was Augment\(.*is None"):
+        fit(small, epochs=1, checkpoint=tmp_path / "run")
+    fit(small, epochs=1, checkpoint=tmp_path / "smooth")
+    with pytest.raises(training.CheckpointError, match=r"label smoothing was None, is 0\.1"):
+        fit(small, epochs=1, checkpoint=tmp_path / "smooth", label_smoothing=0.1)
+
+
+def test_a_refused_file_leaves_the_network_as_it_was(small, tmp_path):
+    def net(outputs):
+        return nn.Sequential(nn.Flatten(), nn.Linear(1024, 4), nn.Linear(4, outputs))
+
+    fit((net(10), *small[1:]), epochs=1, checkpoint=tmp_path / "run")
+    other = net(12)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(training.CheckpointError, match="does not fit"):
+        fit((other, *small[1:]), epochs=1, checkpoint=tmp_path / "run")
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
+
+
+def test_another_optimizer_is_refused(small, tmp_path):
+    adam = torch.optim.Adam(small[0].parameters())
+    fit(small, epochs=1, checkpoint=tmp_path / "run", optimizer=adam)
+    sgd = torch.optim.SGD(small[0].parameters(), lr=0.1, momentum=0.9)
+    with pytest.raises(training.CheckpointError, match="another optimizer"):
+        fit(small, epochs=2, checkpoint=tmp_path / "run", optimizer=sgd)
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+def test_test_images_come_with_every_epoch_or_with_none(small, tmp_path, at_first):
+    net, train, test = small
+    for tested in (at_first, not at_first):
+        part = (net, train, test if tested else None)
+        options = {"epochs": 3, "checkpoint": tmp_path / "run"}
+        if tested == at_first:
+            fit(part, **options, callback=lambda step: step.epoch_done)
+        else:
+            with pytest.raises(training.CheckpointError, match=r"with(out)? test images"):
+                fit(part, **options)
+
+
+def test_a_place_that_cannot_be_written_is_noticed_before_training(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    steps = []
+    with pytest.raises(training.CheckpointError, match="cannot write into"):
+        fit(small, epochs=1, checkpoint=tmp_path / "file" / "run", callback=steps.append)
+    assert not steps
+
+
+def test_weights_that_overflow_before_the_first_file_are_named(small, tmp_path):
+    sgd = torch.optim.SGD(small[0].parameters(), lr=float("inf"))
+    one_step = (small[0], small[1][:64], None)
+    with pytest.raises(FloatingPointError, match="not finite after step 1: lower") as error:
+        fit(one_step, epochs=1, checkpoint=tmp_path / "run", optimizer=sgd)
+    assert "last good state" not in str(error.value)
+
+
 def test_ctrl_c_returns_the_history_so_far(small, tmp_path):
     def interrupt(step):
         if step.number == 6:

@@ -248,3 +248,64 @@ def test_layouts_that_damage_memory_are_avoided(layer, safe):
     assert suits_channels_last(model, torch.device("cpu")) is safe
     assert suits_channels_last(model, torch.device("cuda"))
     assert not suits_channels_last(model, torch.device("mps"))
+
+
+def test_an_average_counts_shared_weights_once(sets):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
+            self.b.weight = self.a.weight
+            self.out = nn.Linear(16, 10)
+
+        def forward(self, x):
+            x = F.adaptive_avg_pool2d(x, 4).flatten(1)
+            return self.out(self.b(self.a(x).relu()).relu())
+
+    torch.manual_seed(0)
+    net = Tied()
+    average = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    def follow(step):
+        decay = min(0.9, (1 + step.number) / (10 + step.number))
+        for name, p in step.model.named_parameters():
+            average[name].lerp_(p.detach(), 1 - decay)
+
+    options = {"device": "cpu", "progress": False}
+    training.fit(net, sets[0], epochs=2, average=0.9, callback=follow, **options)
+    for name, p in net.named_parameters():
+        assert torch.allclose(p, average[name], atol=1e-6), name
+
+
+def test_a_training_of_one_step_has_the_full_rate(sets):
+    net = tiny()
+    before = net[2].bias.detach().clone()
+    options = {"epochs": 1, "batch_size": 300, "weight_decay": 0, "device": "cpu"}
+    training.fit(net, sets[0], lr=0.1, progress=False, **options)
+    # The gradient of the biases at the start is about 0.1 and less; Nesterov's first step is 1.9
+    # times as long as a plain one.
+    assert 1e-4 < (net[2].bias - before).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+def test_a_source_with_fewer_batches_than_it_says_does_not_hang(sets, batches):
+    x, y = next(data.Batches(sets[0], 8, device="cpu").epoch(0))
+
+    class Source:
+        batch_size, images_per_epoch = 8, 16
+
+        def __len__(self):
+            return 2
+
+        def epoch(self, number, start=0):
+            return iter([(x, y)] * max(0, batches - start))
+
+    with pytest.raises(ValueError, match="announces 2 batches in an epoch, but yields none"):
+        training.fit(tiny(), Source(), epochs=1, device="cpu", progress=False)
+
+
+def test_evaluation_leaves_frozen_layers_frozen(sets):
+    net = nn.Sequential(nn.BatchNorm2d(1), tiny()).train()
+    net[0].eval()
+    training.evaluate(net, sets[1], device="cpu")
+    assert [net.training, net[0].training, net[1].training] == [True, False, True]
