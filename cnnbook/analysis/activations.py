@@ -38,7 +38,7 @@ def activations(
     Raises
     ------
     ValueError
-        If the model has no layer of a given name.
+        If the model has no layer of a given name, or does not run it in evaluation mode.
     TypeError
         If a layer returns something else than a tensor.
 
@@ -49,9 +49,7 @@ def activations(
     >>> {name: tuple(output.shape[1:]) for name, output in maps.items()}
     {'c1': (6, 28, 28), 'c3': (16, 10, 10), 'c5': (120, 1, 1)}
     """
-    named = [] if layers is None else list(layers)
-    if layers is None:
-        layers = [name for name, _ in model.named_children()]
+    names = [name for name, _ in model.named_children()] if layers is None else list(layers)
     kept: dict[str, Tensor] = {}
 
     def keeper(name: str):
@@ -63,13 +61,11 @@ def activations(
 
         return hook
 
-    with forward_hooks(model, layers, keeper), evaluation(model), torch.no_grad():
+    with forward_hooks(model, names, keeper), evaluation(model), torch.no_grad():
         model(x.to(device_of(model)))
-    missing = [name for name in named if name not in kept]
-    if missing or not kept:
-        raise ValueError(
-            f"layers {missing or list(layers)} do not run in evaluation mode; leave them out"
-        )
+    silent = [name for name in names if name not in kept]
+    if silent and layers is not None:
+        raise ValueError(f"layers {silent} do not run in evaluation mode; leave them out")
     return kept
 
 
