@@ -38,7 +38,7 @@ def loss_surfaces(
     Raises
     ------
     ValueError
-        If there are no surfaces or more than three, or none has a finite positive loss.
+        If there are no surfaces or more than three, or one has no finite positive loss.
 
     Examples
     --------
@@ -53,9 +53,11 @@ def loss_surfaces(
     if not 1 <= len(surfaces) <= 3:
         raise ValueError(f"give one to three surfaces, got {len(surfaces)}")
     grids = {name: surface.loss.double().numpy() for name, surface in surfaces.items()}
-    usable = np.concatenate([g[np.isfinite(g) & (g > 0)] for g in grids.values()])
-    if not usable.size:
-        raise ValueError("no surface has a finite positive loss; choose a smaller span")
+    positive = {name: g[np.isfinite(g) & (g > 0)] for name, g in grids.items()}
+    for name, losses in positive.items():
+        if not losses.size:
+            raise ValueError(f"{name!r} has no finite positive loss; choose a smaller span")
+    usable = np.concatenate([*positive.values()])
     low = usable.min()
     high = max(usable.max() if highest is None else highest, 1.01 * low)
     at = np.geomspace(low, high, levels)

@@ -72,6 +72,7 @@ def test_chapter_follows_the_recipe(path):
         for part in (
             "**The question.**",
             "**What you will see.**",
+            "## The answer, in short",
             "## What the source says",
             "## Common misreadings",
             "## Exercises",
@@ -79,7 +80,7 @@ def test_chapter_follows_the_recipe(path):
         )
     ]
     assert positions == sorted(positions)
-    exercises = text[positions[4] : positions[5]]
+    exercises = text[positions[5] : positions[6]]
     assert 4 <= len(re.findall(r"^\d\. ", exercises, flags=re.M)) <= 6
     solutions = ROOT / "chapters" / "solutions" / path.name
     solved = "\n".join(cell.source for cell in cells(solutions, "markdown"))

@@ -320,3 +320,11 @@ def test_lines_differ_in_colour_or_dashes():
 def test_confusion_without_a_mistake_says_so():
     alt = plots.confusion(torch.tensor([[3, 0], [0, 2]]), ["shirt", "shoe"]).alt
     assert alt == "Confusion matrix of 2 classes. 100% lie on the diagonal; there is no mistake."
+
+
+def test_a_surface_without_a_finite_loss_is_named():
+    a = torch.linspace(-1, 1, 3)
+    grids = {"good": torch.ones(3, 3), "lost": torch.full((3, 3), torch.nan)}
+    surfaces = {name: analysis.LossSurface(a, a, grid) for name, grid in grids.items()}
+    with pytest.raises(ValueError, match="'lost' has no finite positive loss"):
+        plots.loss_surfaces(surfaces)
