@@ -60,7 +60,8 @@ def test_recorded_run_shows_what_the_text_says():
     command, empty, *lines = text[found.end() :].strip().split("\n")
     assert command == "python -m cnnbook bench configurations"
     assert empty == ""
-    assert lines[:4] == [
+    assert lines[:5] == [
+        "the ranges of A and B overlap",
         "the ranges of A and D overlap",
         "E is behind A with every seed",
         "C is behind B with every seed",
