@@ -547,6 +547,15 @@ def test_first_takes_values_as_well_as_labels():
         assert explorer.selectors["object"].index == 1
 
 
+def test_first_prefers_labels_and_takes_arrays():
+    swapped = widgets.explore(str, object={"a": "b", "b": "a"}, first={"object": "b"})
+    assert swapped.selectors["object"].index == 1
+    arrays = {"zero": np.zeros(3), "one": np.ones(3)}
+    explorer = widgets.explore(str, object=arrays, first={"object": arrays["one"]})
+    assert explorer.selectors["object"].index == 1
+    assert widgets.explore(str, object=arrays).selectors["object"].index == 0
+
+
 def test_receptive_field_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(0)
     expected = torch.rand(1)

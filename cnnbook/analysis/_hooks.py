@@ -57,11 +57,11 @@ def forward_hooks(
     handles = []
     # What torch.compile has compiled before does not call hooks that come later.
     compiled = "torch._dynamo" in sys.modules
-    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     try:
         for name in names:
             handles.append(find_layer(model, name).register_forward_hook(hook(name)))
-        with eager:
+        # The stance is set as soon as it is made: nothing may fail between here and the block.
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
             yield
     finally:
         for handle in handles:

@@ -367,9 +367,7 @@ def top_patches(
         raise ValueError(f"k must be from 1 to the number of images, {len(raw)}; got {k}")
     best, places = [], []
     for x in image_batches(images, batch_size, device_of(model)):
-        output = activations(model, x, [layer]).get(layer)
-        if output is None:
-            raise ValueError(f"layer {layer!r} does not run in evaluation mode")
+        output = activations(model, x, [layer])[layer]
         if output.ndim not in (2, 4):
             raise ValueError(
                 f"layer {layer!r} puts out {tuple(output.shape)}, neither maps (N, M, h, w) nor "

@@ -1,7 +1,9 @@
 """Data sets too large for memory: folders of images, read while the network trains."""
 
+import atexit
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +271,7 @@ class StreamingBatches:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_leave_signals_to_parent if workers else None,
         )
+        _loaders.add(self._loader)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -294,6 +297,17 @@ def _leave_signals_to_parent(_worker: int) -> None:
     """Go on reading after Ctrl-C or a cluster's signal, until the step under way is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+_loaders: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_readers() -> None:
+    """End what still reads: Python would wait for ever for workers that ignore its SIGTERM."""
+    for loader in _loaders:
+        if loader._iterator is not None:
+            loader._iterator._shutdown_workers()
 
 
 class _Plan:

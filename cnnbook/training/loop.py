@@ -13,7 +13,6 @@ from cnnbook import settings
 from cnnbook._progress import progress_bar
 from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder, make_batches
 from cnnbook.training import processes
-from cnnbook.training.checkpoint import CheckpointError
 from cnnbook.training.device import (
     autocast,
     choose_precision,
@@ -234,11 +233,8 @@ def fit(
     if test is not None:
         test_batches = make_batches(test, max(batch_size, 1000), shuffle=False, **part)
     steps = len(batches)
-    same_run = {
-        "augment": None if augment is None else repr(augment),
-        "label smoothing": label_smoothing or None,
-    }
-    same_run |= {"seed": seed, "batch size": batches.batch_size, "images": batches.images_per_epoch}
+    same_run = {"seed": seed, "batch size": batches.batch_size, "images": batches.images_per_epoch}
+    same_run |= {"augment": augment and repr(augment), "label smoothing": label_smoothing}
     if optimizer is None:
         optimizer = torch.optim.SGD(
             model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
@@ -254,14 +250,10 @@ def fit(
     if checkpoint is not None:
         saved = SavedRun(run, checkpoint, same_run, checkpoint_info)
     if saved and resume:
-        saved.restore()
+        saved.restore(tested=test is not None, steps=epochs * steps)
+    if saved and run.step < epochs * steps:
+        saved.check_place()
     history = run.history
-    left = run.step < epochs * steps
-    if left and history.train_loss and bool(history.test_accuracy) != (test is not None):
-        raise CheckpointError(
-            f"{checkpoint} is of a run {'with' if history.test_accuracy else 'without'} test "
-            "images, this one is not; give the same, another file, or resume=False to begin anew"
-        )
     history.stopped = run.reached(target_accuracy)
     network = processes.spread(model)
     network = torch.compile(network) if compile else network

@@ -210,15 +210,25 @@ class SavedRun:
 
     def __init__(self, run: Run, path: str | Path, same: dict[str, Any], info: Any):
         self.run, self.path, self.same, self.info = run, Path(path).expanduser(), same, info
-        if processes.rank() == 0:  # now, rather than after hours of training
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=self.path.parent).close()
-            except OSError as error:
-                raise CheckpointError(
-                    f"cannot write into {self.path.parent} ({error.strerror}); choose another "
-                    "place for the checkpoint"
-                ) from None
+
+    def check_place(self) -> None:
+        """Find out before hours of training whether the file can be written.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot.
+        """
+        if processes.rank() != 0:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path.parent).close()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write into {self.path.parent} ({error.strerror}); choose another place "
+                "for the checkpoint"
+            ) from None
 
     def save(self) -> None:
         """Write the file.
@@ -260,26 +270,37 @@ class SavedRun:
             weights = run.averaged.state_dict()
         save_checkpoint(self.path, weights, state)
 
-    def restore(self) -> None:
+    def restore(self, *, tested: bool, steps: int) -> None:
         """Continue from the file, if there is one.
+
+        Parameters
+        ----------
+        tested
+            Whether the network is tested after each epoch.
+        steps
+            Number of steps of the whole run.
 
         Raises
         ------
         CheckpointError
-            If the file is damaged or of another run.
+            If the file is damaged or of another run; the network is left as it was.
         """
         if not self.path.exists():
             return
         run = self.run
         weights, state = load_checkpoint(self.path)
-        before = state.get("same", {})
+        before, history = state.get("same", {}), state["history"]
+        unknown_then = {"augment", "label smoothing"} - before.keys()  # older files lack them
         other = [
             f"{key} was {before.get(key)}, is {self.same.get(key)}"
-            for key in sorted(before.keys() | self.same.keys())
+            for key in sorted((before.keys() | self.same.keys()) - unknown_then)
             if before.get(key) != self.same.get(key)
         ]
         if ("unaveraged" in state) != (run.averaged is not None):
             other.append("average= was given to only one of the two")
+        begun = len(history["train_loss"]) > 0 and state["step"] < steps
+        if begun and bool(history["test_accuracy"]) != tested:
+            other.append("test images were given to only one of the two")
         if other:
             raise CheckpointError(
                 f"{self.path} is of another run: {'; '.join(other)}. Give the same options, "
@@ -287,7 +308,10 @@ class SavedRun:
             )
         now = run.optimizer.state_dict()["param_groups"]
         kept = state["optimizer"]["param_groups"]
-        if [group.keys() for group in kept] != [group.keys() for group in now]:
+        # A newer torch may have options that the file does not know.
+        if len(kept) != len(now) or any(
+            a.keys() - b.keys() for a, b in zip(kept, now, strict=True)
+        ):
             raise CheckpointError(
                 f"{self.path} is of a run with another optimizer; give the same one, another "
                 "file, or resume=False to begin anew"
@@ -316,5 +340,5 @@ class SavedRun:
         run.seconds = state["seconds"]
         run.correct.copy_(state["correct"])
         for field in fields(History):
-            setattr(run.history, field.name, state["history"][field.name])
+            setattr(run.history, field.name, history[field.name])
         run.history.stopped = ""

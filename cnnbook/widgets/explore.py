@@ -179,9 +179,11 @@ def _start(first: Mapping, labels: Mapping[str, list[str]], values: Mapping) -> 
             raise unknown("choice in first", name, labels)
     indices = []
     for name, allowed in labels.items():
-        wanted = first.get(name, allowed[0])
-        same = [i for i, value in enumerate(values[name]) if value is wanted or value == wanted]
-        wanted = allowed[same[0]] if same and name in first else _label(wanted)
+        given = first.get(name, allowed[0])
+        wanted = _label(given)
+        same = [i for i, v in enumerate(values[name]) if v is given or _label(v) == wanted]
+        if wanted not in allowed and same:
+            wanted = allowed[same[0]]
         if wanted not in allowed:
             raise unknown(f"value of {name!r} in first", wanted, allowed)
         indices.append(allowed.index(wanted))

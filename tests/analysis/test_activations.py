@@ -176,6 +176,20 @@ def test_a_compiled_network_is_looked_into():
     assert torch.equal(compiled(x), model(x))
 
 
+def test_a_misspelt_layer_leaves_compiling_as_it_was():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="unknown layer 'nope'"):
+        analysis.activations(model, torch.zeros(1, 1, 2, 2), ["nope"])
+    compiled = []
+
+    def backend(graph, _inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch.compile(model, backend=backend)(torch.zeros(1, 1, 2, 2))
+    assert len(compiled) == 1
+
+
 def test_a_layer_that_does_not_run_is_named():
     class Idle(nn.Sequential):
         def forward(self, x):

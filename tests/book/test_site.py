@@ -102,8 +102,10 @@ def test_icons_are_drawn_and_not_read_aloud(browser, site, page, theme, width):
 
 
 def found(browser, title):
-    results = browser.find_elements("css selector", "#search-results li > a")
-    return title in [result.text for result in results]
+    titles = browser.execute_script(  # at once, for the list is drawn anew with every key
+        "return [...document.querySelectorAll('#search-results li > a')].map(a => a.innerText)"
+    )
+    return title in [found.strip() for found in titles]
 
 
 def test_search_finds_a_term_where_it_is_explained(browser, site):

@@ -159,6 +159,22 @@ print(history.stopped)
     assert training.load_checkpoint(checkpoint)[1]["step"] >= 3
 
 
+@pytest.mark.parametrize("end", ["", "raise RuntimeError('lost')", "raise KeyboardInterrupt"])
+def test_python_ends_though_readers_are_alive(folder, end):
+    code = f"""
+import sys
+from cnnbook import data
+train, _ = data.load("imagefolder:" + sys.argv[1], size=16)
+batches = data.StreamingBatches(train, 8, device="cpu", workers=2)
+list(batches.epoch(0))
+{end}
+"""
+    run = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode == 0) == (not end), done.stderr
+    assert end.partition("(")[0].removeprefix("raise ") in done.stderr
+
+
 def test_bad_folders(tmp_path, folder):
     with pytest.raises(DataError, match="there is no folder"):
         load(f"imagefolder:{tmp_path}/nowhere")
