@@ -204,6 +204,18 @@ def test_chapters_say_what_they_ask_and_how_long_they_take():
         assert bool(re.search(times, text)) == is_chapter, page
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if re.fullmatch(r"chapters/\d\d-.*", p)])
+def test_claims_are_read_on_a_phone_without_moving_sideways(browser, site, page):
+    visit(browser, site, page, 390)
+    widths = browser.execute_script(
+        "const box = document.querySelector('.tag_claims .cnnbook-table');"
+        "return [box.scrollWidth, box.clientWidth, ...[...box.querySelectorAll('td')].map("
+        "cell => cell.getBoundingClientRect().width)]"
+    )
+    assert widths[0] <= widths[1]
+    assert min(widths[2:]) > 250
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_paper_is_light_and_nothing_is_cut(browser, site, theme):
     visit(browser, site, "chapters/04-lenet.html", 1280, theme)
