@@ -1,6 +1,7 @@
 """The layers of a network as a table."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -62,22 +63,21 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
     found = trace(model, input_shape)
     chosen = found.layers(depth)
     counted: set[int] = set()
-    rows: dict[str, dict[str, object]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for number in chosen:
         call = found.calls[number]
-        name = call.name or type(model).__name__
-        earlier = rows.get(name, {"parameters": 0, "multiply–adds": 0, "activations (KiB)": 0.0})
         size, jump = _field(call, found.input_shape[1:])
-        rows[name] = {
-            "layer": name,
+        row = {
+            "layer": call.name or type(model).__name__,
             "kind": _kind(call.module),
             "output": _times(call.shape),
-            "parameters": earlier["parameters"] + _new_parameters(call.module, counted),
-            "multiply–adds": earlier["multiply–adds"] + call.multiply_adds,
+            "parameters": _new_parameters(call.module, counted),
+            "multiply–adds": call.multiply_adds,
             "receptive field": size,
             "jump": jump,
-            "activations (KiB)": earlier["activations (KiB)"] + call.memory / 1024,
+            "activations (KiB)": call.memory / 1024,
         }
+        _enter(rows, row)
 
     # What is left of the layers around the chosen ones.
     around = dict.fromkeys(outer for number in chosen for outer in found.calls[number].calls[:-1])
@@ -87,22 +87,26 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
         own = call.multiply_adds - sum(c.multiply_adds for c in inside)
         parameters = _new_parameters(call.module, counted, recurse=False)
         if parameters or own:
-            name = f"{call.name or type(model).__name__}*"
-            earlier = rows.get(
-                name, {"parameters": 0, "multiply–adds": 0, "activations (KiB)": 0.0}
-            )
-            memory = (call.memory - sum(c.memory for c in inside)) / 1024
-            rows[name] = {
-                "layer": name,
+            row = {
+                "layer": f"{call.name or type(model).__name__}*",
                 "kind": f"{type(call.module).__name__} itself",
                 "output": _times(call.shape),
-                "parameters": earlier["parameters"] + parameters,
-                "multiply–adds": earlier["multiply–adds"] + own,
+                "parameters": parameters,
+                "multiply–adds": own,
                 "receptive field": None,
                 "jump": None,
-                "activations (KiB)": earlier["activations (KiB)"] + memory,
+                "activations (KiB)": (call.memory - sum(c.memory for c in inside)) / 1024,
             }
+            _enter(rows, row)
     return Table(list(rows.values()), formats={"activations (KiB)": ",.1f"})
+
+
+def _enter(rows: dict[str, dict[str, Any]], row: dict[str, Any]) -> None:
+    """Enter a layer's row; what the layer cost when it ran before is added to it."""
+    earlier = rows.get(row["layer"], {})
+    for cost in ("parameters", "multiply–adds", "activations (KiB)"):
+        row[cost] += earlier.get(cost, 0)
+    rows[row["layer"]] = row
 
 
 def _new_parameters(module: nn.Module, counted: set[int], *, recurse: bool = True) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 from cnnbook import analysis, models
 from cnnbook.data import Augment, Batches, load, photo
 from cnnbook.plots import images
-from cnnbook.plots.figure import CHART, COLOURS, LINES, Figure, new_figure
+from cnnbook.plots.figure import CHART, COLOURS, Figure, line_style, new_figure
 from cnnbook.widgets.explore import explore, preferred
 
 if TYPE_CHECKING:
@@ -213,8 +213,7 @@ def shortcut_gradients(
         with new_figure(CHART, 2.9) as figure:
             axes = figure.add_subplot()
             for i, (label, line) in enumerate(norms[depth].items()):
-                colour, style = COLOURS[i], LINES[i]
-                axes.plot(range(1, 1 + len(line)), line, style, color=colour, label=label)
+                axes.plot(range(1, 1 + len(line)), line, label=label, **line_style(i))
             axes.set_yscale("log")
             axes.set(
                 xlim=(0, max(depths) + 1),

@@ -181,9 +181,9 @@ def _start(first: Mapping, labels: Mapping[str, list[str]], values: Mapping) -> 
     for name, allowed in labels.items():
         given = first.get(name, allowed[0])
         wanted = _label(given)
-        same = [i for i, v in enumerate(values[name]) if v is given or _label(v) == wanted]
-        if wanted not in allowed and same:
-            wanted = allowed[same[0]]
+        if wanted not in allowed:  # then it may be a value that has another label
+            named = zip(allowed, values[name], strict=True)
+            wanted = next((n for n, v in named if v is given or _label(v) == wanted), wanted)
         if wanted not in allowed:
             raise unknown(f"value of {name!r} in first", wanted, allowed)
         indices.append(allowed.index(wanted))

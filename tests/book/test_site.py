@@ -2,6 +2,7 @@
 
 import base64
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,14 +75,21 @@ def test_page_is_clean_and_fits(browser, site, page, width):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-@every_page
-def test_page_is_light_for_who_was_never_here(browser, site, page):
+@contextmanager
+def never_here(browser):
+    """Let the browser load everything anew, as one does that has never been here."""
     browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     try:
-        visit(browser, site, page, 1280)
-        size = browser.execute_script(SIZE)
+        yield
     finally:
         browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+
+
+@every_page
+def test_page_is_light_for_who_was_never_here(browser, site, page):
+    with never_here(browser):
+        visit(browser, site, page, 1280)
+        size = browser.execute_script(SIZE)
     # The widgets' script alone has 1.9 MB.
     has_explorers = "html-manager/embed.js" in (HTML / page).read_text()
     assert 5e5 < size < (5.5e6 if has_explorers else 3.5e6)

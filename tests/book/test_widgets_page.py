@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_site import SIZE, never_here
 
 from cnnbook import plots
 from cnnbook.widgets.compact import compact, definitions
@@ -36,11 +37,6 @@ return [
   [...shown.querySelectorAll("svg[role=img]")].filter(seen).map(e => e.getAttribute("aria-label")),
   [...shown.querySelectorAll(".cnnbook-caption")].filter(seen).map(e => e.textContent),
 ];
-"""
-SIZES = """
-return performance.getEntriesByType("resource").reduce(
-  (sum, e) => sum + e.decodedBodySize,
-  performance.getEntriesByType("navigation")[0].decodedBodySize);
 """
 NOTE_FIRST_PICTURE = """
 const look = () => {
@@ -225,16 +221,15 @@ def test_controls_have_names_and_values_for_screen_readers(browser, site, page):
 @every_page
 def test_page_is_light_and_asks_no_other_host(browser, site, page, record_property):
     script = {"source": NOTE_FIRST_PICTURE}
-    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
     try:
-        visit(browser, f"{site}/{page}")
-        wait_until_drawn(browser, State(page))
+        with never_here(browser):
+            visit(browser, f"{site}/{page}")
+            wait_until_drawn(browser, State(page))
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-        browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
     first_picture = browser.execute_script("return window.firstPicture")
-    size = browser.execute_script(SIZES)
+    size = browser.execute_script(SIZE)
     record_property("first_picture_ms", first_picture)
     record_property("page_bytes", size)
     print(f"{page}: first picture after {first_picture:.0f} ms, {size / 1e6:.2f} MB in all")
