@@ -1,4 +1,4 @@
-// Paper is white: a page is printed in its light colours, whatever the screen shows.
+// Paper is white: a page is printed in its light colors, whatever the screen shows.
 (() => {
   const page = document.documentElement.dataset;
   let theme;

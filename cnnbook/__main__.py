@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "--augment", action="append", default=[], metavar="NAME=VALUE",
         help="random change of training images, for example rotate=10 or flip=0.5; may be repeated",
     )  # fmt: skip
-    training.add_argument("--average", type=float, help="decay of averaged weights, e.g. 0.999")
+    training.add_argument("--ema-decay", type=float, help="decay of averaged weights, e.g. 0.999")
     training.add_argument("--target-accuracy", type=float, help="stop there, 0 to 1")
     training.add_argument(
         "--precision", default="auto", help="float32, bfloat16, float16 (default: by the device)"
@@ -188,7 +188,7 @@ def _train(chosen: argparse.Namespace) -> int:
             lr=chosen.lr,
             weight_decay=chosen.weight_decay,
             label_smoothing=chosen.label_smoothing,
-            average=chosen.average,
+            ema_decay=chosen.ema_decay,
             target_accuracy=chosen.target_accuracy,
             precision=chosen.precision,
             channels_last=chosen.channels_last,
@@ -197,7 +197,7 @@ def _train(chosen: argparse.Namespace) -> int:
             resume=not chosen.no_resume,
             device=chosen.device or device,
         )
-        if processes.rank() == 0:
+        if processes.is_main_process():
             _show_training(result, chosen.json)
     return 130 if result["stopped"].startswith("stopped at step") else 0
 

@@ -532,7 +532,7 @@ SAME = {
 }
 
 
-def torchvisions(name: str) -> nn.Module:
+def torchvision_model(name: str) -> nn.Module:
     """Return torchvision's network that does the same work as ours of a name in ``SAME``."""
     import torchvision
 
@@ -573,7 +573,7 @@ def bench_models(
         options = {"version": "v1.5"} if name in ("resnet50", "resnet101", "resnet152") else {}
         options |= {"auxiliary": False} if name == "googlenet_bn" else {}
         torch.manual_seed(0)
-        pair = {OURS: models.create(name, **options), "torchvision": torchvisions(name)}
+        pair = {OURS: models.create(name, **options), "torchvision": torchvision_model(name)}
         x = torch.randn(batch_size, 3, 224, 224, device=device)
         x = x.contiguous(memory_format=torch.channels_last)
         y = torch.arange(batch_size, device=device) % 1000
@@ -592,8 +592,8 @@ def bench_models(
         seconds = race({who: step(net) for who, net in pair.items()}, repeats)
         notes = {}
         if rate is not None:
-            layers = analysis.layer_table(pair[OURS], (3, 224, 224)).rows
-            operations = 6 * batch_size * sum(row["multiply–adds"] for row in layers)
+            layers = analysis.summary(pair[OURS], (3, 224, 224)).rows
+            operations = 6 * batch_size * sum(row["macs"] for row in layers)
             notes = {
                 who: f"{operations / statistics.median(times) / rate:.0%} of matrix products' rate"
                 for who, times in seconds.items()

@@ -32,17 +32,17 @@ def models_table(names: Sequence[str]) -> Table:
     """
     rows = []
     for name in names or models.list_models():
-        known = models.published(name)
+        known = models.model_spec(name)
         with torch.device("meta"):  # shapes and counts need no values
             net = models.create(name)
-        layers = analysis.layer_table(net, known.input_shape).rows
+        layers = analysis.summary(net, known.input_shape).rows
         rows.append(
             {
                 "name": name,
                 "paper": known.paper,
                 "input": "×".join(map(str, known.input_shape)),
                 "parameters": sum(p.numel() for p in net.parameters()),
-                "multiply–adds": sum(row["multiply–adds"] for row in layers),
+                "macs": sum(row["macs"] for row in layers),
                 "top layers": " ".join(row["layer"] for row in layers[-3:]),
             }
         )
@@ -161,16 +161,16 @@ def load_for(name: str, dataset: str, size: int | None):
     side : int
         Side of the images in pixels, without the black border that small ones may have been given.
     """
-    channels, side, _ = models.published(name).input_shape
+    channels, side, _ = models.model_spec(name).input_shape
     from_folder = dataset.startswith("imagefolder:")
     if size is None and (from_folder or side <= 32):
         size = side
     # One process downloads; the others then find the files.
-    if processes.rank() > 0:
-        processes.wait()
+    if not processes.is_main_process():
+        processes.barrier()
     train, test = data.load(dataset, size=size if from_folder else None, channels=channels)
-    if processes.rank() == 0:
-        processes.wait()
+    if processes.is_main_process():
+        processes.barrier()
     side = image_shape(train)[1]
     if size is not None and not from_folder:
         train, test = train.padded(size), test.padded(size)
@@ -264,10 +264,10 @@ def train(
     }
     if checkpoint is not None and fit_options.get("resume", True):
         _check_same_network(checkpoint, info)
-    chief = processes.rank() == 0
+    is_main = processes.is_main_process()
     # A bar moves on a terminal; in a cluster's log, a line per epoch is read instead.
     bar = not quiet and sys.stderr.isatty()
-    report = _Report(tensorboard if chief else None, chief and not quiet and not bar)
+    report = _Report(tensorboard if is_main else None, is_main and not quiet and not bar)
     with report:
         history = training.fit(
             network,
@@ -370,7 +370,7 @@ def load_trained(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     network : torch.nn.Module
         In evaluation mode.
     info : dict
-        Its name, options, data set, classes, image shape and normalisation.
+        Its name, options, data set, classes, image shape and normalization.
 
     Raises
     ------

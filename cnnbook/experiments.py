@@ -14,7 +14,7 @@ from torch import nn
 
 from cnnbook import data, models, settings, training
 from cnnbook._errors import unknown
-from cnnbook.bench import OURS, SAME, Row, race, rows_of_race, torchvisions
+from cnnbook.bench import OURS, SAME, Row, race, rows_of_race, torchvision_model
 from cnnbook.training.device import autocast, choose_precision, is_out_of_memory
 
 # ---------------------------------------------------------------------------- throughput
@@ -115,7 +115,7 @@ def _same_networks(name: str) -> dict[str, nn.Module]:
         options["version"] = "v1.5"  # torchvision's
     torch.manual_seed(0)
     ours = {OURS: models.create(name, **options)}
-    return ours | ({"torchvision": torchvisions(name)} if name in SAME else {})
+    return ours | ({"torchvision": torchvision_model(name)} if name in SAME else {})
 
 
 def _steps(
@@ -165,7 +165,7 @@ def _compiles(device: torch.device) -> bool:
 # The narrow forms that the chapters train, for images of 32×32.
 SMALL = {
     "lenet5": {"activation": "relu"},
-    "alexnet": {"stem": "small", "input_size": 32, "width": 1 / 6, "normalise": False},
+    "alexnet": {"stem": "small", "input_size": 32, "width": 1 / 6, "normalize": False},
     "vgg11": {"input_size": 32, "width": 1 / 16, "dropout": 0},
     "googlenet_bn": {"stem": "small", "input_size": 32, "width": 1 / 8, "auxiliary": False},
     "resnet20": {"width": 1 / 4},

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from cnnbook._errors import unknown
 
+# Headings that a key of the package's tables cannot spell.
+_LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
+
 
 class Table:
     """Rows of named values.
@@ -18,6 +21,9 @@ class Table:
     formats
         Format specification for the numbers of a column, for example ``{"accuracy": ".1%"}``.
         Integers are printed with thousands separators, floats with three significant digits.
+    labels
+        Heading of a column, where it is not to be its key with spaces for underscores. ``macs``
+        and ``activation_kib`` have headings of their own.
 
     Raises
     ------
@@ -37,10 +43,12 @@ class Table:
         rows: Sequence[Mapping[str, object]],
         caption: str = "",
         formats: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ):
         self.rows: list[dict[str, object]] = [dict(row) for row in rows]
         self.caption = caption
         self.formats: dict[str, str] = dict(formats or {})
+        self.labels: dict[str, str] = _LABELS | dict(labels or {})
         self.columns: list[str] = list(self.rows[0]) if self.rows else []
         for number, row in enumerate(self.rows):
             if list(row) != self.columns:
@@ -57,6 +65,10 @@ class Table:
     def to_dicts(self) -> list[dict[str, object]]:
         """Return the rows as plain dicts, values unformatted."""
         return [dict(row) for row in self.rows]
+
+    def label(self, column: str) -> str:
+        """Return the heading under which a column is displayed."""
+        return self.labels.get(column, column.replace("_", " "))
 
     def _cell(self, column: str, value: object) -> str:
         if value is None:
@@ -75,14 +87,15 @@ class Table:
     def __repr__(self) -> str:
         """Return the table as aligned text."""
         cells = [[self._cell(c, row[c]) for c in self.columns] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(self.columns, *cells, strict=True)]
+        heads = [self.label(c) for c in self.columns]
+        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
         right = [self._is_number(c) for c in self.columns]
         lines = [
             "  ".join(
                 cell.rjust(width) if is_right else cell.ljust(width)
                 for cell, width, is_right in zip(line, widths, right, strict=True)
             ).rstrip()
-            for line in [self.columns, *cells]
+            for line in [heads, *cells]
         ]
         return "\n".join([self.caption, *lines] if self.caption else lines)
 
@@ -93,7 +106,7 @@ class Table:
             style = f"{wrap}text-align:{align};vertical-align:top;padding:.2em .5em"
             return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
 
-        head = "".join(cell("th", c, c, ' scope="col"') for c in self.columns)
+        head = "".join(cell("th", c, self.label(c), ' scope="col"') for c in self.columns)
         body = "".join(
             "<tr>" + "".join(cell("td", c, self._cell(c, row[c])) for c in self.columns) + "</tr>"
             for row in self.rows

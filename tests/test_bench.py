@@ -37,7 +37,7 @@ def test_processes_apart_take_turns_and_their_death_is_noticed():
 def test_torchvisions_network_does_the_same_work(name):
     with torch.device("meta"):
         options = {"auxiliary": False} if name == "googlenet_bn" else {}
-        ours, theirs = create(name, **options), bench.torchvisions(name)
+        ours, theirs = create(name, **options), bench.torchvision_model(name)
     assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
 
 

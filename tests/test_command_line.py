@@ -91,7 +91,7 @@ def test_pictures_are_named_as_the_test_images_are(trained, capsys, tmp_path):
     for row, chances in zip(rows[::2], expected, strict=True):
         assert row["class"] == info["classes"][chances.argmax()]
         assert row["probability"] == pytest.approx(chances.max().item(), rel=1e-5)
-    photo = tmp_path / "photo.jpg"  # colour, another size, not square
+    photo = tmp_path / "photo.jpg"  # color, another size, not square
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)).save(photo)
     assert said(capsys, "predict", path, photo, "--device", "cpu")[0] == 0
 
@@ -121,7 +121,7 @@ def test_an_image_folder(tmp_path, capsys):
     code, out, err = said(
         capsys, "train", "resnet18", "--data", f"imagefolder:{tmp_path}", "--size", 32,
         "--option", "width=0.1", "--epochs", 8, "--batch-size", 4, "--checkpoint", path,
-        "--device", "cpu", "--json", "--average", "0.9",
+        "--device", "cpu", "--json", "--ema-decay", "0.9",
     )  # fmt: skip
     assert code == 0
     assert len(json.loads(out)["test_accuracy"]) == 8
@@ -159,7 +159,7 @@ def test_data_sets_are_listed_and_checked(capsys, monkeypatch, tmp_path):
     [
         (["train", "resnet5"], 2, "Did you mean 'resnet56'"),
         (["train", "lenet5", "--data", "mnist"], 2, "unknown data set 'mnist'"),
-        (["train", "lenet5", "--option", "colour=red"], 2, "colour"),
+        (["train", "lenet5", "--option", "color=red"], 2, "color"),
         (["train", "lenet5", "--option", "relu"], 2, "NAME=VALUE, got 'relu'"),
         (["train", "lenet5", "--augment", "spin=3"], 2, "spin"),
         (["train", "lenet5", "--augment", "flip=3"], 2, "flip must lie in"),
@@ -280,7 +280,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 @pytest.mark.parametrize("name", models.list_models())
 def test_every_network_fits_images_or_says_which_it_takes(name):
-    known = models.published(name)
+    known = models.model_spec(name)
     side = 32 if known.input_shape[1] == 32 else 28
     if known.small is None and known.input_shape[1] != side:
         with pytest.raises(ValueError, match="takes images of"):

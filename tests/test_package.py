@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "results": {"results"},
     "widgets": {"widgets", "plots", "analysis", "data", "models"},
 }
-LEAVES = {"_errors", "_files", "_progress", "settings", "tables"}
+LEAVES = {"_draw", "_errors", "_files", "_progress", "settings", "tables"}
 
 
 def run(code: str) -> subprocess.CompletedProcess:
@@ -62,7 +62,7 @@ import cnnbook
 train, test = cnnbook.data.load("fashion-mini", size=32)
 net = cnnbook.models.lenet5()
 print(cnnbook.training.fit(net, train[:64], test[:10], epochs=1, progress=False))
-print(cnnbook.analysis.layer_table(net, (1, 32, 32)))
+print(cnnbook.analysis.summary(net, (1, 32, 32)))
 """
     result = run(code)
     assert result.returncode == 0, result.stderr

@@ -28,7 +28,7 @@ ROWS = [
         "task": "running",
         "contender": who,
         "value": value,
-        "unit": "metres/s",
+        "unit": "meters/s",
         "ratio": None,
         "note": "",
         "laps": [1, 2.5],

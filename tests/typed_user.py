@@ -30,7 +30,7 @@ def from_data_to_a_figure() -> None:
     assert_type(training.evaluate(net, test).accuracy, float)
 
     shape = (1, 32, 32)
-    assert_type(analysis.layer_table(net, shape), tables.Table)
+    assert_type(analysis.summary(net, shape), tables.Table)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
     maps = analysis.activations(net, test.images[:1] / 255)
     assert_type(maps, dict[str, Tensor])
@@ -39,7 +39,7 @@ def from_data_to_a_figure() -> None:
     figure.save("maps.png")
 
     training.fit(net, train, epoch=3)  # type: ignore[call-arg]
-    analysis.layer_table(net, 32)  # type: ignore[arg-type]
+    analysis.summary(net, 32)  # type: ignore[arg-type]
     figure.save(3)  # type: ignore[arg-type]
 
 

@@ -132,7 +132,7 @@ def execute(paths: Sequence[Path]) -> int:
             print(f"  {seconds:6.1f} s  {path.relative_to(ROOT)}", flush=True)
             if error:
                 failures += 1
-                error = re.sub(r"\x1b\[[\d;]*m", "", error)  # colours, useless in a log
+                error = re.sub(r"\x1b\[[\d;]*m", "", error)  # colors, useless in a log
                 print(f"\n----- {path.relative_to(ROOT)}\n{error}", file=sys.stderr)
                 continue
             bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})

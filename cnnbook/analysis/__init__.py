@@ -3,10 +3,10 @@
 from cnnbook.analysis.activations import activation_statistics, activations
 from cnnbook.analysis.attribution import grad_cam, occlusion
 from cnnbook.analysis.confusion import confusion_matrix
-from cnnbook.analysis.cost import Cost, conv_cost, dense_cost
+from cnnbook.analysis.cost import Cost, conv_cost, linear_cost
 from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient_norms
 from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
-from cnnbook.analysis.layers import layer_table
+from cnnbook.analysis.layers import summary
 from cnnbook.analysis.probes import linear_probes
 from cnnbook.analysis.receptive import (
     ReceptiveField,
@@ -16,7 +16,7 @@ from cnnbook.analysis.receptive import (
 )
 from cnnbook.analysis.surface import LossSurface, filter_directions, loss_surface
 from cnnbook.analysis.trace import Trace, trace
-from cnnbook.analysis.visualise import (
+from cnnbook.analysis.visualize import (
     MaximizedUnits,
     TopPatches,
     maximize_activation,
@@ -37,7 +37,6 @@ __all__ = [
     "compose_kernels",
     "confusion_matrix",
     "conv_cost",
-    "dense_cost",
     "effective_receptive_field",
     "effective_size",
     "factorize_kernel",
@@ -45,12 +44,13 @@ __all__ = [
     "grad_cam",
     "gradient_flow",
     "gradient_norms",
-    "layer_table",
+    "linear_cost",
     "linear_probes",
     "loss_surface",
     "maximize_activation",
     "occlusion",
     "receptive_field",
+    "summary",
     "top_patches",
     "trace",
 ]

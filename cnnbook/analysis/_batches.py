@@ -8,21 +8,21 @@ from torch import Tensor, nn
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 
-Labelled = Dataset | ImageFolder | BatchSource
+Labeled = Dataset | ImageFolder | BatchSource
 
 
-def labelled_batches(
-    data: Labelled, batch_size: int, device: torch.device
+def labeled_batches(
+    data: Labeled, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield normalised images and labels of a data set, in its order."""
+    """Yield normalized images and labels of a data set, in its order."""
     for x, y in make_batches(data, batch_size, shuffle=False, device=device).epoch(0):
         yield x.to(device), y.to(device)
 
 
 def image_batches(
-    data: Tensor | Labelled, batch_size: int, device: torch.device
+    data: Tensor | Labeled, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield images of a tensor, as they are, or of a data set, normalised, in their order.
+    """Yield images of a tensor, as they are, or of a data set, normalized, in their order.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def image_batches(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not isinstance(data, Tensor):
-        for x, _ in labelled_batches(data, batch_size, device):
+        for x, _ in labeled_batches(data, batch_size, device):
             yield x
         return
     check_images(data)
@@ -59,7 +59,7 @@ def check_tensor(name: str, output: object) -> Tensor:
 
 def watch(
     model: nn.Module,
-    data: Tensor | Labelled,
+    data: Tensor | Labeled,
     layers: Sequence[str],
     see: Callable[[str, Tensor], None],
     *,

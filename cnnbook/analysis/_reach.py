@@ -5,7 +5,7 @@ Each dimension of the tensor is made of parts; a part either moves the box, by `
 one axis of the image, or leaves it where it is. This bookkeeping survives views, permutations and
 channels-last layers, because reshaping a tensor only regroups the parts of its dimensions.
 
-What cannot be expressed this way raises :class:`Lost`: there is never a wrong number.
+What cannot be expressed this way raises :class:`Untraceable`: there is never a wrong number.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 
-class Lost(Exception):
+class Untraceable(Exception):
     """The receptive field cannot be followed; the message says why."""
 
 
@@ -62,12 +62,12 @@ class Reach(NamedTuple):
 
         Raises
         ------
-        Lost
+        Untraceable
             If several dimensions move along the axis, as after cutting an image into windows.
         """
         parts = [p for dim in self.dims for p in dim if p.axis == axis]
         if len(parts) > 1:
-            raise Lost("its positions are cut into windows")
+            raise Untraceable("its positions are cut into windows")
         return (parts[0].length, parts[0].step) if parts else (1, 0)
 
 
@@ -88,7 +88,7 @@ def length_of(dim: Dim) -> int:
 
 
 def merged(parts: Sequence[Part]) -> list[Part]:
-    """Join neighbouring parts that together are one, so that equal dimensions look equal."""
+    """Join neighboring parts that together are one, so that equal dimensions look equal."""
     out: list[Part] = []
     for part in parts:
         last = out[-1] if out else None
@@ -118,7 +118,7 @@ def reshape(reach: Reach, shape: Sequence[int]) -> Reach:
                 left.append(Part(inner, part.axis, part.step))
                 size = 1
             else:
-                raise Lost("a reshape mixes positions and channels")
+                raise Untraceable("a reshape mixes positions and channels")
         dims.append(tuple(merged(dim)))
     return Reach(reach.spans, tuple(dims))
 
@@ -143,7 +143,7 @@ def window(
     part = moving[0]
     along = [p for d in reach.dims for p in d if p.axis == part.axis]
     if len(parts) > 1 or len(along) > 1:
-        raise Lost("a window slides over positions that a reshape has cut up")
+        raise Untraceable("a window slides over positions that a reshape has cut up")
     first, last = reach.spans[part.axis]
     first -= padding * part.step
     last += (dilation * (kernel - 1) - padding) * part.step
@@ -201,7 +201,7 @@ def join(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
             for reach in moving:
                 first, last = reach.whole(axis)
                 if first < span.first or last > span.last:
-                    raise Lost("paths with and without positions meet")
+                    raise Untraceable("paths with and without positions meet")
         spans.append(span)
 
     dims = []
@@ -212,7 +212,7 @@ def join(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
         }
         placed = {dim for dim in found if any(p.axis is not None for p in dim)}
         if len(placed) > 1 and size != 1:
-            raise Lost("paths with different steps between positions meet")
+            raise Untraceable("paths with different steps between positions meet")
         alike = len(found) == 1 or (len(placed) == 1 and size != 1)
         dims.append((placed or found).pop() if alike else flat(size))
     return Reach(tuple(spans), tuple(dims))
@@ -268,24 +268,26 @@ def propagate(
     arguments
         Its arguments by the names in its schema, with defaults.
     find
-        Gives the reach of a tensor, None if it does not depend on the image; raises Lost.
+        Gives the reach of a tensor, None if it does not depend on the image; raises Untraceable.
     shapes
         Shapes of the tensors it returns.
 
     Returns
     -------
     list of Reach
-        May be shorter than `shapes`: statistics that a normalisation returns besides are left out.
+        May be shorter than `shapes`: statistics that a normalization returns besides are left out.
 
     Raises
     ------
-    Lost
+    Untraceable
         If the operation is unknown here, or moves boxes unevenly.
     """
     reaches = _propagate(operation, arguments, find, shapes)
     for reach, shape in zip(reaches, shapes, strict=False):
         if tuple(map(length_of, reach.dims)) != tuple(shape):
-            raise Lost(f"torch's operation {name_of(operation)!r} returned an unexpected shape")
+            raise Untraceable(
+                f"torch's operation {name_of(operation)!r} returned an unexpected shape"
+            )
     return reaches
 
 
@@ -298,7 +300,7 @@ def _propagate(operation, arguments, find, shapes) -> list[Reach]:
     if name == "copy":  # into a tensor, whose old values are gone
         source = find(arguments["src"])
         if source is None:
-            raise Lost("a tensor was overwritten with constants")
+            raise Untraceable("a tensor was overwritten with constants")
         return [broadcast(source, shapes[0])]
     if torch.Tag.pointwise in operation.tags or name in UNTAGGED:
         return [join(inputs, shapes[0])]
@@ -355,7 +357,7 @@ def tensors_in(values: Iterable[Any]) -> list[Tensor]:
 def _without_positions(name: str, inputs: Sequence[Reach], shape: Sequence[int]) -> Reach:
     """Return the reach after any operation on tensors whose elements all have the same box."""
     if any(r.moves(axis) for r in inputs for axis in range(len(r.spans))):
-        raise Lost(f"torch's operation {name!r} moves positions in a way that is not followed")
+        raise Untraceable(f"torch's operation {name!r} moves positions in a way not followed")
     return join([Reach(r.spans, tuple(map(flat, shape))) for r in inputs], shape)
 
 
@@ -363,10 +365,10 @@ def _convolution(x: Reach, arguments: Mapping[str, Any], shape: Sequence[int]) -
     if arguments["transposed"]:
         if all(not x.moves(axis) for axis in range(len(x.spans))):
             return _without_positions("convolution", [x], shape)
-        raise Lost("a transposed convolution gives neighbours fields of different sizes")
+        raise Untraceable("a transposed convolution gives neighbors fields of different sizes")
     if any(p.axis is not None for p in x.dims[1]):
         if arguments["groups"] != 1:
-            raise Lost("a grouped convolution sees some of the positions among its channels")
+            raise Untraceable("a grouped convolution sees some of the positions among its channels")
         x = collapse(x, [1])
     x = replace(x, 1, flat(shape[1]))
     return _windows(x, arguments["weight"].shape[2:], arguments, shape)
@@ -402,7 +404,7 @@ def _adaptive_pool(x: Reach, n: int, shape: Sequence[int]) -> Reach:
         if 1 in (length, shape[dim]):
             x = replace(collapse(x, [dim]), dim, flat(shape[dim]))
         elif length % shape[dim]:
-            raise Lost(f"adaptive pooling from {length} to {shape[dim]} places is uneven")
+            raise Untraceable(f"adaptive pooling from {length} to {shape[dim]} places is uneven")
         else:
             size = length // shape[dim]
             x = window(x, dim, size, size, 0, 1, shape[dim])
@@ -463,6 +465,6 @@ def _concatenation(inputs: Sequence[Reach], dim: int, shape: Sequence[int], *, n
     for r in inputs:
         dims = (*r.dims[:dim], (), *r.dims[dim:]) if new else r.dims
         if any(p.axis is not None and p.length > 1 for p in dims[dim]):
-            raise Lost("tensors are joined along a dimension of positions")
+            raise Untraceable("tensors are joined along a dimension of positions")
         aligned.append(replace(Reach(r.spans, dims), dim, flat(shape[dim])))
     return join(aligned, shape)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnbook.analysis._batches import Labelled, check_tensor, watch
+from cnnbook.analysis._batches import Labeled, check_tensor, watch
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.tables import Table
 
@@ -97,7 +97,7 @@ class _Moments:
 
 def activation_statistics(
     model: nn.Module,
-    x: Tensor | Labelled,
+    x: Tensor | Labeled,
     layers: Sequence[str] | None = None,
     *,
     batch_size: int = 100,
@@ -114,7 +114,7 @@ def activation_statistics(
         Any network. It runs in evaluation mode, without gradients, and is left unchanged.
     x
         Images ``(N, C, H, W)`` as the network takes them, or a data set, whose images are
-        normalised first.
+        normalized first.
     layers
         Names as in ``model.named_modules()``; the model's direct children if not given.
     batch_size

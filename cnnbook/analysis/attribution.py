@@ -151,7 +151,7 @@ def occlusion(
         place is at the border, even if that is a shorter step.
     fill
         Value of the covered pixels, or one per channel, in the units of `x`. The default 0 is
-        the mean of the data where images are normalised.
+        the mean of the data where images are normalized.
     batch_size
         Covered images at a time. Only memory and speed depend on it.
 

@@ -13,7 +13,7 @@ class Cost:
     ----------
     parameters
         Weights and biases.
-    multiply_adds
+    macs
         Multiplications, each with its addition, for one image. Adding biases is not counted.
     formula
         The multiply–adds as one calculates them with pencil and paper.
@@ -21,18 +21,18 @@ class Cost:
     Examples
     --------
     >>> Cost(10, 90, "3·3·10 = 90") + Cost(2, 20, "10·2 = 20")
-    Cost(parameters=12, multiply_adds=110, formula='90 + 20 = 110')
+    Cost(parameters=12, macs=110, formula='90 + 20 = 110')
     """
 
     parameters: int
-    multiply_adds: int
+    macs: int
     formula: str
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the cost of both together."""
         if not isinstance(other, Cost):
             return NotImplemented
-        total = self.multiply_adds + other.multiply_adds
+        total = self.macs + other.macs
         return Cost(
             self.parameters + other.parameters,
             total,
@@ -114,7 +114,7 @@ def conv_cost(
     return Cost(weights + bias * out_channels, *_product(*size, seen, *kernel, out_channels))
 
 
-def dense_cost(inputs: int | Sequence[int], outputs: int, *, bias: bool = True) -> Cost:
+def linear_cost(inputs: int | Sequence[int], outputs: int, *, bias: bool = True) -> Cost:
     """Return the cost of a fully connected layer: one product per weight.
 
     Parameters
@@ -137,7 +137,7 @@ def dense_cost(inputs: int | Sequence[int], outputs: int, *, bias: bool = True) 
 
     Examples
     --------
-    >>> dense_cost((7, 7, 1024), 1024, bias=False).formula
+    >>> linear_cost((7, 7, 1024), 1024, bias=False).formula
     '7·7·1024·1024 = 51,380,224'
     """
     sides = (inputs,) if isinstance(inputs, int) else tuple(inputs)

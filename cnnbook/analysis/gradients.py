@@ -16,7 +16,7 @@ _FORMATS = {"gradient": ".2e"}
 
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put buffers back as they were: batch normalisation in training mode moves its averages."""
+    """Put buffers back as they were: batch normalization in training mode moves its averages."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
@@ -162,7 +162,7 @@ class GradientRecorder:
     Parameters
     ----------
     x
-        Images, ``(N, C, H, W)``, normalised like those of the training.
+        Images, ``(N, C, H, W)``, normalized like those of the training.
     y
         Class numbers, ``(N,)``.
     every

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from cnnbook.analysis._reach import Lost, Reach
+from cnnbook.analysis._reach import Reach, Untraceable
 from cnnbook.analysis.receptive import _times, field_of
 from cnnbook.analysis.trace import Call, trace
 from cnnbook.tables import Table
 
 
-def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> Table:
+def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> Table:
     """Run a network once and list its layers.
 
     Parameters
@@ -39,7 +39,7 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
           counted; weights that are always zero are, as in C3 of the LeNet-5 of 1998;
         * receptive field: side of the box of pixels that a unit can depend on, or height × width;
           see :func:`receptive_field`. Empty if it cannot be followed;
-        * jump: pixels between the boxes of neighbouring units. Empty where all see the same;
+        * jump: pixels between the boxes of neighboring units. Empty where all see the same;
         * activations (KiB): memory of all tensors the layer makes on its way, of which training
           keeps most for the gradient. Views and work in place take none.
 
@@ -54,10 +54,10 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
     Examples
     --------
     >>> from cnnbook.models import lenet5
-    >>> table = layer_table(lenet5(), (1, 32, 32))
-    >>> table[2]["layer"], table[2]["output"], table[2]["receptive field"]
+    >>> table = summary(lenet5(), (1, 32, 32))
+    >>> table[2]["layer"], table[2]["output"], table[2]["receptive_field"]
     ('c3', '16×10×10', 14)
-    >>> sum(row["multiply–adds"] for row in table.to_dicts())
+    >>> sum(row["macs"] for row in table.to_dicts())
     416520
     """
     found = trace(model, input_shape)
@@ -72,10 +72,10 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
             "kind": _kind(call.module),
             "output": _times(call.shape),
             "parameters": _new_parameters(call.module, counted),
-            "multiply–adds": call.multiply_adds,
-            "receptive field": size,
+            "macs": call.macs,
+            "receptive_field": size,
             "jump": jump,
-            "activations (KiB)": call.memory / 1024,
+            "activation_kib": call.memory / 1024,
         }
         _enter(rows, row)
 
@@ -84,7 +84,7 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
     for number in around:
         call = found.calls[number]
         inside = [c for c in found.calls if c.calls[:-1] == call.calls]
-        own = call.multiply_adds - sum(c.multiply_adds for c in inside)
+        own = call.macs - sum(c.macs for c in inside)
         parameters = _new_parameters(call.module, counted, recurse=False)
         if parameters or own:
             row = {
@@ -92,19 +92,19 @@ def layer_table(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1)
                 "kind": f"{type(call.module).__name__} itself",
                 "output": _times(call.shape),
                 "parameters": parameters,
-                "multiply–adds": own,
-                "receptive field": None,
+                "macs": own,
+                "receptive_field": None,
                 "jump": None,
-                "activations (KiB)": (call.memory - sum(c.memory for c in inside)) / 1024,
+                "activation_kib": (call.memory - sum(c.memory for c in inside)) / 1024,
             }
             _enter(rows, row)
-    return Table(list(rows.values()), formats={"activations (KiB)": ",.1f"})
+    return Table(list(rows.values()), formats={"activation_kib": ",.1f"})
 
 
 def _enter(rows: dict[str, dict[str, Any]], row: dict[str, Any]) -> None:
     """Enter a layer's row; what the layer cost when it ran before is added to it."""
     earlier = rows.get(row["layer"], {})
-    for cost in ("parameters", "multiply–adds", "activations (KiB)"):
+    for cost in ("parameters", "macs", "activation_kib"):
         row[cost] += earlier.get(cost, 0)
     rows[row["layer"]] = row
 
@@ -122,7 +122,7 @@ def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | st
         if not isinstance(call.reach, Reach) or not image:
             return None, None
         field = field_of(call.name, call.reach, image)
-    except Lost:
+    except Untraceable:
         return None, None
     size, jump = (
         sides[0] if len(set(sides)) == 1 else _times(sides) for sides in (field.size, field.jump)

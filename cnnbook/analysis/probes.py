@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbook.analysis._batches import Labelled, check_tensor, labelled_batches
+from cnnbook.analysis._batches import Labeled, check_tensor, labeled_batches
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.tables import Table
 
 
 def linear_probes(
     model: nn.Module,
-    train: Labelled,
-    test: Labelled,
+    train: Labeled,
+    test: Labeled,
     layers: Sequence[str] | None = None,
     *,
     max_features: int = 1024,
@@ -41,9 +41,9 @@ def linear_probes(
     model
         Any network. It runs in evaluation mode and is left unchanged.
     train
-        Labelled images to fit the probes on.
+        Labeled images to fit the probes on.
     test
-        Labelled images to measure them on.
+        Labeled images to measure them on.
     layers
         Names as in ``model.named_modules()``; the model's direct children if not given.
     max_features
@@ -60,7 +60,7 @@ def linear_probes(
     Returns
     -------
     Table
-        One row for the input (the normalised pixels) and one per layer in the order in which
+        One row for the input (the normalized pixels) and one per layer in the order in which
         they ran: layer, pooled to (shape of the probe's input), features (their number), train
         accuracy, test accuracy (0 to 1).
 
@@ -73,7 +73,7 @@ def linear_probes(
 
     Examples
     --------
-    Four features that were not learnt hold less of the class than the 64 pixels they are made of:
+    Four features that were not learned hold less of the class than the 64 pixels they are made of:
 
     >>> from cnnbook import data
     >>> train, test = data.load("digits")
@@ -126,7 +126,7 @@ def _pooled(output: Tensor, max_features: int) -> Tensor:
 @torch.no_grad()
 def _features(
     model: nn.Module,
-    data: Labelled,
+    data: Labeled,
     layers: Sequence[str],
     max_features: int,
     batch_size: int,
@@ -146,7 +146,7 @@ def _features(
         return hook
 
     with forward_hooks(model, layers, keeper), evaluation(model):
-        for x, y in labelled_batches(data, batch_size, device_of(model)):
+        for x, y in labeled_batches(data, batch_size, device_of(model)):
             seen.clear()
             seen["input"] = _pooled(x, max_features).cpu()
             model(x)
@@ -183,9 +183,9 @@ class RidgeClassifier:
 def ridge_classifier(
     x: Tensor, y: Tensor, classes: int, penalties: Sequence[float]
 ) -> RidgeClassifier:
-    """Fit a linear classifier to features by penalised least squares.
+    """Fit a linear classifier to features by penalized least squares.
 
-    Minimises ``mean ‖W z + b - t‖² + penalty · ‖W‖²`` over W and b. z are the features scaled to
+    Minimizes ``mean ‖W z + b - t‖² + penalty · ‖W‖²`` over W and b. z are the features scaled to
     mean 0 and deviation 1, t is 1 for the true class and 0 for the others. Of several penalties
     the one with the least squared leave-one-out error is chosen, which needs no further fits
     (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, Section 7.10).

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook.analysis._hooks import device_of, evaluation, find_layer, forward_hooks
-from cnnbook.analysis._reach import Lost, Reach
+from cnnbook.analysis._reach import Reach, Untraceable
 from cnnbook.analysis.trace import trace
 
 
@@ -29,7 +29,7 @@ class ReceptiveField:
     size
         Height and width of the box, in pixels.
     jump
-        Pixels between the boxes of neighbouring units; 0 where all units see the same.
+        Pixels between the boxes of neighboring units; 0 where all units see the same.
     start
         First row and column of the box of unit (0, 0); negative in the padding.
     positions
@@ -59,7 +59,7 @@ class ReceptiveField:
     image: tuple[int, ...]
 
     @property
-    def centre(self) -> tuple[int, ...]:
+    def center(self) -> tuple[int, ...]:
         """Position of the unit in the middle."""
         return tuple(count // 2 for count in self.positions)
 
@@ -84,7 +84,7 @@ class ReceptiveField:
         ValueError
             If there is no unit at this position.
         """
-        position = position or self.centre
+        position = position or self.center
         if len(position) != len(self.size) or not all(
             0 <= i < count for i, count in zip(position, self.positions, strict=True)
         ):
@@ -117,7 +117,7 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
 
     Raises
     ------
-    Lost
+    Untraceable
         If its units do not lie on one grid.
     """
     axes = range(len(image))
@@ -182,10 +182,10 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     if reach is None:
         raise ValueError(f"the output of layer {layer!r} does not depend on the image")
     try:
-        if isinstance(reach, Lost):
+        if isinstance(reach, Untraceable):
             raise reach
         return field_of(layer, reach, found.input_shape[1:])
-    except Lost as lost:
+    except Untraceable as lost:
         raise ValueError(
             f"the receptive field of layer {layer!r} cannot be followed: {lost}"
         ) from None
@@ -196,10 +196,10 @@ def effective_receptive_field(
 ) -> Tensor:
     """Return how strongly each pixel of the image acts on one position of a layer.
 
-    It is the mean, over images and colour channels, of the absolute gradient of the sum of all
+    It is the mean, over images and color channels, of the absolute gradient of the sum of all
     channels of the layer at that position with respect to the pixel. Luo, Li, Urtasun and Zemel
     ("Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS
-    2016, arXiv:1701.04128) likewise send a gradient of 1 into the centre of the layer and average
+    2016, arXiv:1701.04128) likewise send a gradient of 1 into the center of the layer and average
     over many inputs.
 
     Parameters
@@ -267,7 +267,7 @@ def effective_size(field: Tensor, *, share: float = 0.9545) -> float:
 
     The area is made of the fewest pixels that together hold `share` of the whole field. 95.45 %
     is what a normal distribution has within two standard deviations. Luo et al. (2016, Section 3)
-    count the pixels above ``1 - 95.45 %`` of the value at the centre instead; that depends on
+    count the pixels above ``1 - 95.45 %`` of the value at the center instead; that depends on
     one pixel, and on the network's noise far from it.
 
     Parameters

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cnnbook.analysis._batches import Labelled, labelled_batches
+from cnnbook.analysis._batches import Labeled, labeled_batches
 from cnnbook.analysis._hooks import device_of, evaluation
 
 
@@ -51,7 +51,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neural Nets",
     arXiv:1712.09913, Section 4: each filter of a Gaussian direction is scaled to the norm of the
     network's filter. A dense layer counts as a 1×1 convolution, so its filters are its rows.
-    Biases and the parameters of batch normalisation do not move.
+    Biases and the parameters of batch normalization do not move.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
 
 def loss_surface(
     model: nn.Module,
-    data: Labelled,
+    data: Labeled,
     *,
     steps: int = 21,
     span: float = 1.0,
@@ -105,7 +105,7 @@ def loss_surface(
         Any network. It runs in evaluation mode with displaced copies of its weights and is left
         unchanged.
     data
-        Labelled images to measure the loss on. Each of the ``steps²`` points is one pass over
+        Labeled images to measure the loss on. Each of the ``steps²`` points is one pass over
         them.
     steps
         Points along each direction; odd, so that the network itself is one of them.
@@ -145,7 +145,7 @@ def loss_surface(
         raise ValueError(f"span must be positive, got {span}")
     first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))
     own = {name: weight.detach() for name, weight in model.named_parameters()}
-    batches = list(labelled_batches(data, batch_size, device_of(model)))
+    batches = list(labeled_batches(data, batch_size, device_of(model)))
     images = sum(len(y) for _, y in batches)
     axis = torch.linspace(-span, span, steps)
     axis[steps // 2] = 0  # exactly

@@ -12,7 +12,15 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from cnnbook.analysis._hooks import device_of, evaluation
-from cnnbook.analysis._reach import FACTORIES, Lost, Reach, image, name_of, propagate, tensors_in
+from cnnbook.analysis._reach import (
+    FACTORIES,
+    Reach,
+    Untraceable,
+    image,
+    name_of,
+    propagate,
+    tensors_in,
+)
 
 #: Stands for the network's input among the inputs of operations and blocks.
 IMAGE = -1
@@ -58,7 +66,7 @@ class Call:
     reach
         What each element of its output depends on; None if it does not depend on the image; an
         exception that says why if that could not be followed.
-    multiply_adds
+    macs
         Half of the operations that torch's counter finds in it: convolutions and matrix products.
     memory
         Bytes of all floating-point tensors made in it. Views and work in place take none.
@@ -68,8 +76,8 @@ class Call:
     module: nn.Module = field(repr=False)
     calls: tuple[int, ...]
     shape: tuple[int, ...] = ()
-    reach: Reach | Lost | None = field(default=None, repr=False)
-    multiply_adds: int = 0
+    reach: Reach | Untraceable | None = field(default=None, repr=False)
+    macs: int = 0
     memory: int = 0
 
     @property
@@ -166,7 +174,7 @@ class Trace:
         Parameters
         ----------
         depth
-            As for :func:`layer_table`.
+            As for :func:`summary`.
 
         Returns
         -------
@@ -243,7 +251,7 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     >>> with torch.device("meta"):  # shapes without values
     ...     net = create("vgg16")
     >>> whole = trace(net, (3, 224, 224)).calls[0]
-    >>> f"{whole.multiply_adds:,}", whole.shape
+    >>> f"{whole.macs:,}", whole.shape
     ('15,470,264,320', (1000,))
     """
     shape = tuple(input_shape)
@@ -315,7 +323,7 @@ class _Known(NamedTuple):
 
     tensor: Tensor  # kept, so that no other tensor gets its id
     maker: int  # number of the operation
-    reach: Reach | Lost
+    reach: Reach | Untraceable
 
 
 class _Recorder(TorchDispatchMode):
@@ -351,14 +359,16 @@ class _Recorder(TorchDispatchMode):
         written = self.written.get(_memory(tensor))
         if written is None or (known is not None and known.maker >= written):
             return known
-        return _Known(tensor, written, Lost("a tensor was written to in place through a view"))
+        return _Known(
+            tensor, written, Untraceable("a tensor was written to in place through a view")
+        )
 
     def find_reach(self, tensor: Tensor) -> Reach | None:
-        """Return the reach of a tensor, None if it does not depend on the image, or raise Lost."""
+        """Return the reach of a tensor, None if it does not depend on the image, or raise Untraceable."""
         known = self.find(tensor)
         if known is None:
             return None
-        if isinstance(known.reach, Lost):
+        if isinstance(known.reach, Untraceable):
             raise known.reach
         return known.reach
 
@@ -378,7 +388,7 @@ class _Recorder(TorchDispatchMode):
 
         count = flop_registry.get(operation.overloadpacket)
         if count is not None:
-            self.add("multiply_adds", count(*args, **kwargs, out_val=result) // 2)
+            self.add("macs", count(*args, **kwargs, out_val=result) // 2)
         if makers and outputs and name_of(operation) not in FACTORIES:
             number = len(self.operations)
             shape = tuple(outputs[0].shape)
@@ -398,13 +408,17 @@ class _Recorder(TorchDispatchMode):
         shapes = [tuple(out.shape) for out in outputs]
         try:
             reaches = propagate(operation, arguments, self.find_reach, shapes)
-        except Lost as lost:
+        except Untraceable as lost:
             reaches = [lost] * len(outputs)
         except Exception:  # called in a way of which this package does not know
-            lost = Lost(f"torch's operation {name_of(operation)!r} is used in an unknown way")
+            lost = Untraceable(
+                f"torch's operation {name_of(operation)!r} is used in an unknown way"
+            )
             reaches = [lost] * len(outputs)
         for i, tensor in enumerate(outputs):
-            reach = reaches[i] if i < len(reaches) else Lost("a second result of an operation")
+            reach = (
+                reaches[i] if i < len(reaches) else Untraceable("a second result of an operation")
+            )
             before = self.known.get(id(tensor))
             in_place = any(tensor is other for other in read)
             self.known[id(tensor)] = _Known(tensor, number, reach)

@@ -1,6 +1,6 @@
 """What there is to learn from: data sets, batches of them, random changes of the images."""
 
-from cnnbook.data.augment import Augment, Changes
+from cnnbook.data.augment import Augment, AugmentParams
 from cnnbook.data.batches import Batches, BatchSource
 from cnnbook.data.datasets import Dataset
 from cnnbook.data.files import DataError
@@ -10,9 +10,9 @@ from cnnbook.data.sources import list_datasets, load, make_batches
 
 __all__ = [
     "Augment",
+    "AugmentParams",
     "BatchSource",
     "Batches",
-    "Changes",
     "DataError",
     "Dataset",
     "ImageFolder",

@@ -16,14 +16,14 @@ _PIXELS_AT_ONCE = 300_000
 
 
 @dataclass(frozen=True)
-class Changes:
+class AugmentParams:
     """What happens to each of N images, as drawn by :meth:`Augment.draw`.
 
     Parameters
     ----------
     matrix
-        ``(N, 2, 3)``. Takes a point of the new image to the point of the old one whose colour it
-        gets. Points are in pixels from the image's centre, x to the right, y down.
+        ``(N, 2, 3)``. Takes a point of the new image to the point of the old one whose color it
+        gets. Points are in pixels from the image's center, x to the right, y down.
     contrast, brightness
         Factors, ``(N,)``.
     box
@@ -51,13 +51,13 @@ class Changes:
         """Return the number of images."""
         return len(self.matrix)
 
-    def __getitem__(self, index: Tensor | slice) -> "Changes":
+    def __getitem__(self, index: Tensor | slice) -> "AugmentParams":
         """Return the changes of the images at `index`."""
-        return Changes(*(getattr(self, f.name)[index] for f in fields(self)))
+        return AugmentParams(*(getattr(self, f.name)[index] for f in fields(self)))
 
-    def to(self, device: torch.device | str) -> "Changes":
+    def to(self, device: torch.device | str) -> "AugmentParams":
         """Return the changes on `device`."""
-        return Changes(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return AugmentParams(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Augment:
 
     Rotation, translation, scaling, shear, cropping and flipping are composed into *one* matrix
     and need one resampling, whatever their number. The order of the changes is contrast,
-    brightness, geometry, normalisation, erasing.
+    brightness, geometry, normalization, erasing.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Augment:
     translate
         Largest shift, as a fraction of width and height.
     scale
-        Smallest and largest magnification about the centre. Above 1 things get larger.
+        Smallest and largest magnification about the center. Above 1 things get larger.
     shear
         Largest shear angle in degrees, horizontally.
     crop
@@ -85,7 +85,7 @@ class Augment:
     flip
         Probability of mirroring left and right.
     contrast, brightness
-        The factor is uniform in 1 − value … 1 + value. Contrast is about the image's mean grey.
+        The factor is uniform in 1 − value … 1 + value. Contrast is about the image's mean gray.
     erase
         Probability of erasing a rectangle (Zhong et al. 2017, arXiv:1708.04896).
     erase_area
@@ -148,7 +148,7 @@ class Augment:
         if self.interpolation not in ("bilinear", "nearest"):
             raise unknown("interpolation", self.interpolation, ["bilinear", "nearest"])
 
-    def draw(self, n: int, size: tuple[int, int], seed: int = 0) -> Changes:
+    def draw(self, n: int, size: tuple[int, int], seed: int = 0) -> AugmentParams:
         """Draw the changes of `n` images.
 
         Every image has its own row of random numbers, and every transform its own column.
@@ -166,7 +166,7 @@ class Augment:
 
         Returns
         -------
-        Changes
+        AugmentParams
             On the CPU, so that a seed means the same on every device.
         """
         uniform = torch.rand(n, 16, generator=torch.Generator().manual_seed(seed))
@@ -205,7 +205,7 @@ class Augment:
         y = ((height - box_height + 1) * top).floor()
         x = ((width - box_width + 1) * left).floor()
         box = torch.stack([x, y, x + box_width, y + box_height], 1)
-        return Changes(
+        return AugmentParams(
             matrix=matrix[:, :2],
             contrast=between(1 - self.contrast, 1 + self.contrast, contrast),
             brightness=between(1 - self.brightness, 1 + self.brightness, brightness),
@@ -215,7 +215,7 @@ class Augment:
     def __call__(
         self,
         images: Tensor,
-        changes: Changes | None = None,
+        changes: AugmentParams | None = None,
         *,
         seed: int = 0,
         mean: tuple[float, ...] | None = None,
@@ -232,7 +232,7 @@ class Augment:
         seed
             Used only without `changes`.
         mean, std
-            Per channel, of images scaled to 0…1, to normalise with. Without them the result lies
+            Per channel, of images scaled to 0…1, to normalize with. Without them the result lies
             in 0…1.
 
         Returns
@@ -268,11 +268,11 @@ class Augment:
             out[part] = self._change(images[part], changes[part], mean, std)
         return out
 
-    def _change(self, images: Tensor, changes: Changes, mean: Tensor, std: Tensor) -> Tensor:
+    def _change(self, images: Tensor, changes: AugmentParams, mean: Tensor, std: Tensor) -> Tensor:
         x = images.float()
         if self.contrast:
-            grey = _mean_grey(images)
-            x = x.sub_(grey).mul_(changes.contrast.view(-1, 1, 1, 1)).add_(grey).clamp_(0, 255)
+            gray = _mean_gray(images)
+            x = x.sub_(gray).mul_(changes.contrast.view(-1, 1, 1, 1)).add_(gray).clamp_(0, 255)
         if self.brightness:
             x = x.mul_(changes.brightness.view(-1, 1, 1, 1)).clamp_(0, 255)
 
@@ -330,7 +330,7 @@ def _matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
 def _sampling_points(matrix: Tensor, height: int, width: int) -> Tensor:
     """Return for each new pixel where it lies in the old image, as grid_sample counts: −1 … 1."""
-    # Pixel i covers i … i + 1 and its centre is i + 1/2; the image's centre is the origin.
+    # Pixel i covers i … i + 1 and its center is i + 1/2; the image's center is the origin.
     x = torch.arange(width, device=matrix.device) + 0.5 - width / 2
     y = (torch.arange(height, device=matrix.device) + 0.5 - height / 2)[:, None, None]
     half = torch.tensor([width / 2, height / 2], device=matrix.device)
@@ -338,7 +338,7 @@ def _sampling_points(matrix: Tensor, height: int, width: int) -> Tensor:
     return x[:, None] * to_x + (y * to_y + shift)
 
 
-def _mean_grey(images: Tensor) -> Tensor:
+def _mean_gray(images: Tensor) -> Tensor:
     """Return each image's mean brightness, ``(N, 1, 1, 1)``, 0 to 255."""
     # Sums of whole numbers are exact, so the result cannot depend on the order of additions.
     sums = images.sum((2, 3), dtype=torch.int64).float()

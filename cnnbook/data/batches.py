@@ -77,7 +77,7 @@ def share(index: Tensor, batch_size: int, rank: int, processes: int) -> list[Ten
     return [batch[rank::processes] for batch in index.split(batch_size)]
 
 
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Turn uint8 images into floats of mean 0 and deviation 1.
 
     Parameters
@@ -99,10 +99,10 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 class Batches:
-    """Shuffled, normalised, augmented batches of a data set held on the device.
+    """Shuffled, normalized, augmented batches of a data set held on the device.
 
     The images stay uint8 on the device. Each batch is gathered by index, turned to float,
-    augmented and normalised there, so no image passes through Python on its own.
+    augmented and normalized there, so no image passes through Python on its own.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class Batches:
         Yields
         ------
         images : Tensor
-            Normalised float images, ``(N, C, H, W)``.
+            Normalized float images, ``(N, C, H, W)``.
         labels : Tensor
             Class numbers, ``(N,)``.
         """
@@ -196,7 +196,7 @@ class Batches:
         for index in parts[start:]:
             images = self.images[index]
             if self.augment is None:
-                images = normalise(images, self.mean, self.std)
+                images = normalize(images, self.mean, self.std)
             else:
                 images = self.augment(images, changes[index], mean=self.mean, std=self.std)
             yield images, self.labels[index]

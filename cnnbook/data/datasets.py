@@ -95,7 +95,7 @@ DIGITS = (
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, as one uint8 tensor.
+    """Labeled images, as one uint8 tensor.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Dataset:
     classes
         Names of the classes; ``classes[labels[i]]`` names image ``i``.
     mean, std
-        Per channel, of the *training* images scaled to 0…1; used to normalise both parts alike.
+        Per channel, of the *training* images scaled to 0…1; used to normalize both parts alike.
 
     Raises
     ------
@@ -172,7 +172,7 @@ class Dataset:
         return f"<{self.name}: {len(self):,} images of {shape}, {len(self.classes)} classes>"
 
     def padded(self, size: int) -> "Dataset":
-        """Return the set with every image centred on a black square.
+        """Return the set with every image centered on a black square.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class Dataset:
         -------
         Dataset
             Images of shape ``(N, C, size, size)``. Mean and standard deviation stay those of
-            the original pixels, so that a pixel keeps its normalised value.
+            the original pixels, so that a pixel keeps its normalized value.
 
         Raises
         ------

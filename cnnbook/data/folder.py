@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from cnnbook import settings
 from cnnbook.data.augment import Augment
-from cnnbook.data.batches import epoch_seed, normalise, share
+from cnnbook.data.batches import epoch_seed, normalize, share
 from cnnbook.data.files import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,9 +45,9 @@ class ImageFolder:
     size
         Side of the images that come out, in pixels.
     channels
-        3 for colour, 1 for grey.
+        3 for color, 1 for gray.
     mean, std
-        Per channel, to normalise with.
+        Per channel, to normalize with.
     margin
         For images cut from the middle: the shorter side they are shrunk to before, as a multiple
         of `size`. The usual one is 256 to 224 pixels; 1 cuts no more than a square needs.
@@ -62,10 +62,10 @@ class ImageFolder:
     >>> from cnnbook import data
     >>> with tempfile.TemporaryDirectory() as place:
     ...     for part in ("train", "val"):
-    ...         for colour in ("blue", "red"):
-    ...             folder = Path(place, part, colour)
+    ...         for color in ("blue", "red"):
+    ...             folder = Path(place, part, color)
     ...             folder.mkdir(parents=True)
-    ...             Image.new("RGB", (40, 30), colour).save(folder / "1.png")
+    ...             Image.new("RGB", (40, 30), color).save(folder / "1.png")
     ...     _, test = data.load(f"imagefolder:{place}", size=16)
     ...     picture = test.read(1, test.transform())
     >>> test.classes, test.labels.tolist()
@@ -143,7 +143,7 @@ def load_image_folder(
     size
         Side of the images that come out, in pixels.
     channels
-        3 for colour, 1 for grey.
+        3 for color, 1 for gray.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def load_image_folder(
         raise DataError(f"{path / 'train'} has {len(classes)} classes, but {reason} to learn from")
     kinds = {"size": size, "channels": channels}
     if channels == 1:
-        kinds |= {"mean": (0.449,), "std": (0.226,)}  # means of the three colours'
+        kinds |= {"mean": (0.449,), "std": (0.226,)}  # means of the three colors'
     return (
         _scan(path / "train", classes, f"{path.name} train", train=True, **kinds),
         _scan(test_folder, classes, f"{path.name} test", train=False, **kinds),
@@ -207,7 +207,7 @@ def _scan(folder: Path, classes: tuple[str, ...], name: str, **options: Any) -> 
 class StreamingBatches:
     """Batches of an image folder, decoded ahead by worker processes.
 
-    Workers read, cut and shrink; the device turns bytes to floats, augments and normalises, as
+    Workers read, cut and shrink; the device turns bytes to floats, augments and normalizes, as
     :class:`Batches` does.
 
     Parameters
@@ -287,7 +287,7 @@ class StreamingBatches:
         for images, labels, index in self._loader:
             images = images.to(self.device, non_blocking=True)
             if self.augment is None:
-                images = normalise(images, mean, std)
+                images = normalize(images, mean, std)
             else:
                 images = self.augment(images, changes[index].to(self.device), mean=mean, std=std)
             yield images, labels.to(self.device, non_blocking=True)

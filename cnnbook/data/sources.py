@@ -64,10 +64,10 @@ def load(
     name
         ``"fashion-mini"``, ``"digits"``, ``"fashion-mnist"`` or ``"imagefolder:PATH"``.
     size
-        If given, centre the images on black squares of this side (see :meth:`Dataset.padded`).
+        If given, center the images on black squares of this side (see :meth:`Dataset.padded`).
         For an image folder, the side to which images are cut; 224 if not given.
     channels
-        For an image folder: 3 for colour, 1 for grey.
+        For an image folder: 3 for color, 1 for gray.
     download
         Whether files that are not on this machine may be downloaded.
 

@@ -27,7 +27,7 @@ __all__ = [
     "GoogLeNetOutput",
     "LeNet5",
     "LeNet51998",
-    "Published",
+    "ModelSpec",
     "ResNet",
     "copy_weights",
     "create",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class Published(NamedTuple):
+class ModelSpec(NamedTuple):
     """A network that can be created by name.
 
     Parameters
@@ -60,9 +60,9 @@ class Published(NamedTuple):
 
     Examples
     --------
-    >>> published("resnet20").paper
+    >>> model_spec("resnet20").paper
     'He et al. 2016'
-    >>> published("resnet20").input_shape, published("resnet18").input_shape
+    >>> model_spec("resnet20").input_shape, model_spec("resnet18").input_shape
     ((3, 32, 32), (3, 224, 224))
     """
 
@@ -71,7 +71,7 @@ class Published(NamedTuple):
     input_shape: tuple[int, int, int]
     num_classes: int
     small: dict[str, str] | None = None
-    sized: bool = False
+    fixed_input_size: bool = False
 
 
 _LECUN, _KRIZHEVSKY = "LeCun et al. 1998", "Krizhevsky et al. 2012"
@@ -82,45 +82,47 @@ _IMAGE = (3, 224, 224)
 _STEM = {"stem": "small"}
 
 _MODELS = {
-    "lenet5": Published(lenet5, f"{_LECUN}, as taught today", (1, 32, 32), 10),
-    "lenet5_1998": Published(partial(lenet5, form="1998"), _LECUN, (1, 32, 32), 10),
-    "alexnet": Published(AlexNet, _KRIZHEVSKY, (3, 227, 227), 1000, _STEM, sized=True),
-    "alexnet_one_column": Published(
+    "lenet5": ModelSpec(lenet5, f"{_LECUN}, as taught today", (1, 32, 32), 10),
+    "lenet5_1998": ModelSpec(partial(lenet5, form="1998"), _LECUN, (1, 32, 32), 10),
+    "alexnet": ModelSpec(AlexNet, _KRIZHEVSKY, (3, 227, 227), 1000, _STEM, fixed_input_size=True),
+    "alexnet_one_column": ModelSpec(
         partial(AlexNet, towers=1),
         f"{_KRIZHEVSKY}, one column",
         (3, 227, 227),
         1000,
         _STEM,
-        sized=True,
+        fixed_input_size=True,
     ),
-    "alexnet_2014": Published(AlexNet2014, "Krizhevsky 2014", _IMAGE, 1000),
+    "alexnet_2014": ModelSpec(AlexNet2014, "Krizhevsky 2014", _IMAGE, 1000),
     **{
-        name: Published(partial(VGG, configuration), _SIMONYAN, _IMAGE, 1000, {}, sized=True)
+        name: ModelSpec(
+            partial(VGG, configuration), _SIMONYAN, _IMAGE, 1000, {}, fixed_input_size=True
+        )
         for name, configuration in _VGG.items()
     },
     **{
-        f"{name}_bn": Published(
+        f"{name}_bn": ModelSpec(
             partial(VGG, configuration, batch_norm=True),
             f"{_SIMONYAN}, with batch norm",
             _IMAGE,
             1000,
             {},
-            sized=True,
+            fixed_input_size=True,
         )
         for name, configuration in _VGG.items()
         if name != "vgg11_lrn"
     },
-    "googlenet": Published(GoogLeNet, _SZEGEDY, _IMAGE, 1000, _STEM, sized=True),
-    "googlenet_bn": Published(
+    "googlenet": ModelSpec(GoogLeNet, _SZEGEDY, _IMAGE, 1000, _STEM, fixed_input_size=True),
+    "googlenet_bn": ModelSpec(
         partial(GoogLeNet, batch_norm=True),
         f"{_SZEGEDY}, with batch norm",
         _IMAGE,
         1000,
         _STEM,
-        sized=True,
+        fixed_input_size=True,
     ),
-    **{f"resnet{d}": Published(partial(ResNet, d), _HE, _IMAGE, 1000, _STEM) for d in IMAGENET},
-    **{f"resnet{d}": Published(partial(ResNet, d), _HE, (3, 32, 32), 10, {}) for d in CIFAR},
+    **{f"resnet{d}": ModelSpec(partial(ResNet, d), _HE, _IMAGE, 1000, _STEM) for d in IMAGENET},
+    **{f"resnet{d}": ModelSpec(partial(ResNet, d), _HE, (3, 32, 32), 10, {}) for d in CIFAR},
 }
 
 
@@ -135,7 +137,7 @@ def list_models() -> list[str]:
     return list(_MODELS)
 
 
-def published(name: str) -> Published:
+def model_spec(name: str) -> ModelSpec:
     """Return paper, input shape and number of classes of a network.
 
     Parameters
@@ -152,7 +154,7 @@ def published(name: str) -> Published:
     --------
     Where a dense layer reads whole maps, another size of the images must be said when it is built:
 
-    >>> [name for name in ("alexnet", "vgg16", "resnet18") if published(name).sized]
+    >>> [name for name in ("alexnet", "vgg16", "resnet18") if model_spec(name).fixed_input_size]
     ['alexnet', 'vgg16']
     """
     if name not in _MODELS:
@@ -195,7 +197,7 @@ def create(
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    model = published(name)
+    model = model_spec(name)
     return model.build(
         num_classes=model.num_classes if num_classes is None else num_classes,
         in_channels=model.input_shape[0] if in_channels is None else in_channels,
@@ -238,7 +240,7 @@ def create_for(
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    known = published(name)
+    known = model_spec(name)
     channels, height, width = image_shape
     _, usual, _ = known.input_shape
     fits = known.small is not None and height == width
@@ -248,6 +250,6 @@ def create_for(
             "another network or another size of the images"
         )
     chosen = dict(known.small) if fits and 2 * height < usual else {}
-    if known.sized:
+    if known.fixed_input_size:
         chosen["input_size"] = height
     return create(name, num_classes, channels, **(chosen | options))

@@ -8,7 +8,7 @@ figures below are that paper's.
   ``towers=1`` it is the one-column network, 62,378,344 parameters.
 * :class:`AlexNetTwoDevices` puts each tower on its own device, as the authors did.
 * :class:`AlexNet2014` is torchvision's "alexnet", after the one-column network of Krizhevsky's
-  later paper (arXiv:1404.5997): other widths, no response normalisation. 61,100,840 parameters.
+  later paper (arXiv:1404.5997): other widths, no response normalization. 61,100,840 parameters.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ STEMS = {
 
 
 class ResponseNorm(nn.Module):
-    """Local response normalisation (Section 3.3), within each tower.
+    """Local response normalization (Section 3.3), within each tower.
 
-    ``b_i = a_i / (2 + 1e-4 * sum of a_j² over the 5 neighbouring maps j) ** 0.75``. torch's layer
+    ``b_i = a_i / (2 + 1e-4 * sum of a_j² over the 5 neighboring maps j) ** 0.75``. torch's layer
     divides its sum by 5, hence the factor. Towers exchange nothing here: the paper lets them
     communicate only before conv3 and the dense layers.
 
@@ -47,7 +47,7 @@ class ResponseNorm(nn.Module):
         self.norm = nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(N, C, H, W)``; C must be divisible by the number of towers."""
+        """Normalize ``(N, C, H, W)``; C must be divisible by the number of towers."""
         return torch.cat([self.norm(tower) for tower in x.chunk(self.towers, dim=1)], dim=1)
 
 
@@ -71,8 +71,8 @@ class AlexNet(nn.Module):
         Height and width of the images; 227, 224 or 32 by the stem if not given.
     activation
         Class of the activation. The paper's is ReLU.
-    normalise
-        Whether response normalisation follows conv1 and conv2.
+    normalize
+        Whether response normalization follows conv1 and conv2.
     pool
         Side of the pooling windows, whose stride is 2: 3 overlaps, as in the paper; 2 does not.
     dropout
@@ -103,7 +103,7 @@ class AlexNet(nn.Module):
         stem: str = "227",
         input_size: int | None = None,
         activation: type[nn.Module] = nn.ReLU,
-        normalise: bool = True,
+        normalize: bool = True,
         pool: int = 3,
         dropout: float = 0.5,
     ):
@@ -120,7 +120,7 @@ class AlexNet(nn.Module):
         dense = scaled(4096, width, 2)
 
         def norm() -> nn.Module:
-            return ResponseNorm(towers) if normalise else nn.Identity()
+            return ResponseNorm(towers) if normalize else nn.Identity()
 
         # Comments: the size of the maps for an input of 227×227.
         self.conv1 = nn.Sequential(  # 96@55×55
@@ -325,7 +325,7 @@ class AlexNet2014(nn.Module):
     """torchvision's "alexnet", after the one-column network of Krizhevsky 2014 (arXiv:1404.5997).
 
     It has 64, 192, 384, 256, 256 maps, where that paper says 384 for conv4 and its author's own
-    code 256. It has no response normalisation, and dropout before fc6 and fc7 instead of after
+    code 256. It has no response normalization, and dropout before fc6 and fc7 instead of after
     them.
 
     Parameters

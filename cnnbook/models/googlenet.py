@@ -51,7 +51,7 @@ class Inception(nn.Module):
     n1, n3_reduce, n3, n5_reduce, n5, pool_proj
         Output maps of the convolutions, as the columns of Table 1.
     batch_norm
-        Whether batch normalisation follows each convolution.
+        Whether batch normalization follows each convolution.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class NaiveInception(nn.Module):
     n1, n3, n5
         Output maps of the convolutions.
     batch_norm
-        Whether batch normalisation follows each convolution.
+        Whether batch normalization follows each convolution.
     """
 
     def __init__(self, channels: int, n1: int, n3: int, n5: int, *, batch_norm: bool = False):
@@ -131,7 +131,7 @@ class AuxiliaryClassifier(nn.Module):
     width
         Factor on the widths 128 and 1024.
     batch_norm
-        Whether batch normalisation follows the convolution.
+        Whether batch normalization follows the convolution.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class GoogLeNet(nn.Module):
         ``"gap"``: global average pooling and one dense layer, as in the paper; ``"dense"``: the
         last maps are flattened into a dense layer of 1024 units first.
     batch_norm
-        Put batch normalisation after each convolution and drop response normalisation, as
+        Put batch normalization after each convolution and drop response normalization, as
         GoogLeNet is trained today. The paper has none.
     width
         Factor on all layer widths; 1 is the paper's.
@@ -287,7 +287,7 @@ class GoogLeNet(nn.Module):
                 f"{self.smallest} pixels or more"
             )
         self.in_channels, self.input_size = in_channels, input_size
-        self.fixed_size = auxiliary or head == "dense"
+        self.fixed_input_size = auxiliary or head == "dense"
         bn = {"batch_norm": batch_norm}
         n64, n192 = scaled(64, width), scaled(192, width)
 
@@ -355,7 +355,7 @@ class GoogLeNet(nn.Module):
         ValueError
             If `x` has another shape.
         """
-        if self.fixed_size:
+        if self.fixed_input_size:
             check_exact_input(x, "GoogLeNet", self.in_channels, self.input_size)
         else:
             check_input(x, "GoogLeNet", self.in_channels, self.smallest)

@@ -13,7 +13,7 @@ from cnnbook.models._common import check_input, load_imagenet_weights, scaled
 
 
 def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Return a convolution and its batch normalisation, which follows each one (Section 3.4)."""
+    """Return a convolution and its batch normalization, which follows each one (Section 3.4)."""
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out)
     )

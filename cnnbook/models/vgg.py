@@ -30,7 +30,7 @@ CONFIGURATIONS = {
     "conv3-512 conv3-512 conv3-512 conv3-512 maxpool "
     "conv3-512 conv3-512 conv3-512 conv3-512 maxpool",
 }
-INITIALISATIONS = ("he", "glorot", "paper", "small")
+INITIALIZATIONS = ("he", "glorot", "paper", "small")
 
 
 class VGG(nn.Module):
@@ -47,7 +47,7 @@ class VGG(nn.Module):
     in_channels
         Channels of the input image.
     batch_norm
-        Whether batch normalisation follows each convolution. The paper, of 2014, has none.
+        Whether batch normalization follows each convolution. The paper, of 2014, has none.
     width
         Factor on all layer widths; 1 is the paper's.
     input_size
@@ -98,8 +98,8 @@ class VGG(nn.Module):
         super().__init__()
         if configuration not in CONFIGURATIONS:
             raise unknown("configuration of VGG", configuration, CONFIGURATIONS)
-        if init not in INITIALISATIONS:
-            raise unknown("initialisation", init, INITIALISATIONS)
+        if init not in INITIALIZATIONS:
+            raise unknown("initialization", init, INITIALIZATIONS)
         if input_size < 16:
             raise ValueError(
                 f"VGG halves its maps five times, so images need at least 16×16 pixels, got "

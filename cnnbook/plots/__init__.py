@@ -13,7 +13,7 @@ from cnnbook.plots.figure import Figure
 from cnnbook.plots.kernels import factorization
 from cnnbook.plots.pictures import feature_maps, filters, images, maps_through_depth
 from cnnbook.plots.receptive import effective_receptive_field, receptive_fields
-from cnnbook.plots.results import bars, confusion, curves, lines, spread
+from cnnbook.plots.results import bars, confusion, curves, lines, sweep
 from cnnbook.plots.surfaces import loss_surfaces
 from cnnbook.plots.units import maximized_units, top_patches
 
@@ -39,6 +39,6 @@ __all__ = [
     "maps_through_depth",
     "maximized_units",
     "receptive_fields",
-    "spread",
+    "sweep",
     "top_patches",
 ]

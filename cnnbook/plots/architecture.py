@@ -15,7 +15,8 @@ from torch import nn
 
 from cnnbook.analysis import Trace, trace
 from cnnbook.analysis.trace import IMAGE, Block
-from cnnbook.plots.figure import COLOURS, INK, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import COLORS, INK, WIDTH, new_figure
 
 # What torch's operations make of a layer; the first kind that occurs in it decides.
 ROLES = {
@@ -27,11 +28,11 @@ ROLES = {
     },
 }
 VIEWS = {"view", "_unsafe_view", "permute", "transpose", "squeeze", "unsqueeze", "clone"}
-ROLE_COLOURS = {
-    "convolution": COLOURS[0],
-    "pooling": COLOURS[1],
-    "dense": COLOURS[2],
-    "other": COLOURS[5],
+ROLE_COLORS = {
+    "convolution": COLORS[0],
+    "pooling": COLORS[1],
+    "dense": COLORS[2],
+    "other": COLORS[5],
 }
 SYMBOLS = {"add": "+", "mul": "×", "sub": "−", "div": "÷"}
 
@@ -171,7 +172,7 @@ def architecture(
         series of blocks of the same class and shape, drawn once.
 
         Under a name stand the windows of the layer's convolutions or pooling, with /2 for a
-        stride of 2. Normalisation, activation, dropout and flattening belong to the layer before.
+        stride of 2. Normalization, activation, dropout and flattening belong to the layer before.
 
     Raises
     ------
@@ -192,7 +193,7 @@ def architecture(
     _arrange(nodes)
     _measure(nodes)
     rows = _rows(nodes)
-    legend = [role for role in ROLE_COLOURS if role in {n.role for n in nodes[1:] if not n.symbol}]
+    legend = [role for role in ROLE_COLORS if role in {n.role for n in nodes[1:] if not n.symbol}]
     width, height = _place(nodes, rows, LEGEND)
     with new_figure(width, height) as figure:
         figure.set_layout_engine("none")
@@ -239,7 +240,7 @@ def _nodes(found: Trace, depth: int) -> list[_Node]:
                 role="other" if role == "view" else role,
                 details=_windows(call.module),
                 channels_last=call.channels_last,
-                likeness=(block.kind, block.shape, parameters, call.multiply_adds),
+                likeness=(block.kind, block.shape, parameters, call.macs),
             )
         )
     return nodes
@@ -541,17 +542,17 @@ def _draw_node(axes: Axes, node: _Node, *, is_input: bool) -> None:
         axes.add_patch(Circle((x, y), JOIN, fc="none", ec=INK, lw=1.2))
         axes.text(x, y, node.symbol, ha="center", va="center_baseline", size=12)
         return
-    colour = INK if is_input else ROLE_COLOURS[node.role]
+    color = INK if is_input else ROLE_COLORS[node.role]
     for number in range(node.slices):
         x = node.x + number * (node.size[0] + SLICE_GAP)
-        _draw_box(axes, node, x, colour, last=number == node.slices - 1, faint=is_input)
+        _draw_box(axes, node, x, color, last=number == node.slices - 1, faint=is_input)
     for i, line in enumerate(node.lines):
         weight = "bold" if i < len(node.titles) else "normal"
         place = (node.x + node.width / 2, node.label_y - i * LINE)
         axes.text(*place, line, ha="center", va="top", size=TEXT, weight=weight)
 
 
-def _draw_box(axes: Axes, node: _Node, x: float, colour: str, *, last: bool, faint: bool) -> None:
+def _draw_box(axes: Axes, node: _Node, x: float, color: str, *, last: bool, faint: bool) -> None:
     t, h, d = node.size
     y = node.y - node.height / 2
     front = ((x, y), (x + t, y), (x + t, y + h), (x, y + h))
@@ -559,8 +560,8 @@ def _draw_box(axes: Axes, node: _Node, x: float, colour: str, *, last: bool, fai
     side = ((x + t, y), (x + t + d, y + d), (x + t + d, y + h + d), (x + t, y + h))
     # The sides of slices but the last are hidden by the next.
     for corners, alpha in ((front, 0.55), (top, 0.25), (side, 0.8))[: 3 if last else 2]:
-        axes.add_patch(Polygon(corners, fc=colour, ec="none", alpha=alpha * (0.4 if faint else 1)))
-        axes.add_patch(Polygon(corners, fc="none", ec=colour, lw=0.9, joinstyle="round"))
+        axes.add_patch(Polygon(corners, fc=color, ec="none", alpha=alpha * (0.4 if faint else 1)))
+        axes.add_patch(Polygon(corners, fc="none", ec=color, lw=0.9, joinstyle="round"))
 
 
 Point = tuple[float, float]
@@ -642,8 +643,8 @@ def _draw_legend(axes: Axes, roles: Sequence[str]) -> None:
     x = EDGE
     for role in roles:
         corner = (x, EDGE + 1.15 * LINE)
-        colour = ROLE_COLOURS[role]
-        axes.add_patch(Rectangle(corner, 0.11, 0.11, fc=colour, ec=colour, alpha=0.7))
+        color = ROLE_COLORS[role]
+        axes.add_patch(Rectangle(corner, 0.11, 0.11, fc=color, ec=color, alpha=0.7))
         axes.text(x + 0.16, corner[1] + 0.055, role, va="center", size=TEXT)
         x += 0.16 + _text_width(role) + 0.2
     note = "Height and slanted side: √ of map size; thickness: √ of channels."

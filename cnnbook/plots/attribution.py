@@ -8,8 +8,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
-from cnnbook.plots.figure import CHART, SIGNED, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed
+from cnnbook.plots.style import CHART, SIGNED, WIDTH, new_figure
 
 
 def heatmap(
@@ -36,7 +37,7 @@ def heatmap(
     label
         What the maps' values are, with units.
     common_scale
-        Whether colours mean the same in all images. Otherwise each map is drawn as a share of its
+        Whether colors mean the same in all images. Otherwise each map is drawn as a share of its
         own largest value: for scores, which are not comparable between images.
     alt
         Text alternative.
@@ -44,7 +45,7 @@ def heatmap(
     Returns
     -------
     Figure
-        The overlays' images are grey. The colour scale starts at zero, or is symmetric about it
+        The overlays' images are gray. The color scale starts at zero, or is symmetric about it
         if there are negative values.
 
     Raises
@@ -94,13 +95,13 @@ def heatmap(
         grid = figure.subplots(rows, columns, squeeze=False).reshape(2, n)
         for i, (image, values) in enumerate(zip(images, maps, strict=True)):
             grid[0, i].imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), "gray", vmin=0, vmax=1)
-            grey = image.mean(0)[..., None].numpy()
+            gray = image.mean(0)[..., None].numpy()
             # Blended here: not every output format knows an opacity of single pixels.
-            colour = scale.to_rgba(values.numpy())[..., :3]
+            color = scale.to_rgba(values.numpy())[..., :3]
             # Where a signed map is near zero the image shows; in others, black says zero.
             opacity = (0.75 * values.abs() / limit).sqrt() if signed else torch.tensor(0.6)
             opacity = opacity[..., None].numpy()
-            grid[1, i].imshow(opacity * colour + (1 - opacity) * grey)
+            grid[1, i].imshow(opacity * color + (1 - opacity) * gray)
             if titles is not None:
                 grid[0, i].set_title(titles[i], fontsize=9, pad=3)
         for axes in grid.flat:

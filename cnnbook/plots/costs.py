@@ -3,10 +3,11 @@
 import torch
 
 from cnnbook._errors import unknown
-from cnnbook.plots.figure import COLOURS, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import COLORS, WIDTH, new_figure
 from cnnbook.tables import Table
 
-PANELS = {"parameters": COLOURS[0], "multiply–adds": COLOURS[1]}
+PANELS = {"parameters": COLORS[0], "macs": COLORS[1]}
 
 
 def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
@@ -15,7 +16,7 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     Parameters
     ----------
     table
-        Result of :func:`cnnbook.analysis.layer_table`, or any table with the columns layer,
+        Result of :func:`cnnbook.analysis.summary`, or any table with the columns layer,
         parameters and multiply–adds.
     alt
         Text alternative; names the largest if not given.
@@ -36,7 +37,7 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     Where the weights are is not where the work is:
 
     >>> from cnnbook import analysis, models
-    >>> table = analysis.layer_table(models.lenet5(), (1, 32, 32))
+    >>> table = analysis.summary(models.lenet5(), (1, 32, 32))
     >>> layer_costs(table)  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most
     multiply–adds are in c3, 58%.>
@@ -51,11 +52,11 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     largest = []
     with new_figure(WIDTH, 0.7 + 0.215 * len(names)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
-        for axes, (column, colour) in zip(panels, PANELS.items(), strict=True):
+        for axes, (column, color) in zip(panels, PANELS.items(), strict=True):
             values = torch.tensor([row[column] for row in rows], dtype=torch.float64)
             total = max(values.sum().item(), 1)
             scale, unit = _unit(values.max().item())
-            drawn = axes.barh(range(len(names)), (values / scale).numpy(), color=colour, height=0.7)
+            drawn = axes.barh(range(len(names)), (values / scale).numpy(), color=color, height=0.7)
             labels = [_short(value, value / total) for value in values.tolist()]
             axes.bar_label(drawn, labels, padding=3, fontsize=9)
             axes.margins(x=0.42)

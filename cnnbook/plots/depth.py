@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from cnnbook.plots.figure import CHART, COLOURS, WIDTH, Figure, line_style, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
 from cnnbook.tables import Table
 
 _GRADIENT = "gradient (root mean square)"
@@ -97,7 +98,7 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
 
 
 def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> Figure:
-    """Draw the gradient at each layer in the course of training, as colour.
+    """Draw the gradient at each layer in the course of training, as color.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> 
     Figure
         One panel per network, side by side: steps to the right (evenly spaced as recorded),
         layers from the input at the bottom to the output at the top. All panels share one
-        logarithmic colour scale; a gradient of zero is left blank.
+        logarithmic color scale; a gradient of zero is left blank.
 
     Raises
     ------
@@ -213,7 +214,7 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
             [row["mean"] for row in table.rows],
             [row["standard deviation"] for row in table.rows],
             fmt="o",
-            color=COLOURS[0],
+            color=COLORS[0],
             capsize=3,
             linewidth=1.2,
         )

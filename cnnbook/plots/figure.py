@@ -1,8 +1,7 @@
-"""One style for every figure, and the object that puts it on a page.
+"""The object that puts a picture on a page.
 
-Figures are inline SVG whose text and axes take the colour of the text around them, so that the
-same output is readable on a light and on a dark page. Data colours have a contrast of at least
-3:1 with both.
+Figures are inline SVG whose text and axes take the color of the text around them, so that the
+same output is readable on a light and on a dark page.
 """
 
 import base64
@@ -10,70 +9,14 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import matplotlib.figure
 from matplotlib.axes import Axes
 
 from cnnbook._files import write_whole
-
-# After Okabe and Ito's colours for colour-blind readers, without the ones too pale for white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4608F", "#8A7B00", "#777777")
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-# Diverging colour map of weights and signed maps: purple below zero, orange above.
-SIGNED = "PuOr_r"
-POSITIVE = "gray"
-
-# Stands for "the colour of the text around the figure" until the SVG is written.
-INK = "#010203"
-WIDTH = 7.0  # inches: the text column of the book at a width of 1280 px
-CHART = 5.8  # inches: charts stay readable when a phone shrinks them to its width
-
-STYLE = {
-    "font.size": 10.5,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10.5,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "legend.fontsize": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS, linestyle=LINES),
-    "image.interpolation": "none",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "cnnbook",
-}
-
-
-def line_style(i: int) -> dict[str, Any]:
-    """Return colour and dashes of the `i`-th line; they repeat together only after 36 lines."""
-    dashes = LINES[(i + i // len(COLOURS)) % len(LINES)]
-    return {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes}
-
-
-@contextmanager
-def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
-    """Make a matplotlib figure of `width` × `height` inches, drawn in the book's style."""
-    with mpl.rc_context(STYLE):
-        figure = mpl.figure.Figure((width, height), layout="constrained")
-        yield figure
-        # The layout settles with the second drawing; savefig would be only the first.
-        figure.draw_without_rendering()
+from cnnbook.plots.style import INK, STYLE
 
 
 class Figure:
@@ -114,7 +57,7 @@ class Figure:
         return self.figure.axes
 
     def svg(self) -> str:
-        """Return the picture as an ``<svg>`` element that takes on its surroundings' colour."""
+        """Return the picture as an ``<svg>`` element that takes on its surroundings' color."""
         buffer = io.StringIO()
         with mpl.rc_context(STYLE):
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})

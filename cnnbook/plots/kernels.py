@@ -6,7 +6,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from cnnbook.analysis import KernelFactors
-from cnnbook.plots.figure import CHART, INK, SIGNED, Figure, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import CHART, INK, SIGNED, new_figure
 
 _GAP = 1.6  # between tiles, in cells
 

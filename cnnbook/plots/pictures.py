@@ -10,11 +10,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from torch import Tensor
 
-from cnnbook.plots.figure import INK, POSITIVE, SIGNED, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import INK, POSITIVE, SIGNED, WIDTH, new_figure
 
 
 def _range(values: Tensor) -> tuple[str, float, float]:
-    """Choose colour map and limits: signed values are centred on zero, others start there."""
+    """Choose color map and limits: signed values are centered on zero, others start there."""
     values = values[values.isfinite()]
     if values.numel() and values.min() < 0:
         limit = values.abs().max().item()
@@ -99,14 +100,14 @@ def _chosen(count: int, limit: int) -> list[int]:
 def _signed_tiles(
     tiles: Tensor, columns: int, titles: Sequence[str], label: str, alt: str
 ) -> Figure:
-    """Draw ``(N, H, W)`` with one common colour scale and its bar."""
-    colours, low, high = _range(tiles)
+    """Draw ``(N, H, W)`` with one common color scale and its bar."""
+    colors, low, high = _range(tiles)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     with new_figure(WIDTH, _height(tiles, rows, columns, 0.22) + 0.65) as figure:
         axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(tiles))]
         for i, (ax, tile) in enumerate(zip(axes, tiles, strict=True)):
-            shown = ax.imshow(tile.numpy(), cmap=colours, vmin=low, vmax=high)
+            shown = ax.imshow(tile.numpy(), cmap=colors, vmin=low, vmax=high)
             _framed(ax)
             ax.set_title(titles[i], fontsize=9, pad=2)
         bar = figure.colorbar(
@@ -122,7 +123,7 @@ def filters(
     *,
     columns: int | None = None,
     limit: int = 64,
-    colour: bool | None = None,
+    color: bool | None = None,
     alt: str | None = None,
 ) -> Figure:
     """Show the kernels of a convolution.
@@ -136,7 +137,7 @@ def filters(
         given.
     limit
         Most tiles. Of more output maps (and input channels) evenly chosen ones are shown.
-    colour
+    color
         Whether to draw each kernel as one picture whose red, green and blue are the weights of
         its three input channels. By default if there are three. Otherwise, with several input
         channels, rows are output maps and columns input channels.
@@ -146,13 +147,13 @@ def filters(
     Returns
     -------
     Figure
-        All tiles share one scale, symmetric about zero. Zero is the neutral colour; in colour
-        pictures, middle grey.
+        All tiles share one scale, symmetric about zero. Zero is the neutral color; in color
+        pictures, middle gray.
 
     Raises
     ------
     ValueError
-        If `weight` does not have four dimensions, or colour is asked for without three channels.
+        If `weight` does not have four dimensions, or color is asked for without three channels.
 
     Examples
     --------
@@ -163,11 +164,11 @@ def filters(
     if weight.ndim != 4:
         raise ValueError(f"weight must be (out, in, k, k), got {tuple(weight.shape)}")
     out, channels, height, width = weight.shape
-    if colour and channels != 3:
-        raise ValueError(f"colour needs 3 input channels, the kernels have {channels}")
-    colour = channels == 3 if colour is None else colour
+    if color and channels != 3:
+        raise ValueError(f"color needs 3 input channels, the kernels have {channels}")
+    color = channels == 3 if color is None else color
     weight = weight.detach().cpu().float()
-    grid = channels > 1 and not colour
+    grid = channels > 1 and not color
     maps = _chosen(out, math.isqrt(limit) if grid and out * channels > limit else limit)
     alt = alt or (
         f"{out}×{channels} kernels of {height}×{width} weights"
@@ -181,7 +182,7 @@ def filters(
     columns = columns or (8 if len(maps) <= 32 else 16)
     titles = [f"map {i}" if columns <= 10 else f"{i}" for i in maps]
     label = "weight" if len(maps) == out else f"weight  ({len(maps)} of {out} maps)"
-    if not colour:
+    if not color:
         return _signed_tiles(weight[maps, 0], columns, titles, label, alt)
     limit_of_scale = weight[maps].abs().max().clamp(min=1e-12)
     tiles = (0.5 + weight[maps] / (2 * limit_of_scale)).clamp(0, 1)
@@ -194,7 +195,7 @@ def filters(
             _framed(axes)
             axes.set_title(titles[i], fontsize=9, pad=2)
         bound = f"{limit_of_scale:.2g}"
-        scale = f"{label} of each colour: none −{bound}, half (grey) 0, full +{bound}"
+        scale = f"{label} of each color: none −{bound}, half (gray) 0, full +{bound}"
         figure.supxlabel(scale, fontsize=9)
     return Figure(figure, alt)
 
@@ -219,7 +220,7 @@ def feature_maps(
     -------
     Figure
         All maps share one scale. If there are negative values it is symmetric about zero, whose
-        colour is white; if not, zero is black. Headings mark maps that are zero everywhere.
+        color is white; if not, zero is black. Headings mark maps that are zero everywhere.
 
     Raises
     ------
@@ -280,7 +281,7 @@ def maps_through_depth(
     -------
     Figure
         A pixel of every map has the same size, so maps are seen to shrink; vectors are drawn as
-        columns of larger cells. Each layer has its own colour scale.
+        columns of larger cells. Each layer has its own color scale.
 
     Raises
     ------
@@ -342,8 +343,8 @@ def maps_through_depth(
                 picture = picture if image.dtype == torch.uint8 else picture.clamp(0, 1)
                 axes.imshow(picture.numpy(), extent=extent)
             else:
-                colours, low, high = _range(mosaic.tiles)
-                axes.imshow(mosaic.array(), cmap=colours, vmin=low, vmax=high, extent=extent)
+                colors, low, high = _range(mosaic.tiles)
+                axes.imshow(mosaic.array(), cmap=colors, vmin=low, vmax=high, extent=extent)
             places = mosaic.places()
             if min(places[0][2:]) < 6 * point:  # frames would be most of what is seen
                 places = [(0, 0, mosaic.width, mosaic.height)]

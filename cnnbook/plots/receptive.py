@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from cnnbook.analysis import ReceptiveField, effective_size
-from cnnbook.plots.figure import CHART, COLOURS, INK, WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import CHART, COLORS, INK, WIDTH, new_figure
 
 HALO = [
     patheffects.Stroke(linewidth=3.5, foreground="white", alpha=0.8),
@@ -110,10 +111,10 @@ def receptive_fields(
         order = sorted(range(len(fields)), key=lambda i: -fields[i].size[0])
         step = min(down / len(order), 0.17 * across)
         for rank, i in enumerate(order):
-            colour = COLOURS[rank % len(COLOURS)]
+            color = COLORS[rank % len(COLORS)]
             (top, bottom), (left, right) = boxes[i]
             for clip, style in ((around, (0, (3, 2))), (inside, "-")):
-                box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour)
+                box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=color)
                 box.set(linewidth=2, linestyle=style)
                 if clip is inside:
                     box.set_path_effects(HALO)
@@ -123,7 +124,7 @@ def receptive_fields(
             corner = (min(right, width + margin), max(top, -margin))
             name = (width + margin + 0.09 * across, rank * step + 0.4 * step - margin)
             for effects in (None, HALO):
-                (line,) = axes.plot(*zip(corner, name, strict=True), color=colour, lw=1, ls="-")
+                (line,) = axes.plot(*zip(corner, name, strict=True), color=color, lw=1, ls="-")
                 if effects:
                     line.set_path_effects(effects)
                     line.set_clip_path(inside)
@@ -153,7 +154,7 @@ def effective_receptive_field(
     Parameters
     ----------
     image
-        uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, drawn in grey; or None.
+        uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, drawn in gray; or None.
     effect
         Result of :func:`cnnbook.analysis.effective_receptive_field`, ``(H, W)``.
     field
@@ -166,9 +167,9 @@ def effective_receptive_field(
     Returns
     -------
     Figure
-        Colour is the effect as a share of the largest; where it is weak the image shines
+        Color is the effect as a share of the largest; where it is weak the image shines
         through. The solid square is as large as the area that holds 95.45 % of the effect, see
-        :func:`cnnbook.analysis.effective_size`; it stands around the effect's centre of mass.
+        :func:`cnnbook.analysis.effective_size`; it stands around the effect's center of mass.
         The dashed box is the theoretical field.
 
     Raises
@@ -208,17 +209,17 @@ def effective_receptive_field(
     column = (mass.sum(0) * torch.arange(width)).sum().item() + 0.5
     with new_figure(CHART, 4.6) as figure:
         axes = figure.add_subplot()
-        colours = ScalarMappable(Normalize(0, 1), "inferno")
-        picture = torch.from_numpy(colours.to_rgba(share.numpy()))[..., :3]
+        colors = ScalarMappable(Normalize(0, 1), "inferno")
+        picture = torch.from_numpy(colors.to_rgba(share.numpy()))[..., :3]
         if image is not None:
             # The effect's root decides how much of the image shines through.
-            grey = image.detach().cpu().float() / (255 if image.dtype == torch.uint8 else 1)
+            gray = image.detach().cpu().float() / (255 if image.dtype == torch.uint8 else 1)
             veil = share.sqrt().clamp(0, 0.9)[..., None]
-            picture = veil * picture + (1 - veil) * grey.mean(0)[..., None]
+            picture = veil * picture + (1 - veil) * gray.mean(0)[..., None]
         axes.imshow(picture.numpy(), extent=(0, width, height, 0))
         boxes = [((row - side / 2, column - side / 2), (side, side), "-", "95.45 % of the effect")]
         if field is not None:
-            (top, _), (left, _) = field.box(*(unit or field.centre))
+            (top, _), (left, _) = field.box(*(unit or field.center))
             boxes.append(((top, left), field.size, (0, (4, 2)), "theoretical field"))
         for (top, left), (tall, wide), style, _ in boxes:
             axes.add_patch(
@@ -233,7 +234,7 @@ def effective_receptive_field(
             )
         axes.set(xlim=(0, width), ylim=(height, 0), xlabel="pixels", ylabel="pixels")
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(colours, ax=axes, shrink=0.8, pad=0.03)
+        bar = figure.colorbar(colors, ax=axes, shrink=0.8, pad=0.03)
         bar.set_label("effect, as a share of the largest")
         bar.outline.set_visible(False)
         handles = [

@@ -8,7 +8,8 @@ from matplotlib.colors import PowerNorm
 from torch import Tensor
 
 from cnnbook._errors import unknown
-from cnnbook.plots.figure import CHART, COLOURS, WIDTH, Figure, line_style, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
 
 LABELS = {
     "train_loss": "training loss",
@@ -138,7 +139,7 @@ def lines(
     return Figure(figure, alt)
 
 
-def spread(
+def sweep(
     x: Sequence[float],
     values: Mapping[str, Sequence[Sequence[float]]],
     *,
@@ -177,7 +178,7 @@ def spread(
     Examples
     --------
     >>> measured = {"shallow": [[0.60, 0.62], [0.71, 0.73]], "deep": [[0.55, 0.59], [0.78, 0.80]]}
-    >>> figure = spread([100, 1000], measured, xlabel="training images", ylabel="test accuracy")
+    >>> figure = sweep([100, 1000], measured, xlabel="training images", ylabel="test accuracy")
     >>> figure  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Test accuracy for training images from 100 to 1,000; means: shallow from
     0.61 to 0.72; deep from 0.57 to 0.79.>
@@ -263,14 +264,14 @@ def bars(
     numbers = [said(value) for value in values.tolist()]
     with new_figure(CHART, 0.8 + 0.3 * len(labels)) as figure:
         axes = figure.add_subplot()
-        drawn = axes.barh(range(len(labels)), values.numpy(), color=COLOURS[0], height=0.7)
+        drawn = axes.barh(range(len(labels)), values.numpy(), color=COLORS[0], height=0.7)
         axes.bar_label(drawn, numbers, padding=3)
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set(xlabel=xlabel)
         if reference is not None:
-            axes.axvline(reference, linestyle="--", linewidth=1, color=COLOURS[-1])
+            axes.axvline(reference, linestyle="--", linewidth=1, color=COLORS[-1])
     listed = "; ".join(f"{label} {number}" for label, number in zip(labels, numbers, strict=True))
     return Figure(figure, alt or f"Bars, {xlabel}: {listed}.")
 
@@ -290,8 +291,8 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     Returns
     -------
     Figure
-        Colour follows the percentage of the row. Up to 20 classes, cells hold it as a number.
-        With more there is a colour bar, which spreads small shares; from 30 on, some classes are
+        Color follows the percentage of the row. Up to 20 classes, cells hold it as a number.
+        With more there is a color bar, which spreads small shares; from 30 on, some classes are
         named only.
 
     Raises
@@ -321,8 +322,8 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
         for row, column in matrix.nonzero().tolist() if numbers else ():
             value = share[row, column].item()
             text = f"{value:.0f}" if value >= 1 else "<1"
-            colour = "white" if value > 50 else "black"
-            axes.text(column, row, text, ha="center", va="center", color=colour, size=9)
+            color = "white" if value > 50 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color, size=9)
         names = [classes[i] for i in named]
         slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(named, names, **(slanted if k <= 12 else {"rotation": 90}))

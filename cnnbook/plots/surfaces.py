@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from cnnbook.analysis import LossSurface
-from cnnbook.plots.figure import WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import WIDTH, new_figure
 
 
 def loss_surfaces(

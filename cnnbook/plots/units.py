@@ -1,8 +1,9 @@
 """What units of a network respond to."""
 
 from cnnbook.analysis import MaximizedUnits, TopPatches
-from cnnbook.plots.figure import WIDTH, Figure, new_figure
+from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed, images
+from cnnbook.plots.style import WIDTH, new_figure
 
 
 def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None = None) -> Figure:

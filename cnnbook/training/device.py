@@ -149,7 +149,7 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
     else:
         return
     # Trying out would upset the other processes, which wait for this one's gradients.
-    fits = largest_batch(model, x.shape, x.device) if processes.count() == 1 else None
+    fits = largest_batch(model, x.shape, x.device) if processes.world_size() == 1 else None
     advice = {None: "try a smaller batch_size or more processes", 0: "not even one image fits"}
     raise MemoryError(
         f"a batch of {len(x)} images of {tuple(x.shape[1:])} does not fit into the memory of "

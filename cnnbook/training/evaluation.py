@@ -1,4 +1,4 @@
-"""How good a network is on labelled images."""
+"""How good a network is on labeled images."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -114,19 +114,19 @@ def loss_and_accuracy(
 
     Each process evaluates its part; the sums of all are exact to one image.
     """
-    processes.share_buffers(model)
+    processes.broadcast_buffers(model)
     right = torch.zeros((), dtype=torch.int64, device=device)
     losses, sizes = [], []
     for scores, labels, batch_loss in _predictions(model, batches, loss, device, precision):
         right += (scores.argmax(1) == labels).sum()
         losses.append(batch_loss)
         sizes.append(labels)
-    if processes.count() == 1:
+    if processes.world_size() == 1:
         return _mean(losses, sizes), right.item() / batches.images_per_epoch
     weighted = [value * len(y) for value, y in zip(losses, sizes, strict=True)]
     sums = torch.stack([*weighted, torch.zeros((), device=device)]).sum()
     images = batches.images_per_epoch
-    return processes.total(sums).item() / images, processes.total(right).item() / images
+    return processes.all_reduce(sums).item() / images, processes.all_reduce(right).item() / images
 
 
 @torch.inference_mode()

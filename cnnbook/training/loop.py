@@ -85,7 +85,7 @@ def fit(
     loss: Callable[[Any, Tensor], Tensor] | None = None,
     label_smoothing: float = 0.0,
     augment: Augment | None = None,
-    average: float | None = None,
+    ema_decay: float | None = None,
     target_accuracy: float | None = None,
     precision: str = "auto",
     channels_last: bool | None = None,
@@ -137,7 +137,7 @@ def fit(
         2016, Section 7). Only for cross-entropy.
     augment
         Random changes of the training images, made on the device.
-    average
+    ema_decay
         Decay of an exponential moving average of weights and running statistics, for example
         0.999. The average is what is evaluated, and what the model holds in the end. Early on
         the decay is (1 + t)/(10 + t) after t steps, if that is less.
@@ -209,7 +209,7 @@ def fit(
     _check_positive(epochs=epochs, lr=lr, checkpoint_every=checkpoint_every)
     _check_fractions(
         label_smoothing=label_smoothing,
-        average=average,
+        ema_decay=ema_decay,
         target_accuracy=target_accuracy,
         weight_decay=weight_decay,
     )
@@ -228,7 +228,7 @@ def fit(
 
     keep_freed_memory(device)
     model.to(device, memory_format=layout)
-    part = {"device": device, "rank": processes.rank(), "processes": processes.count()}
+    part = {"device": device, "rank": processes.rank(), "processes": processes.world_size()}
     batches = make_batches(train, batch_size, augment=augment, seed=seed, **part)
     if test is not None:
         test_batches = make_batches(test, max(batch_size, 1000), shuffle=False, **part)
@@ -245,7 +245,7 @@ def fit(
             )
         same_run |= {"epochs": epochs, "lr": lr, "weight decay": weight_decay}
 
-    run = Run(model, optimizer, scheduler, batches, average, precision, seed)
+    run = Run(model, optimizer, scheduler, batches, ema_decay, precision, seed)
     saved = None
     if checkpoint is not None:
         saved = SavedRun(run, checkpoint, same_run, checkpoint_info)
@@ -255,12 +255,12 @@ def fit(
         saved.check_place()
     history = run.history
     history.stopped = run.reached(target_accuracy)
-    network = processes.spread(model)
+    network = processes.wrap_ddp(model)
     network = torch.compile(network) if compile else network
     bar = progress_bar(
         epochs * batches.images_per_epoch,
         initial=run.images_seen(),
-        show=progress and processes.rank() == 0,
+        show=progress and processes.is_main_process(),
         unit="img",
         unit_scale=True,
         leave=False,

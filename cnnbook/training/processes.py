@@ -45,21 +45,26 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def count() -> int:
+def is_main_process() -> bool:
+    """Return whether this is the process that writes files and shows progress."""
+    return rank() == 0
+
+
+def world_size() -> int:
     """Return how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def total(values: Tensor) -> Tensor:
+def all_reduce(values: Tensor) -> Tensor:
     """Return `values` summed over all processes, in every one of them."""
-    if count() > 1:
+    if world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
-def spread(module: nn.Module) -> nn.Module:
+def wrap_ddp(module: nn.Module) -> nn.Module:
     """Wrap a network so that gradients are averaged over the processes, if there are several."""
-    if count() == 1:
+    if world_size() == 1:
         return module
     device = next(module.parameters()).device
     return nn.parallel.DistributedDataParallel(
@@ -67,14 +72,14 @@ def spread(module: nn.Module) -> nn.Module:
     )
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give every process the first one's running statistics."""
-    if count() > 1:
+    if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until every process has come here."""
-    if count() > 1:
+    if world_size() > 1:
         dist.barrier()

@@ -34,7 +34,7 @@ class Run:
         What is trained, and how.
     batches
         What it is trained on.
-    average
+    ema_decay
         Decay of the moving average of the weights, if there is to be one.
     precision
         Number format of the activations; float16 needs its losses scaled.
@@ -48,16 +48,16 @@ class Run:
         optimizer: torch.optim.Optimizer,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None,
         batches: BatchSource,
-        average: float | None,
+        ema_decay: float | None,
         precision: torch.dtype,
         seed: int,
     ):
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.batches, self.decay, self.seed = batches, average, seed
+        self.batches, self.decay, self.seed = batches, ema_decay, seed
         self.device = next(model.parameters()).device
         on_cuda = "cuda" if self.device.type == "cuda" else "cpu"
         self.scaler = torch.amp.GradScaler(on_cuda, enabled=precision == torch.float16)
-        self.averaged = None if average is None else copy.deepcopy(model).requires_grad_(False)
+        self.averaged = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False)
         self.history = History()
         self.step = 0
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -68,7 +68,7 @@ class Run:
     def seed_of_step(self) -> int:
         """Return the seed of the coming step's random layers, another one in each process."""
         step = self.seed * 1_000_003 + self.step
-        return step * processes.count() + processes.rank()
+        return step * processes.world_size() + processes.rank()
 
     def size_of_step(self, step: int) -> int:
         """Return the images of a step, over all processes."""
@@ -86,9 +86,9 @@ class Run:
         Gradients are averaged over the processes, so parts of unequal size need weights. A
         process without images computes on blank ones, with weight 0, as the others wait for it.
         """
-        if processes.count() == 1:
+        if processes.world_size() == 1:
             return x, y, 1.0
-        weight = len(y) * processes.count() / self.size_of_step(self.step)
+        weight = len(y) * processes.world_size() / self.size_of_step(self.step)
         if len(y) == 0:
             x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2)
         return x, y, weight
@@ -99,7 +99,7 @@ class Run:
         scores = output if isinstance(output, Tensor) else output[0]
         if weight:
             self.correct += (scores.argmax(1) == y).sum()
-        self._unread.append(loss.detach().float() * (weight / processes.count()))
+        self._unread.append(loss.detach().float() * (weight / processes.world_size()))
         self.step += 1
         if self.averaged is not None:
             self._update_average()
@@ -130,7 +130,7 @@ class Run:
         """
         if not self._unread:
             return
-        losses = processes.total(torch.stack(self._unread)).tolist()
+        losses = processes.all_reduce(torch.stack(self._unread)).tolist()
         self._unread.clear()
         for value in losses:
             self.history.step_loss.append(value)
@@ -162,7 +162,9 @@ class Run:
         self.history.train_loss.append(
             sum(v * n for v, n in zip(losses, sizes, strict=True)) / images
         )
-        self.history.train_accuracy.append(processes.total(self.correct.clone()).item() / images)
+        self.history.train_accuracy.append(
+            processes.all_reduce(self.correct.clone()).item() / images
+        )
         self.history.seconds.append(self.seconds)
         self.correct.zero_()
 
@@ -180,11 +182,11 @@ class Run:
 
     def agree_to_stop(self, stop: bool) -> bool:
         """Return whether any process wants to stop; they must all do it after the same step."""
-        if processes.count() == 1:
+        if processes.world_size() == 1:
             return stop
         if self.step % 10 and self.step % len(self.batches):
             return False  # asking each time would cost more than ten steps' delay
-        return bool(processes.total(torch.tensor(float(stop), device=self.device)))
+        return bool(processes.all_reduce(torch.tensor(float(stop), device=self.device)))
 
     def finish(self) -> None:
         """Read what is unread, and leave the averaged weights in the model."""
@@ -219,7 +221,7 @@ class SavedRun:
         CheckpointError
             If it cannot.
         """
-        if processes.rank() != 0:
+        if not processes.is_main_process():
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +245,7 @@ class SavedRun:
         run = self.run
         run.read_losses()
         # Only one process writes, and the others need not wait for it.
-        if processes.rank() != 0:
+        if not processes.is_main_process():
             return
         weights = run.model.state_dict()
         for name, value in weights.items():
@@ -297,7 +299,7 @@ class SavedRun:
             if before.get(key) != self.same.get(key)
         ]
         if ("unaveraged" in state) != (run.averaged is not None):
-            other.append("average= was given to only one of the two")
+            other.append("ema_decay= was given to only one of the two")
         begun = len(history["train_loss"]) > 0 and state["step"] < steps
         if begun and bool(history["test_accuracy"]) != tested:
             other.append("test images were given to only one of the two")

@@ -9,7 +9,8 @@ from torch import Tensor
 from cnnbook import analysis, models
 from cnnbook.data import Augment, Batches, load, photo
 from cnnbook.plots import images
-from cnnbook.plots.figure import CHART, COLOURS, Figure, line_style, new_figure
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import CHART, COLORS, line_style, new_figure
 from cnnbook.widgets.explore import explore, preferred
 
 if TYPE_CHECKING:
@@ -117,11 +118,11 @@ def reduction_cost(
     <Explorer of 2 states (in_channels: 2, reduced: 1, kernel: 1)>
     """
     widest = analysis.conv_cost(max(in_channels), out_channels, max(kernels), size, bias=False)
-    most = widest.multiply_adds
+    most = widest.macs
 
     def draw(in_channels: int, reduced: int, kernel: int):
         direct, first, second = (
-            analysis.conv_cost(before, after, k, size, bias=False).multiply_adds
+            analysis.conv_cost(before, after, k, size, bias=False).macs
             for before, after, k in (
                 (in_channels, out_channels, kernel),
                 (in_channels, reduced, 1),
@@ -131,10 +132,10 @@ def reduction_cost(
         what = f"{kernel}×{kernel}"
         with new_figure(CHART, 1.9) as figure:
             axes = figure.add_subplot()
-            axes.barh([0], [direct / 1e6], color=COLOURS[0], height=0.6)
-            axes.barh([1], [first / 1e6], color=COLOURS[1], height=0.6, label="1×1")
+            axes.barh([0], [direct / 1e6], color=COLORS[0], height=0.6)
+            axes.barh([1], [first / 1e6], color=COLORS[1], height=0.6, label="1×1")
             left = [first / 1e6]
-            axes.barh([1], [second / 1e6], left=left, color=COLOURS[0], height=0.6, label=what)
+            axes.barh([1], [second / 1e6], left=left, color=COLORS[0], height=0.6, label=what)
             for y, total in enumerate((direct, first + second)):
                 axes.text(total / 1e6 + most / 6e7, y, f"{total:,}", va="center")
             axes.set_yticks([0, 1], [f"{what} at once", f"1×1, then {what}"])
@@ -167,7 +168,7 @@ def shortcut_gradients(
     Parameters
     ----------
     x, y
-        Normalised images, ``(N, C, H, W)``, and their classes, ``(N,)``; by default 32 images of
+        Normalized images, ``(N, C, H, W)``, and their classes, ``(N,)``; by default 32 images of
         ``fashion-mini``.
     depths
         Depths 6n + 2 of the networks for small images (He et al. 2016, Section 4.2).

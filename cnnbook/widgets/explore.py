@@ -80,7 +80,7 @@ def explore(
     labels, values, kinds = {}, {}, {}
     for name, given in choices.items():
         given = given if isinstance(given, Mapping) else list(given)
-        labels[name], values[name] = _labelled(name, given)
+        labels[name], values[name] = _labeled(name, given)
         kinds[name] = _kind(given, labels[name])
     start = _start(first or {}, labels, values)
     count = prod(map(len, values.values()))
@@ -141,7 +141,7 @@ def preferred(choices: Mapping[str, Container[object]], **wanted: object) -> dic
     return {name: value for name, value in wanted.items() if value in choices[name]}
 
 
-def _labelled(name: str, given) -> tuple[list[str], list]:
+def _labeled(name: str, given) -> tuple[list[str], list]:
     if isinstance(given, Mapping):
         labels, values = [str(label) for label in given], list(given.values())
     else:

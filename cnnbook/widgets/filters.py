@@ -11,8 +11,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from cnnbook.data import photo
-from cnnbook.plots.figure import CHART, COLOURS, SIGNED, Figure, new_figure
+from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed
+from cnnbook.plots.style import CHART, COLORS, SIGNED, new_figure
 from cnnbook.widgets.explore import explore, preferred
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ KERNELS: dict[str, Sequence[Sequence[float]]] = {
 }
 
 
-def grey(picture: Tensor) -> Tensor:
+def gray(picture: Tensor) -> Tensor:
     """Return a picture, uint8 or float in 0…1, ``(1 or 3, H, W)``, as brightness ``(H, W)``.
 
     Raises
@@ -95,7 +96,7 @@ def convolution(
     """
     if picture is None:
         picture = photo("cat", 16)[:, 4:9, 2:7]
-    pixels = grey(picture)
+    pixels = gray(picture)
     pixels = (9 * (pixels - pixels.min()) / (pixels.max() - pixels.min()).clamp(min=1e-6)).round()
     weights = torch.as_tensor(kernel, dtype=torch.float32)
     if not 3 <= min(pixels.shape) <= max(pixels.shape) <= 8:
@@ -159,7 +160,7 @@ def _step(
         if padding:
             height, width = pixels.shape
             border = (padding - 0.5, padding - 0.5)
-            left.add_patch(Rectangle(border, width, height, fill=False, ec=COLOURS[5], lw=1.5))
+            left.add_patch(Rectangle(border, width, height, fill=False, ec=COLORS[5], lw=1.5))
         for y in taps[0]:
             for x in taps[1]:
                 _number(left, y, x, padded[y, x].item(), dark=padded[y, x] < 5)
@@ -211,7 +212,7 @@ def _number(axes, y: int, x: int, value: float, *, dark: bool) -> None:
 
 
 def _frame_cell(axes, y: int, x: int) -> None:
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=COLOURS[1], lw=2.2))
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=COLORS[1], lw=2.2))
 
 
 def _weights(axes, weights: Tensor, limit: float) -> None:
@@ -260,7 +261,7 @@ def filters(
     >>> filters(data.photo("cat", size=32), {"blur": blur}, times=(1, 4))
     <Explorer of 2 states (filter: 1, times: 2)>
     """
-    before = grey(photo("cat", 112) if picture is None else picture)
+    before = gray(photo("cat", 112) if picture is None else picture)
     tensors = {}
     for name, kernel in kernels.items():
         weights = torch.as_tensor(kernel, dtype=torch.float32)
@@ -279,7 +280,7 @@ def filters(
 
 
 def _filtered(before: Tensor, weights: Tensor, after: Tensor, name: str, times: int) -> Figure:
-    # A kernel that sums to 0 answers with differences; they are shown about a middle grey.
+    # A kernel that sums to 0 answers with differences; they are shown about a middle gray.
     signed = abs(weights.sum().item()) < 1e-6
     limit = after.abs().max().item() or 1.0
     with new_figure(CHART, 2.75) as figure:
@@ -292,7 +293,7 @@ def _filtered(before: Tensor, weights: Tensor, after: Tensor, name: str, times: 
             right.imshow(after.numpy(), cmap="gray", vmin=-limit, vmax=limit)
         else:
             right.imshow(after.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
-        right.set_title("after" + (" (grey is 0)" if signed else ""))
+        right.set_title("after" + (" (gray is 0)" if signed else ""))
         for axes in (left, right):
             _framed(axes)
     often = "once" if times == 1 else f"{times} times"

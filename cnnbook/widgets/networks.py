@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from cnnbook import analysis
 from cnnbook.data import photo
-from cnnbook.plots.figure import CHART, COLOURS, POSITIVE, SIGNED, Figure, new_figure
+from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed
+from cnnbook.plots.style import CHART, COLORS, POSITIVE, SIGNED, new_figure
 from cnnbook.tables import Table
 from cnnbook.widgets.explore import explore, preferred
 
@@ -44,7 +45,7 @@ def receptive_field(
     -------
     Explorer
         Chooses layers, kernel and stride. The box is that of the unit in the middle of the last
-        layer, the dashed one that of its neighbour to the right. Everything is computed by
+        layer, the dashed one that of its neighbor to the right. Everything is computed by
         :func:`cnnbook.analysis.receptive_field`.
 
     Raises
@@ -92,9 +93,9 @@ def _seen(picture: Tensor, field: analysis.ReceptiveField, what: str) -> tuple[F
         shade = Path(border + hole, outline * 2)
         axes.add_patch(PathPatch(shade, color="black", alpha=0.5, lw=0))
         size = (right - left, bottom - top)
-        neighbour = (left + field.jump[1], top)
-        axes.add_patch(Rectangle(neighbour, *size, fill=False, ec=COLOURS[0], lw=2.2, ls="--"))
-        axes.add_patch(Rectangle((left, top), *size, fill=False, ec=COLOURS[1], lw=2.2))
+        neighbor = (left + field.jump[1], top)
+        axes.add_patch(Rectangle(neighbor, *size, fill=False, ec=COLORS[0], lw=2.2, ls="--"))
+        axes.add_patch(Rectangle((left, top), *size, fill=False, ec=COLORS[1], lw=2.2))
         axes.set(
             xlim=(-margin * width, (1 + margin) * width),
             ylim=((1 + margin) * height, -margin * height),
@@ -102,7 +103,7 @@ def _seen(picture: Tensor, field: analysis.ReceptiveField, what: str) -> tuple[F
         axes.set_axis_off()
     words = (
         f"{what}: {field.positions[0]}×{field.positions[1]} units, each with a receptive field of "
-        f"{field.size[0]}×{field.size[1]} pixels on an image of {height}×{width}; neighbours are "
+        f"{field.size[0]}×{field.size[1]} pixels on an image of {height}×{width}; neighbors are "
         f"{field.jump[0]} {'pixel' if field.jump[0] == 1 else 'pixels'} apart."
     )
     return Figure(figure, f"Receptive field on a photograph. {words}"), words
@@ -122,7 +123,7 @@ def feature_maps(
     model
         Any network, trained for preference; left unchanged.
     images
-        What to feed it, normalised as in training, ``(N, C, H, W)``. With several, the reader
+        What to feed it, normalized as in training, ``(N, C, H, W)``. With several, the reader
         also chooses the image.
     layers
         Names as in ``model.named_modules()``; by default the direct children of `model` whose
@@ -134,7 +135,7 @@ def feature_maps(
     Returns
     -------
     Explorer
-        Chooses layer, channel and image. The scale of colours is the same for all maps of a
+        Chooses layer, channel and image. The scale of colors is the same for all maps of a
         layer; where there are negative values it is symmetric about zero.
 
     Raises
@@ -208,7 +209,7 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
     model
         Any network; left unchanged.
     image
-        One input, normalised as in training, ``(1, C, H, W)``.
+        One input, normalized as in training, ``(1, C, H, W)``.
     maps
         How many of each block's maps to show, from the first.
 
@@ -231,7 +232,7 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
     """
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(f"image must be (1, C, H, W), got {tuple(image.shape)}")
-    table = analysis.layer_table(model, image.shape[1:])
+    table = analysis.summary(model, image.shape[1:])
     # Rows with a star are what the model itself holds or computes beside its layers.
     known = dict(model.named_modules())
     table = Table([row for row in table.rows if row["layer"] in known])
@@ -252,10 +253,10 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
         row = table[names.index(block)]
         words = (
             f"{block} ({row['kind']}): {read.get(block, row['output'])} in, {row['output']} out. "
-            f"{row['parameters']:,} parameters, {row['multiply–adds']:,} multiply–adds"
+            f"{row['parameters']:,} parameters, {row['macs']:,} multiply–adds"
         )
-        if row["receptive field"] is not None:
-            words += f", receptive field {row['receptive field']} pixels"
+        if row["receptive_field"] is not None:
+            words += f", receptive field {row['receptive_field']} pixels"
         return [_blocks(shapes, block, outputs[block][0], maps), words + "."]
 
     return explore(draw, block=names)
@@ -275,15 +276,15 @@ def _blocks(shapes: dict[str, tuple[int, ...]], chosen: str, output: Tensor, cou
         top, bottom = figure.subfigures(2, 1, height_ratios=[2.2, 1])
         axes = top.add_subplot()
         left = 0.0
-        centres = []
+        centers = []
         for name, shape in shapes.items():
             width, height = sides(shape)
-            colour = COLOURS[1] if name == chosen else COLOURS[0] if name != "input" else COLOURS[5]
-            axes.add_patch(Rectangle((left, -height / 2), width, height, color=colour, lw=0))
-            centres.append(left + width / 2)
+            color = COLORS[1] if name == chosen else COLORS[0] if name != "input" else COLORS[5]
+            axes.add_patch(Rectangle((left, -height / 2), width, height, color=color, lw=0))
+            centers.append(left + width / 2)
             left += width + 0.25
         axes.set(xlim=(-0.1, left - 0.15), ylim=(-1.05, 1.05), yticks=[])
-        axes.set_xticks(centres, list(shapes), rotation=90 if len(shapes) > 8 else 0)
+        axes.set_xticks(centers, list(shapes), rotation=90 if len(shapes) > 8 else 0)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         row = bottom.subplots(1, len(tiles), squeeze=False)[0]

@@ -128,7 +128,7 @@ def test_a_layer_that_runs_twice_counts_twice():
     assert row["zeros"] == 0.5
 
 
-def test_statistics_of_a_data_set_are_of_its_normalised_images():
+def test_statistics_of_a_data_set_are_of_its_normalized_images():
     train, _ = data.load("fashion-mini")
     row = analysis.activation_statistics(nn.Sequential(nn.Identity()), train[:50])[0]
     x, _ = next(data.Batches(train[:50], 50, shuffle=False, device="cpu").epoch(0))
@@ -176,7 +176,7 @@ def test_a_compiled_network_is_looked_into():
     assert torch.equal(compiled(x), model(x))
 
 
-def test_a_misspelt_layer_leaves_compiling_as_it_was():
+def test_a_misspelled_layer_leaves_compiling_as_it_was():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="unknown layer 'nope'"):
         analysis.activations(model, torch.zeros(1, 1, 2, 2), ["nope"])

@@ -183,11 +183,11 @@ def test_occlusion_finds_the_only_pixels_that_count():
     assert (fall[~inside].abs() < 1e-6).all()
 
 
-def test_fill_may_be_a_colour():
+def test_fill_may_be_a_color():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 2))
-    colour = [0.1, 0.2, 0.3]
-    x = torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert analysis.occlusion(model, x, 0, patch=2, fill=colour).abs().max() < 1e-6
+    color = [0.1, 0.2, 0.3]
+    x = torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert analysis.occlusion(model, x, 0, patch=2, fill=color).abs().max() < 1e-6
     assert analysis.occlusion(model, x, 0, patch=2, fill=0.9).abs().max() > 1e-4
 
 

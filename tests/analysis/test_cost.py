@@ -8,36 +8,36 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbook import analysis, models
-from cnnbook.analysis import conv_cost, dense_cost
+from cnnbook.analysis import conv_cost, linear_cost
 
 
 def test_one_by_one_reduction():
     direct = conv_cost(192, 32, 5, 28)
-    assert direct.multiply_adds == 120_422_400
+    assert direct.macs == 120_422_400
     assert direct.formula == "28·28·192·5·5·32 = 120,422,400"
     reduce, convolve = conv_cost(192, 16, 1, 28), conv_cost(16, 32, 5, 28)
-    assert (reduce.multiply_adds, convolve.multiply_adds) == (2_408_448, 10_035_200)
+    assert (reduce.macs, convolve.macs) == (2_408_448, 10_035_200)
     reduced = reduce + convolve
-    assert reduced.multiply_adds == 12_443_648
+    assert reduced.macs == 12_443_648
     assert reduced.formula == "2,408,448 + 10,035,200 = 12,443,648"
     assert reduced.parameters == 192 * 16 + 16 + 16 * 25 * 32 + 32
 
 
 def test_reduction_agrees_with_the_network():
     module = models.create("googlenet").inception3a
-    rows = {r["layer"]: r for r in analysis.layer_table(module, (192, 28, 28)).rows}
+    rows = {r["layer"]: r for r in analysis.summary(module, (192, 28, 28)).rows}
     by_hand = conv_cost(192, 16, 1, 28) + conv_cost(16, 32, 5, 28)
-    assert rows["branch5"]["multiply–adds"] == by_hand.multiply_adds
+    assert rows["branch5"]["macs"] == by_hand.macs
     assert rows["branch5"]["parameters"] == by_hand.parameters
 
 
 def test_global_average_pooling_instead_of_a_dense_layer():
-    dense = dense_cost((7, 7, 1024), 1024, bias=False)
-    assert dense.multiply_adds == dense.parameters == 51_380_224
+    dense = linear_cost((7, 7, 1024), 1024, bias=False)
+    assert dense.macs == dense.parameters == 51_380_224
     assert dense.formula == "7·7·1024·1024 = 51,380,224"
     pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    rows = analysis.layer_table(pooling, (1024, 7, 7)).rows
-    assert [(r["multiply–adds"], r["parameters"]) for r in rows] == [(0, 0), (0, 0)]
+    rows = analysis.summary(pooling, (1024, 7, 7)).rows
+    assert [(r["macs"], r["parameters"]) for r in rows] == [(0, 0), (0, 0)]
     assert rows[-1]["output"] == "1024"
 
 
@@ -54,7 +54,7 @@ def test_stack_of_small_filters(large, small, ratio):
 
 
 def test_sums_of_three():
-    total = conv_cost(1, 1, 3, 2) + conv_cost(1, 1, 1, 2) + dense_cost(4, 1)
+    total = conv_cost(1, 1, 3, 2) + conv_cost(1, 1, 1, 2) + linear_cost(4, 1)
     assert total.formula == "36 + 4 + 4 = 44"
     assert str(total) == "36 + 4 + 4 = 44 multiply–adds; 17 parameters"
     with pytest.raises(TypeError):
@@ -73,7 +73,7 @@ def test_convolutions_against_torch(seen, out, groups, kernel, stride, bias):
     cost = conv_cost(
         *(seen * groups, out * groups, kernel, tuple(y.shape[2:])), groups=groups, bias=bias
     )
-    assert cost.multiply_adds == counter.get_total_flops() // 2
+    assert cost.macs == counter.get_total_flops() // 2
     assert cost.parameters == sum(p.numel() for p in layer.parameters())
 
 
@@ -82,8 +82,8 @@ def test_dense_layers_against_torch(shape, outputs, bias):
     layer = nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs, bias=bias))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         layer(torch.zeros(1, *shape))
-    cost = dense_cost(shape, outputs, bias=bias)
-    assert cost.multiply_adds == counter.get_total_flops() // 2
+    cost = linear_cost(shape, outputs, bias=bias)
+    assert cost.macs == counter.get_total_flops() // 2
     assert cost.parameters == sum(p.numel() for p in layer.parameters())
 
 
@@ -94,8 +94,8 @@ def test_dense_layers_against_torch(shape, outputs, bias):
         (lambda: conv_cost(1, 1, (3, 0), 1), "kernel must be positive, got 0"),
         (lambda: conv_cost(1, 1, 1, -1), "output_size must be positive, got -1"),
         (lambda: conv_cost(6, 4, 1, 1, groups=4), "6 and 4 channels .* into 4 groups"),
-        (lambda: dense_cost((), 1), "inputs must be positive, got 0"),
-        (lambda: dense_cost(1, 0), "outputs must be positive, got 0"),
+        (lambda: linear_cost((), 1), "inputs must be positive, got 0"),
+        (lambda: linear_cost(1, 0), "outputs must be positive, got 0"),
     ],
 )
 def test_errors(call, message):

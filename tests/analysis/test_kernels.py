@@ -56,7 +56,7 @@ def test_composition_errors(weights, message):
 
 
 def by_descent(kernel, starts=12):
-    """Minimise the residual over both factors at once, with L-BFGS."""
+    """Minimize the residual over both factors at once, with L-BFGS."""
     residuals = []
     for seed in range(starts):
         factors = [
@@ -142,6 +142,6 @@ def test_factors_are_the_same_each_time():
         (torch.ones(5, 5), {"size": 6}, "from 1 to the kernel's side 5, got 6"),
     ],
 )
-def test_factorisation_errors(kernel, options, message):
+def test_factorization_errors(kernel, options, message):
     with pytest.raises(ValueError, match=message):
         analysis.factorize_kernel(kernel, **options)

@@ -10,8 +10,8 @@ from cnnbook.models import lenet5
 
 
 def test_layer_table_of_lenet():
-    table = analysis.layer_table(lenet5(), (1, 32, 32))
-    columns = ("layer", "output", "parameters", "multiply–adds", "receptive field", "jump")
+    table = analysis.summary(lenet5(), (1, 32, 32))
+    columns = ("layer", "output", "parameters", "macs", "receptive_field", "jump")
     assert [tuple(row[c] for c in columns) for row in table.rows] == [
         ("c1", "6×28×28", 156, 25 * 6 * 28 * 28, 5, 1),
         ("s2", "6×14×14", 0, 0, 6, 2),
@@ -21,7 +21,7 @@ def test_layer_table_of_lenet():
         ("f6", "84", 10_164, 120 * 84, 32, None),
         ("output", "10", 850, 840, 32, None),
     ]
-    assert table.columns == [*columns[:1], "kind", *columns[1:], "activations (KiB)"]
+    assert table.columns == [*columns[:1], "kind", *columns[1:], "activation_kib"]
 
 
 def test_activations_count_new_tensors_only():
@@ -34,18 +34,18 @@ def test_activations_count_new_tensors_only():
         nn.Linear(64, 5),
     )
     for dtype, size in ((torch.float32, 4), (torch.float64, 8)):
-        table = analysis.layer_table(net.to(dtype), (1, 8, 8))
-        kept = [row["activations (KiB)"] * 1024 / size for row in table.rows]
+        table = analysis.summary(net.to(dtype), (1, 8, 8))
+        kept = [row["activation_kib"] * 1024 / size for row in table.rows]
         assert kept == [256, 256, 0, 64, 0, 5]
-    whole = analysis.layer_table(nn.Sequential(net), (1, 8, 8)).rows
-    assert [row["activations (KiB)"] * 1024 / 8 for row in whole] == [581]
+    whole = analysis.summary(nn.Sequential(net), (1, 8, 8)).rows
+    assert [row["activation_kib"] * 1024 / 8 for row in whole] == [581]
 
 
 def test_a_dense_layer_in_channels_last_form_makes_its_output_only():
     # It runs as a view, a matrix product and another view.
-    row = analysis.layer_table(nn.Sequential(nn.Linear(6, 7)), (4, 5, 6)).rows[0]
-    assert row["activations (KiB)"] * 1024 == 4 * 4 * 5 * 7
-    assert row["multiply–adds"] == 4 * 5 * 6 * 7
+    row = analysis.summary(nn.Sequential(nn.Linear(6, 7)), (4, 5, 6)).rows[0]
+    assert row["activation_kib"] * 1024 == 4 * 4 * 5 * 7
+    assert row["macs"] == 4 * 5 * 6 * 7
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "shufflenet_v2_x0_5", "densenet121"])
@@ -54,28 +54,28 @@ def test_sums_at_any_depth_against_torchs_counter(name):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.zeros(1, 3, 64, 64))
     for depth in (1, 2, 9):
-        rows = analysis.layer_table(model, (3, 64, 64), depth=depth).rows
-        assert 2 * sum(row["multiply–adds"] for row in rows) == counter.get_total_flops()
+        rows = analysis.summary(model, (3, 64, 64), depth=depth).rows
+        assert 2 * sum(row["macs"] for row in rows) == counter.get_total_flops()
         assert sum(r["parameters"] for r in rows) == sum(p.numel() for p in model.parameters())
     assert not any(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_published_counts():
-    rows = analysis.layer_table(torchvision.models.resnet18(), (3, 224, 224)).rows
+    rows = analysis.summary(torchvision.models.resnet18(), (3, 224, 224)).rows
     assert sum(row["parameters"] for row in rows) == 11_689_512
     # He et al. 2016, Table 1: 1.8 × 10^9 multiply-adds
-    assert round(sum(row["multiply–adds"] for row in rows) / 1e9, 1) == 1.8
+    assert round(sum(row["macs"] for row in rows) / 1e9, 1) == 1.8
 
 
 def test_depth():
-    names = [r["layer"] for r in analysis.layer_table(lenet5(), (1, 32, 32), depth=2).rows]
+    names = [r["layer"] for r in analysis.summary(lenet5(), (1, 32, 32), depth=2).rows]
     assert names[:4] == ["c1.0", "c1.1", "s2", "c3.0"]
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        analysis.layer_table(lenet5(), (1, 32, 32), depth=0)
+        analysis.summary(lenet5(), (1, 32, 32), depth=0)
 
 
 def test_a_layer_alone_is_its_only_row():
-    rows = analysis.layer_table(nn.Conv2d(3, 8, 3), (3, 9, 9)).rows
+    rows = analysis.summary(nn.Conv2d(3, 8, 3), (3, 9, 9)).rows
     assert [(r["layer"], r["output"], r["parameters"]) for r in rows] == [
         ("Conv2d", "8×7×7", 3 * 8 * 9 + 8)
     ]
@@ -94,18 +94,18 @@ class Weighted(nn.Module):
 
 
 def test_what_a_network_computes_itself_has_a_row():
-    rows = analysis.layer_table(Weighted(), (4,)).rows
-    counts = {row["layer"]: (row["parameters"], row["multiply–adds"]) for row in rows}
+    rows = analysis.summary(Weighted(), (4,)).rows
+    counts = {row["layer"]: (row["parameters"], row["macs"]) for row in rows}
     assert counts == {"layers.0": (30, 24), "layers.1": (28, 24), "Weighted*": (36, 36)}
 
 
 def test_shared_parameters_count_once():
     first, second = nn.Linear(5, 5), nn.Linear(5, 5)
     shared = second.weight = first.weight
-    rows = analysis.layer_table(nn.Sequential(first, second, first), (5,)).rows
+    rows = analysis.summary(nn.Sequential(first, second, first), (5,)).rows
     assert first.weight is shared
     assert second.weight is shared
-    assert [(r["layer"], r["parameters"], r["multiply–adds"]) for r in rows] == [
+    assert [(r["layer"], r["parameters"], r["macs"]) for r in rows] == [
         ("0", 30, 50),  # runs twice
         ("1", 5, 25),
     ]
@@ -114,14 +114,14 @@ def test_shared_parameters_count_once():
 def test_kind_shortens_repetitions():
     conv = [nn.Conv2d(1, 1, 1), nn.ReLU()]
     net = nn.Sequential(nn.Sequential(*conv, *conv, nn.MaxPool2d(2), nn.Tanh(), nn.Tanh()))
-    (row,) = analysis.layer_table(net, (1, 4, 4)).rows
+    (row,) = analysis.summary(net, (1, 4, 4)).rows
     assert row["kind"] == "2×(Conv2d + ReLU) + MaxPool2d + 2×Tanh"
 
 
 def test_the_largest_networks_take_no_memory():
     with torch.device("meta"):
         net = models.create("resnet152")
-    rows = analysis.layer_table(net, (3, 224, 224)).rows
+    rows = analysis.summary(net, (3, 224, 224)).rows
     assert sum(row["parameters"] for row in rows) == 60_192_808
     assert all(p.device.type == "meta" for p in net.parameters())
 
@@ -141,8 +141,8 @@ class NeedsValues(nn.Module):
 def test_networks_that_need_values_are_run_on_some():
     net = NeedsValues()
     state = torch.get_rng_state()
-    (row,) = analysis.layer_table(net, (1, 6, 6)).rows
-    assert (row["output"], row["multiply–adds"]) == ("2×4×4", 2 * 9 * 16)
+    (row,) = analysis.summary(net, (1, 6, 6)).rows
+    assert (row["output"], row["macs"]) == ("2×4×4", 2 * 9 * 16)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -152,7 +152,7 @@ def test_the_network_is_left_as_it_was():
     modes = [m.training for m in net.modules()]
     before = {name: value.clone() for name, value in net.state_dict().items()}
     parameters = list(map(id, net.parameters()))
-    analysis.layer_table(net, (3, 64, 64))
+    analysis.summary(net, (3, 64, 64))
     assert [m.training for m in net.modules()] == modes
     assert list(map(id, net.parameters())) == parameters
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -162,7 +162,7 @@ def test_the_network_is_left_as_it_was():
 def test_errors_are_the_networks_own_and_hooks_go():
     net = lenet5()
     with pytest.raises(ValueError, match=r"32, 32\), got \(1, 1, 8, 8\)"):
-        analysis.layer_table(net, (1, 8, 8))
+        analysis.summary(net, (1, 8, 8))
     assert net.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
@@ -170,7 +170,7 @@ def test_errors_are_the_networks_own_and_hooks_go():
 @pytest.mark.parametrize("shape", [(), (3, 0, 8), (3, 8.0, 8)])
 def test_impossible_shapes(shape):
     with pytest.raises(ValueError, match="input_shape must be the shape of one image"):
-        analysis.layer_table(lenet5(), shape)
+        analysis.summary(lenet5(), shape)
 
 
 def edges(model, shape, depth=1):
@@ -246,7 +246,7 @@ def test_overwriting_with_constants_is_noticed():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), Overwrites(), nn.ReLU())
     with pytest.raises(ValueError, match=r"written to in place|overwritten with constants"):
         analysis.receptive_field(net, (1, 8, 8), "2")
-    assert [row["output"] for row in analysis.layer_table(net, (1, 8, 8)).rows] == ["2×6×6"] * 3
+    assert [row["output"] for row in analysis.summary(net, (1, 8, 8)).rows] == ["2×6×6"] * 3
 
 
 def test_a_block_that_runs_twice_counts_all_its_work():
@@ -268,6 +268,6 @@ def test_a_block_that_runs_twice_counts_all_its_work():
             return self.block(self.block(x))
 
     for depth in (1, 2):
-        table = analysis.layer_table(Twice(), (4, 8, 8), depth=depth)
-        sums = [sum(row[c] for row in table.rows) for c in ("parameters", "multiply–adds")]
+        table = analysis.summary(Twice(), (4, 8, 8), depth=depth)
+        sums = [sum(row[c] for row in table.rows) for c in ("parameters", "macs")]
         assert sums == [144, 2 * 9 * 4 * 4 * 64]

@@ -18,13 +18,13 @@ def sets():
 def noisy_features(n=60, d=8, classes=3):
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(n) % classes
-    centres = torch.randn(classes, d, generator=generator)
-    x = centres[y] + 0.8 * torch.randn(n, d, generator=generator)
+    centers = torch.randn(classes, d, generator=generator)
+    x = centers[y] + 0.8 * torch.randn(n, d, generator=generator)
     return x * torch.arange(1, d + 1) + 3, y
 
 
 def fit_by_descent(x, y, penalty, classes):
-    """The same objective, minimised step by step."""
+    """The same objective, minimized step by step."""
     x = x.double()
     z = (x - x.mean(0)) / x.std(0, correction=0)
     target = F.one_hot(y, classes).double()

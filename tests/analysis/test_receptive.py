@@ -56,7 +56,7 @@ def check(model, shape, layer):
     field = receptive_field(model, shape, layer)
     rows, columns = field.box(clip=True)
     assert (rows,) == field.box()[:1], "the test's image is too small"
-    assert support(model, shape, layer, field.centre) == (rows, columns)
+    assert support(model, shape, layer, field.center) == (rows, columns)
     return field
 
 
@@ -108,7 +108,7 @@ NETWORKS = {
         "features.denseblock3",
         320,
     ),
-    # It permutes its maps, normalises and multiplies channels there, and permutes back.
+    # It permutes its maps, normalizes and multiplies channels there, and permutes back.
     "convnext": (lambda: small_convnext(), "features.3", 256),
 }
 
@@ -225,7 +225,7 @@ def test_random_networks_against_the_gradient(members):
         field = receptive_field(model, (1, SIDE, SIDE), last)
     except RuntimeError:  # nothing is left of the image
         return
-    unit = field.centre
+    unit = field.center
     found, clipped = support(model, (1, SIDE, SIDE), last, unit), field.box(*unit, clip=True)
     for (first, stop), (low, high) in zip(found, clipped, strict=True):
         assert low <= first < stop <= high
@@ -282,8 +282,8 @@ def test_what_cannot_be_followed_is_not_guessed(member, reason):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), member, nn.ReLU())
     with pytest.raises(ValueError, match=rf"layer '2' cannot be followed: .*{reason}"):
         receptive_field(model, (1, 12, 12), "2")
-    row = analysis.layer_table(model, (1, 12, 12)).rows[-1]
-    assert (row["receptive field"], row["jump"]) == (None, None)
+    row = analysis.summary(model, (1, 12, 12)).rows[-1]
+    assert (row["receptive_field"], row["jump"]) == (None, None)
     assert receptive_field(model, (1, 12, 12), "0").size == (3, 3)
 
 
@@ -321,7 +321,7 @@ def test_box_is_cut_off_at_the_image():
     field = receptive_field(nn.Sequential(nn.Conv2d(1, 1, 5, padding=2)), (1, 8, 10), "0")
     assert field.box(0, 9) == ((-2, 3), (7, 12))
     assert field.box(0, 9, clip=True) == ((0, 3), (7, 10))
-    assert field.centre == (4, 5)
+    assert field.center == (4, 5)
 
 
 # ---------------------------------------------------------------- effective field

@@ -41,10 +41,10 @@ def test_reaches_85_percent(text):
     assert float(accuracy) >= 85
 
 
-def test_learnt_features_are_worth_more_than_pixels(text):
-    found = re.search(r"pixels: ([\d.]+)%; 84 learnt features: ([\d.]+)%", text)
-    pixels, learnt = map(float, found.groups())
-    assert learnt > pixels + 3
+def test_learned_features_are_worth_more_than_pixels(text):
+    found = re.search(r"pixels: ([\d.]+)%; 84 learned features: ([\d.]+)%", text)
+    pixels, learned = map(float, found.groups())
+    assert learned > pixels + 3
 
 
 def test_the_sigmoid_starts_last(text):

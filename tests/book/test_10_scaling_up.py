@@ -44,7 +44,7 @@ def test_parts_make_the_gradient_of_the_whole(text):
     assert float(accumulated) < 1e-12
 
 
-def test_only_batch_normalisation_mixes_images(text):
+def test_only_batch_normalization_mixes_images(text):
     rows = table(text, "images per part")
     assert [row[0] for row in rows] == ["32", "16", "8", "4", "2"]
     for _, none, batch, group in rows:

@@ -40,9 +40,9 @@ ON_A_PHONE = [
 
 pytestmark = pytest.mark.book
 
-# Fading colours are neither the old nor the new ones. What is drawn within a picture that has a
+# Fading colors are neither the old nor the new ones. What is drawn within a picture that has a
 # description is not there for programs that read pages aloud, and of the thousands of words of
-# code, one in each colour is enough: without the others a page is looked through in a second.
+# code, one in each color is enough: without the others a page is looked through in a second.
 PREPARE = """
 const style = document.createElement("style");
 style.textContent = "*, ::before, ::after { transition: none !important }";
@@ -51,9 +51,9 @@ document.querySelectorAll("svg[role=img][aria-label]").forEach(svg => svg.replac
 document.querySelectorAll("svg defs").forEach(defs => defs.remove());
 const seen = new Set();
 for (const word of document.querySelectorAll(".highlight pre span[class]")) {
-  const colour = `${word.closest("[class*=highlight-]")?.className} ${word.className}`;
-  if (seen.has(colour)) word.replaceWith(...word.childNodes);
-  seen.add(colour);
+  const color = `${word.closest("[class*=highlight-]")?.className} ${word.className}`;
+  if (seen.has(color)) word.replaceWith(...word.childNodes);
+  seen.add(color);
 }
 """
 THEME = "document.documentElement.dataset.theme = arguments[0]"
@@ -67,7 +67,7 @@ axe.run(how).then(({violations}) => done(
         v => v.nodes.map(n => `${v.id}: ${n.target.join(" ")}: ${n.failureSummary}: ${n.html}`))));
 """
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-COLOURS = ["color-contrast", "link-in-text-block"]  # all that may differ between themes
+COLORS = ["color-contrast", "link-in-text-block"]  # all that may differ between themes
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_page_has_no_serious_violation(browser, site, axe, page):
     open_page(browser, site, axe, page, 1280)
     assert browser.execute_async_script(RUN, WCAG) == []
     browser.execute_script(THEME, "dark")
-    assert browser.execute_async_script(RUN, COLOURS) == []
+    assert browser.execute_async_script(RUN, COLORS) == []
 
 
 @pytest.mark.parametrize("page", ON_A_PHONE)
@@ -111,7 +111,7 @@ def test_page_has_no_serious_violation_on_a_phone(browser, site, axe, page):
     open_page(browser, site, axe, page, 390)
     assert browser.execute_async_script(RUN, WCAG) == []
     browser.execute_script(THEME, "dark")
-    assert browser.execute_async_script(RUN, COLOURS) == []
+    assert browser.execute_async_script(RUN, COLORS) == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -123,4 +123,4 @@ def test_results_of_a_search_have_no_serious_violation(browser, site, axe, width
     WebDriverWait(browser, 20).until(lambda b: b.execute_script(results) > 5)
     assert browser.execute_async_script(RUN, WCAG) == []
     browser.execute_script(THEME, "dark")
-    assert browser.execute_async_script(RUN, COLOURS) == []
+    assert browser.execute_async_script(RUN, COLORS) == []

@@ -90,6 +90,6 @@ def test_the_file_has_an_outline_and_every_page(page, browser, tmp_path):
     assert content.startswith(b"%PDF-")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) > 200
     outline = re.findall(rb"/Title \((.*?)\)\n", content)
-    for chapter in ("LeNet-5: features learnt, not designed", "Glossary", "Solutions: VGG"):
+    for chapter in ("LeNet-5: features learned, not designed", "Glossary", "Solutions: VGG"):
         assert chapter.encode() in outline
     assert b"file://" not in content

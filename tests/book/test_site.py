@@ -50,7 +50,7 @@ return [...document.querySelectorAll("figure.cnnbook-figure svg")].filter(
     label: svg.getAttribute("aria-label"),
     width: svg.getBoundingClientRect().width,
     height: svg.getBoundingClientRect().height,
-    textColour: getComputedStyle(svg).color,
+    textColor: getComputedStyle(svg).color,
     card: getComputedStyle(svg.closest(".output, .widget-subarea")).backgroundColor,
 }))
 """
@@ -140,9 +140,9 @@ def test_figures_can_be_read_in_both_themes(browser, site, page, theme):
         assert len(figure["label"]) > 10
         assert figure["width"] > 300
         assert figure["height"] > 50
-        # no card behind the picture, and ink in the colour of the page's text
+        # no card behind the picture, and ink in the color of the page's text
         assert figure["card"] == "rgba(0, 0, 0, 0)"
-        red = int(figure["textColour"].split("(")[1].split(",")[0])
+        red = int(figure["textColor"].split("(")[1].split(",")[0])
         assert red < 100 if theme == "light" else red > 150
     made = "cnnbook-figure" in (HTML / page).read_text()
     assert bool(figures) == made
@@ -230,7 +230,7 @@ def test_paper_is_light_and_nothing_is_cut(browser, site, theme):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-        cut, colour, sidebar = browser.execute_script("""
+        cut, color, sidebar = browser.execute_script("""
             const cut = [...document.querySelectorAll(".bd-content pre")].filter(
                 e => getComputedStyle(e).whiteSpace !== "pre-wrap").length;
             const bar = document.querySelector(".bd-sidebar-primary");
@@ -241,6 +241,6 @@ def test_paper_is_light_and_nothing_is_cut(browser, site, theme):
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert cut == 0
-    assert int(colour.split("(")[1].split(",")[0]) < 100
+    assert int(color.split("(")[1].split(",")[0]) < 100
     assert sidebar == "none"
     assert browser.execute_script("return document.documentElement.dataset.theme") == theme

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from cnnbook.data import Augment, Batches, Changes, load
+from cnnbook.data import Augment, AugmentParams, Batches, load
 
 N, C, H, W = 12, 3, 20, 31
 
@@ -21,7 +21,7 @@ def images():
     )
 
 
-def undo(changes: Changes) -> torch.Tensor:
+def undo(changes: AugmentParams) -> torch.Tensor:
     """The matrices from the old image to the new one."""
     square = torch.cat([changes.matrix, torch.tensor([[[0.0, 0, 1]]]).expand(N, 1, 3)], 1)
     return torch.linalg.inv(square)
@@ -116,7 +116,7 @@ def test_crop_is_a_window_enlarged(images):
     assert (windows[:, 1] <= torch.tensor([W / 2, H / 2]) + 1e-4).all()
     # A window of whole pixels, inside the image, is torchvision's crop and resize.
     matrix = torch.tensor([[[0.5, 0, -2.0], [0, 0.5, 1.0]]])
-    one = Changes(matrix, torch.ones(1), torch.ones(1), torch.zeros(1, 4))
+    one = AugmentParams(matrix, torch.ones(1), torch.ones(1), torch.zeros(1, 4))
     image = torch.rand(1, 1, 20, 32).mul(255).to(torch.uint8)
     theirs = tv.resized_crop(image / 255, 6, 6, 10, 16, [20, 32], antialias=False)
     torch.testing.assert_close(

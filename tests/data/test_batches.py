@@ -7,7 +7,7 @@ from cnnbook.data import Batches, Dataset
 
 
 def numbered(n: int) -> Dataset:
-    """A set whose image i holds the bytes of i, so that every image can be recognised."""
+    """A set whose image i holds the bytes of i, so that every image can be recognized."""
     images = torch.zeros(n, 1, 1, 2, dtype=torch.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = torch.arange(n) % 256, torch.arange(n) // 256
     return Dataset("t", images, torch.arange(n) % 3, ("a", "b", "c"), (0.0,), (1 / 255,))
@@ -58,7 +58,7 @@ def test_order_does_not_depend_on_the_batch_size():
     )
 
 
-def test_normalisation_is_the_formula():
+def test_normalization_is_the_formula():
     images = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
     mean, std = (0.2, 0.5, 0.7), (0.1, 0.3, 1.2)
     dataset = Dataset("t", images, torch.zeros(5, dtype=torch.int64), ("a",), mean, std)

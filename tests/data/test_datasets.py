@@ -111,7 +111,7 @@ def test_mean_and_deviation_are_those_of_the_training_pixels(mini):
         assert part.std[0] == pytest.approx(pixels.std(correction=0).item(), rel=1e-10)
 
 
-def test_padding_centres_on_black(mini):
+def test_padding_centers_on_black(mini):
     small, large = mini[1], mini[1].padded(33)
     assert torch.equal(large.images[:, :, 2:30, 2:30], small.images)
     assert large.images.long().sum() == small.images.long().sum()

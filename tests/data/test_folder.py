@@ -15,7 +15,7 @@ from cnnbook.data.batches import share
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """30 training images of two classes; the grey level of each is its number times 8."""
+    """30 training images of two classes; the gray level of each is its number times 8."""
     root = tmp_path_factory.mktemp("pictures")
     for part, count in (("train", 30), ("val", 7)):
         for i in range(count):
@@ -51,7 +51,7 @@ def test_every_image_once_with_its_label(folder, workers):
     assert torch.equal(first[16:], again)
 
 
-def test_order_of_the_test_part_and_grey_images(folder):
+def test_order_of_the_test_part_and_gray_images(folder):
     _, test = load(f"imagefolder:{folder}", size=8, channels=1)
     x, y = next(make_batches(test, 7, shuffle=False, device="cpu").epoch(0))
     assert x.shape == (7, 1, 8, 8)
@@ -102,7 +102,7 @@ def test_shares_are_disjoint_and_complete():
             assert max(sizes) - min(sizes) <= 1
 
 
-def test_deep_pictures_keep_their_greys_and_hidden_folders_are_no_classes(tmp_path):
+def test_deep_pictures_keep_their_grays_and_hidden_folders_are_no_classes(tmp_path):
     for part in ("train", "val"):
         (tmp_path / part / "a").mkdir(parents=True)
         (tmp_path / part / ".ipynb_checkpoints").mkdir()

@@ -58,7 +58,7 @@ def test_224_without_padding_would_lose_pixels():
 
 
 @pytest.mark.parametrize("towers", [1, 2])
-def test_response_normalisation_is_the_papers_formula(towers):
+def test_response_normalization_is_the_papers_formula(towers):
     torch.manual_seed(0)
     a = torch.rand(2, 12, 3, 3) * 30
     expected = torch.empty_like(a)
@@ -139,7 +139,7 @@ def test_devices_exchange_exactly_where_the_paper_says(monkeypatch):
         assert getattr(tower, name)[0].in_channels == whole // 2
 
 
-def test_paper_initialisation():
+def test_paper_initialization():
     torch.manual_seed(0)
     net = AlexNet(10, 3, **SMALL).init_as_in_paper()
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
@@ -164,11 +164,11 @@ def test_2014_network_equals_torchvisions():
     channels=st.integers(1, 4),
     towers=st.sampled_from([1, 2]),
     pool=st.sampled_from([2, 3]),
-    normalise=st.booleans(),
+    normalize=st.booleans(),
 )
-def test_small_forms(width, size, channels, towers, pool, normalise):
+def test_small_forms(width, size, channels, towers, pool, normalize):
     options = {"width": width, "input_size": size, "towers": towers, "pool": pool}
-    net = AlexNet(7, channels, stem="small", normalise=normalise, activation=nn.Tanh, **options)
+    net = AlexNet(7, channels, stem="small", normalize=normalize, activation=nn.Tanh, **options)
     assert net(torch.zeros(1, channels, size, size)).shape == (1, 7)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbook.analysis import layer_table
+from cnnbook.analysis import summary
 from cnnbook.models import GoogLeNet, GoogLeNetOutput, googlenet_loss
 from cnnbook.models.googlenet import INCEPTIONS
 
@@ -47,7 +47,7 @@ def test_table_1():
     assert found["pool1"] == (64, 56, 56)
     assert found["conv2"] == (192, 56, 56)
     assert found["pool2"] == (192, 28, 28)
-    cost = {row["layer"]: row["multiply–adds"] for row in layer_table(net, (3, 224, 224)).rows}
+    cost = {row["layer"]: row["macs"] for row in summary(net, (3, 224, 224)).rows}
     for name, (shape, thousands, millions) in TABLE_1.items():
         assert found[name] == shape
         # The table counts weights, not biases, in units of 1024.
@@ -91,10 +91,10 @@ def test_the_sources_cost_of_one_branch():
         (1, 1),
         (5, 5),
     ]
-    reduced = layer_table(nn.Sequential(module.branch5), (192, 28, 28)).rows[0]["multiply–adds"]
+    reduced = summary(nn.Sequential(module.branch5), (192, 28, 28)).rows[0]["macs"]
     assert reduced == 2_408_448 + 10_035_200 == 12_443_648
     naive = meta(auxiliary=False, naive=True).inception3a.branch5
-    direct = layer_table(nn.Sequential(naive), (192, 28, 28)).rows[0]["multiply–adds"]
+    direct = summary(nn.Sequential(naive), (192, 28, 28)).rows[0]["macs"]
     assert direct == 120_422_400
 
 

@@ -128,7 +128,7 @@ def test_codes():
     assert random_codes(7).abs().eq(1).all()
 
 
-def test_initialisation_is_bounded_by_fan_in():
+def test_initialization_is_bounded_by_fan_in():
     torch.manual_seed(0)
     net = lenet5(form="1998")
     bounds = {"c1": 2.4 / 25, "s2": 2.4 / 4, "s4": 2.4 / 4, "c5": 2.4 / 400, "f6": 2.4 / 120}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbook.analysis import layer_table
+from cnnbook.analysis import summary
 from cnnbook.models import ResNet
 from cnnbook.models.resnet import Bottleneck, ZeroPadShortcut
 
@@ -32,7 +32,7 @@ def meta(depth, **options):
 def test_table_1(depth, parameters, flops):
     net = meta(depth)
     assert count(net) == parameters
-    cost = sum(row["multiply–adds"] for row in layer_table(net, (3, 224, 224)).rows)
+    cost = sum(row["macs"] for row in summary(net, (3, 224, 224)).rows)
     # The table's 34 and 50 leave out or round down a little: within 0.1.
     assert cost / 1e9 == pytest.approx(flops, abs=0.1)
     found = shapes(net, torch.empty(1, 3, 224, 224, device="meta"))
@@ -67,7 +67,7 @@ def test_shortcuts_a_add_no_parameters_b_some_c_more():
     plain = count(meta(34, plain=True))
     a, b, c = (count(meta(34, shortcut=option)) for option in "ABC")
     assert plain == a < b < c
-    # B projects where stages begin; each projection has its batch normalisation.
+    # B projects where stages begin; each projection has its batch normalization.
     assert b - a == 64 * 128 + 128 * 256 + 256 * 512 + 2 * (128 + 256 + 512)
     # C projects the other 13 of the 16 blocks too.
     projected = [m.shortcut for m in meta(34, shortcut="C").modules() if hasattr(m, "shortcut")]

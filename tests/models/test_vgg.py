@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbook.analysis import layer_table
+from cnnbook.analysis import summary
 from cnnbook.models import VGG
 from cnnbook.models.vgg import CONFIGURATIONS
 
@@ -52,7 +52,7 @@ def test_tables_1_and_2(configuration, layers, parameters, millions):
 @pytest.mark.parametrize(("configuration", "billions"), [("D", 15.3), ("E", 19.6)])
 def test_multiply_adds(configuration, billions):
     # Stated by He et al. 2016, Section 3.3, for VGG-16 and VGG-19
-    cost = sum(r["multiply–adds"] for r in layer_table(meta(configuration), (3, 224, 224)).rows)
+    cost = sum(r["macs"] for r in summary(meta(configuration), (3, 224, 224)).rows)
     assert cost / 1e9 == pytest.approx(billions, rel=0.015)
 
 
@@ -82,7 +82,7 @@ def test_equal_to_torchvisions(configuration, depth, bn):
         ("small", 0.01),
     ],
 )
-def test_initialisations(init, deviation):
+def test_initializations(init, deviation):
     torch.manual_seed(0)
     net = VGG("A", 10, width=0.5, input_size=32, init=init)
     layer = net.block2[0]

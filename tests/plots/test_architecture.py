@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from torch import nn
 
 from cnnbook import models, plots
-from cnnbook.plots.figure import WIDTH
+from cnnbook.plots.style import WIDTH
 
 
 def meta(make, *args, **options):

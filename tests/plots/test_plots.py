@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cnnbook import analysis, plots
-from cnnbook.plots import figure as style
+from cnnbook.plots import style
 from cnnbook.tables import Table
 from cnnbook.training import History
 
@@ -67,7 +67,7 @@ def patches(channels=1, k=4):
 
 FIGURES = {
     "images": lambda: plots.images(torch.rand(3, 3, 8, 8), ["a<b", "b", "c"]),
-    "grey images": lambda: plots.images(torch.randint(0, 256, (12, 1, 8, 8)).byte()),
+    "gray images": lambda: plots.images(torch.randint(0, 256, (12, 1, 8, 8)).byte()),
     "filters": lambda: plots.filters(torch.randn(6, 1, 5, 5)),
     "filters of several channels": lambda: plots.filters(torch.randn(2, 3, 5, 5)),
     "feature maps": lambda: plots.feature_maps(torch.randn(1, 9, 6, 6)),
@@ -79,7 +79,7 @@ FIGURES = {
     "lines": lambda: plots.lines(
         torch.arange(5), {"a": torch.arange(5)}, xlabel="x", ylabel="y", alt="a line"
     ),
-    "spread": lambda: plots.spread(
+    "sweep": lambda: plots.sweep(
         [100, 1000], {"a": [[1, 3], [4, 8]], "b": [[2], [3]]}, xlabel="x", ylabel="y", log=True
     ),
     "bars": lambda: plots.bars(["a", "b"], torch.tensor([2.0, 0.5]), xlabel="x", reference=1.0),
@@ -87,7 +87,7 @@ FIGURES = {
     "confusion of many": lambda: plots.confusion(
         torch.eye(100, dtype=torch.int64) * 9 + 1, [f"kind {i}" for i in range(100)]
     ),
-    "colour filters": lambda: plots.filters(torch.randn(12, 3, 7, 7)),
+    "color filters": lambda: plots.filters(torch.randn(12, 3, 7, 7)),
     "many filters": lambda: plots.filters(torch.randn(30, 20, 3, 3), limit=12),
     "many feature maps": lambda: plots.feature_maps(torch.rand(100, 4, 4), limit=10),
     "photo through depth": lambda: plots.maps_through_depth(
@@ -166,18 +166,18 @@ def test_nothing_is_drawn_outside_the_picture():
         assert box.y1 < height + 0.02
 
 
-def luminance(colour):
+def luminance(color):
     linear = [
         c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
-        for c in matplotlib.colors.to_rgb(colour)
+        for c in matplotlib.colors.to_rgb(color)
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", style.COLOURS)
+@pytest.mark.parametrize("color", style.COLORS)
 @pytest.mark.parametrize("page", ["#ffffff", "#121212"])
-def test_data_colours_stand_out_on_light_and_dark_pages(colour, page):
-    low, high = sorted([luminance(colour), luminance(page)])
+def test_data_colors_stand_out_on_light_and_dark_pages(color, page):
+    low, high = sorted([luminance(color), luminance(page)])
     assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.1, 1.4.11
 
 
@@ -188,7 +188,7 @@ def test_text_is_at_least_nine_points():
                 assert text.get_fontsize() >= 9
 
 
-def test_signed_values_share_a_scale_centred_on_zero():
+def test_signed_values_share_a_scale_centered_on_zero():
     figure = plots.feature_maps(torch.tensor([[[-1.0, 0.0], [0.0, 3.0]]])).figure
     shown = figure.axes[0].images[0]
     assert shown.get_clim() == (-3, 3)
@@ -205,12 +205,12 @@ def test_band_reaches_from_lowest_to_highest():
 
 
 def test_what_a_figure_says_is_said_as_one_reads_it():
-    figure = plots.spread([1, 8], {"a": [[2000], [0.00123]]}, xlabel="layers", ylabel="ReLUs")
+    figure = plots.sweep([1, 8], {"a": [[2000], [0.00123]]}, xlabel="layers", ylabel="ReLUs")
     assert figure.alt == "ReLUs for layers from 1 to 8; means: a from 2,000 to 0.00123."
 
 
-def test_spread_shows_mean_range_and_every_measurement():
-    figure = FIGURES["spread"]()
+def test_sweep_shows_mean_range_and_every_measurement():
+    figure = FIGURES["sweep"]()
     axes = figure.axes[0]
     assert axes.lines[0].get_ydata() == pytest.approx([2, 6])
     assert sorted(axes.lines[1].get_ydata()) == [1, 3, 4, 8]
@@ -235,11 +235,11 @@ def test_confusion_alt_names_the_commonest_mistake():
         (lambda: plots.curves({"a": []}), "no history for 'a'"),
         (lambda: plots.curves({"a": [history(1)]}, "test_acc"), "Did you mean 'test_accuracy'"),
         (
-            lambda: plots.spread([1, 2], {"a": [[1]]}, xlabel="x", ylabel="y"),
+            lambda: plots.sweep([1, 2], {"a": [[1]]}, xlabel="x", ylabel="y"),
             r"2 values of x; got 1 of lengths \[1\]",
         ),
         (
-            lambda: plots.spread([0, 2], {"a": [[1], [2]]}, xlabel="x", ylabel="y", log=True),
+            lambda: plots.sweep([0, 2], {"a": [[1], [2]]}, xlabel="x", ylabel="y", log=True),
             r"positive values, got x=\[0, 2\]",
         ),
         (lambda: plots.confusion(torch.ones(2, 3), ["a", "b"]), r"got \(2, 3\)"),

@@ -18,9 +18,9 @@ EFFECT[6:14, 2:10] = 1
 
 TABLE = Table(
     [
-        {"layer": "conv", "parameters": 1500, "multiply–adds": 3_000_000},
-        {"layer": "bn", "parameters": 500, "multiply–adds": 0},
-        {"layer": "fc", "parameters": 998_000, "multiply–adds": 1_000_000},
+        {"layer": "conv", "parameters": 1500, "macs": 3_000_000},
+        {"layer": "bn", "parameters": 500, "macs": 0},
+        {"layer": "fc", "parameters": 998_000, "macs": 1_000_000},
     ]
 )
 
@@ -28,7 +28,7 @@ FIGURES = {
     "fields": lambda: plots.receptive_fields(
         torch.rand(3, 20, 20), [field(3), field(12, start=-2)]
     ),
-    "fields beyond a grey image": lambda: plots.receptive_fields(
+    "fields beyond a gray image": lambda: plots.receptive_fields(
         torch.randint(0, 256, (1, 20, 20)).byte(), [field(90, start=-35)]
     ),
     "effect": lambda: plots.effective_receptive_field(None, EFFECT),
@@ -130,7 +130,7 @@ def test_errors(call, message):
 
 
 def test_layers_without_cost_are_left_out():
-    free = {"layer": "relu", "parameters": 0, "multiply–adds": 0}
+    free = {"layer": "relu", "parameters": 0, "macs": 0}
     panels = plots.layer_costs(Table([TABLE[0], free, TABLE[1]])).axes
     assert [len(axes.patches) for axes in panels] == [2, 2]
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["conv", "bn"]

@@ -52,12 +52,12 @@ def test_the_wheel_is_small(wheel):
     assert Path(wheel.filename).stat().st_size <= 10e6
 
 
-def test_every_licence_comes_with_it(wheel, metadata):
+def test_every_license_comes_with_it(wheel, metadata):
     named = set(metadata.get_all("License-File"))
     data = {p.parent for p in (ROOT / "cnnbook" / "data" / "assets").rglob("*") if p.is_file()}
     for folder in data:
         files = {str((folder / name).relative_to(ROOT)) for name in ("LICENSE", "CREDITS")}
-        assert files & named, f"{folder} comes without a licence"
+        assert files & named, f"{folder} comes without a license"
     assert "LICENSE" in named
     (info,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     for name in named:

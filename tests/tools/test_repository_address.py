@@ -53,7 +53,7 @@ def places(root: Path) -> dict[str, str]:
     return found
 
 
-def published(root: Path) -> set[str]:
+def model_spec(root: Path) -> set[str]:
     """Return every book on GitHub Pages that the files which name ours link to."""
     names = ("README.md", "pyproject.toml", "CITATION.cff", "_config.yml")
     text = "\n".join((root / name).read_text() for name in names)
@@ -63,7 +63,7 @@ def published(root: Path) -> set[str]:
 
 def test_all_places_agree():
     assert {place: said for place, said in places(ROOT).items() if said != OURS} == {}
-    assert published(ROOT) == {tool.pages(OURS)}
+    assert model_spec(ROOT) == {tool.pages(OURS)}
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_fork_sets_its_address_everywhere_and_back(copy):
     before = {path: path.read_bytes() for path in tool.files(copy)}
     changed = tool.set_repository(OTHER + ".git", copy)
     assert set(places(copy).values()) == {OTHER}
-    assert published(copy) == {tool.pages(OTHER)}
+    assert model_spec(copy) == {tool.pages(OTHER)}
     assert "git clone " + OTHER + "\ncd another.book\n" in (copy / "chapters/index.md").read_text()
     slug = "/".join(tool.owner_and_name(OURS))
     for path in tool.files(copy):

@@ -25,7 +25,7 @@ net = nn.Sequential(
     nn.Dropout(0.3), nn.Linear(676, 10),
 )
 history = training.fit(
-    net, train[:600], test[:100], epochs=4, batch_size=32, average=0.9, checkpoint=sys.argv[1],
+    net, train[:600], test[:100], epochs=4, batch_size=32, ema_decay=0.9, checkpoint=sys.argv[1],
     checkpoint_every=3, augment=data.Augment(rotate=10), device="cpu", progress=False,
     callback=(lambda step: print(step.number, flush=True)) if len(sys.argv) < 3 else None,
 )

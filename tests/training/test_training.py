@@ -272,7 +272,7 @@ def test_an_average_counts_shared_weights_once(sets):
             average[name].lerp_(p.detach(), 1 - decay)
 
     options = {"device": "cpu", "progress": False}
-    training.fit(net, sets[0], epochs=2, average=0.9, callback=follow, **options)
+    training.fit(net, sets[0], epochs=2, ema_decay=0.9, callback=follow, **options)
     for name, p in net.named_parameters():
         assert torch.allclose(p, average[name], atol=1e-6), name
 

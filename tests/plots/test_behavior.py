@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnbook import analysis, data, plots
 from cnnbook.models import lenet5
-from cnnbook.plots.figure import line_style
+from cnnbook.plots.style import line_style
 from cnnbook.tables import Table
 from cnnbook.training import History
 
@@ -23,17 +23,17 @@ def texts(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-def test_colour_filters_are_grey_at_zero_and_share_a_scale():
+def test_color_filters_are_gray_at_zero_and_share_a_scale():
     weight = torch.zeros(2, 3, 1, 2)
     weight[0, 0, 0, 0], weight[1, 1, 0, 1] = 2.0, -1.0
     figure = plots.filters(weight)
     first, second = (np.asarray(axes.images[0].get_array()) for axes in figure.axes)
     assert first[0].tolist() == [[1, 0.5, 0.5], [0.5, 0.5, 0.5]]
     assert second[0].tolist() == [[0.5, 0.5, 0.5], [0.5, 0.25, 0.5]]
-    grid = plots.filters(weight, colour=False)
+    grid = plots.filters(weight, color=False)
     assert len(titles(grid)) == 6
-    with pytest.raises(ValueError, match="colour needs 3 input channels, the kernels have 1"):
-        plots.filters(torch.ones(2, 1, 3, 3), colour=True)
+    with pytest.raises(ValueError, match="color needs 3 input channels, the kernels have 1"):
+        plots.filters(torch.ones(2, 1, 3, 3), color=True)
 
 
 def test_of_many_tiles_evenly_chosen_ones_are_shown_and_the_figure_says_so():
@@ -307,7 +307,7 @@ def test_one_line_per_figure_of_our_own():
     assert "first layer" in plots.gradient_history({"lenet": recorder.table()}).alt
 
 
-def test_lines_differ_in_colour_or_dashes():
+def test_lines_differ_in_color_or_dashes():
     looks = {(style["color"], style["linestyle"]) for style in map(line_style, range(36))}
     assert len(looks) == 36
     ys = {f"line {i}": torch.full((3,), float(i)) for i in range(7)}

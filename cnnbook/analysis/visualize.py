@@ -84,19 +84,19 @@ def maximize_activation(
         ReLU behind it, whose gradient is zero where the unit is silent.
     units
         Number of a channel of the layer's maps, or of an entry of its output vector; several are
-        worked on at once. What is maximised is the mean of the unit's map.
+        worked on at once. What is maximized is the mean of the unit's map.
     shape
         ``(C, H, W)`` of the images.
     mean, std
-        How the network's images are normalised, per channel or one for all; those of a data set
+        How the network's images are normalized, per channel or one for all; those of a data set
         are its ``mean`` and ``std``.
     steps
         Steps of gradient ascent.
     lr
-        Length of a step: how far, in root mean square, it moves what is optimised, the logarithm
+        Length of a step: how far, in root mean square, it moves what is optimized, the logarithm
         of the odds p/(1 - p) of pixels p or its Fourier coefficients.
     decay
-        How strongly each step pulls the image back to grey, so that it does not end in black and
+        How strongly each step pulls the image back to gray, so that it does not end in black and
         white: by the share ``lr * decay``.
     jitter
         Largest shift, as a share of the image's side.
@@ -127,7 +127,7 @@ def maximize_activation(
     Warns
     -----
     UserWarning
-        If a unit has no slope to climb, so that its image stays grey.
+        If a unit has no slope to climb, so that its image stays gray.
 
     Examples
     --------
@@ -319,7 +319,7 @@ def top_patches(
     model
         Any network. It runs in evaluation mode, without gradients, and is left unchanged.
     images
-        ``(N, C, H, W)`` as the network takes them, or a data set, whose images are normalised
+        ``(N, C, H, W)`` as the network takes them, or a data set, whose images are normalized
         first.
     layer
         Name as in ``model.named_modules()`` of a layer that puts out maps ``(N, M, h, w)``, or

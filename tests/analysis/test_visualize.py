@@ -86,10 +86,10 @@ def test_units_are_worked_on_independently():
     assert seen[1, 2] > seen[0, 2]
 
 
-def test_normalisation_is_that_of_the_network():
-    """A network of normalised images, and one that normalises by itself, see the same."""
+def test_normalization_is_that_of_the_network():
+    """A network of normalized images, and one that normalizes by itself, see the same."""
 
-    class Normalising(nn.Module):
+    class Normalizing(nn.Module):
         def __init__(self, net):
             super().__init__()
             self.net = net
@@ -100,7 +100,7 @@ def test_normalisation_is_that_of_the_network():
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh())
     options = {"shape": (1, 8, 8), "steps": 6}
     a = analysis.maximize_activation(net, "1", 2, mean=(0.4,), std=(0.2,), **options)
-    b = analysis.maximize_activation(Normalising(net), "net.1", 2, **options)
+    b = analysis.maximize_activation(Normalizing(net), "net.1", 2, **options)
     torch.testing.assert_close(a.images, b.images)
 
 
