@@ -13,18 +13,6 @@ import cnnbook
 
 PACKAGE = Path(cnnbook.__file__).parent
 
-# Design: paper → model → experiment → figure. A package may import those on its right.
-MAY_IMPORT = {
-    "models": {"models"},
-    "data": {"data"},
-    "training": {"training", "models", "data"},
-    "analysis": {"analysis", "models", "data"},
-    "plots": {"plots", "analysis"},
-    "results": {"results"},
-    "widgets": {"widgets", "plots", "analysis", "data", "models"},
-}
-LEAVES = {"_draw", "_errors", "_files", "_progress", "settings", "tables"}
-
 
 def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -113,25 +101,3 @@ def test_public_functions_say_what_they_take_and_return():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="models"):
         cnnbook.model  # noqa: B018
-
-
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in found if name.startswith("cnnbook.")}
-
-
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_imports_go_one_way(package):
-    for path in (PACKAGE / package).rglob("*.py"):
-        assert imports(path) <= MAY_IMPORT[package] | LEAVES, path
-
-
-def test_the_leaves_import_no_package_of_ours():
-    for leaf in LEAVES:
-        assert imports(PACKAGE / f"{leaf}.py") <= LEAVES

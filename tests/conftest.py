@@ -1,0 +1,42 @@
+"""What holds for every test: on CI none is skipped unless it may be, and workers do not crowd."""
+
+import os
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is a worker for each core: threads of one would only wait for those of another. Before
+    # torch is loaded; the processes that tests start inherit it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def on_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+def failed(report, remedy: str):
+    """Make a report of something skipped one of a failure that names the reason."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"{reason}\nWith CI=true nothing is skipped. {remedy}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """Fail a test that is skipped on CI, unless it is marked with the reason why it may be."""
+    report = yield
+    marker = item.get_closest_marker("may_skip")
+    if marker is not None and not (marker.args and all(marker.args)):
+        raise pytest.UsageError(f"{item.nodeid}: may_skip needs the reason: may_skip('…')")
+    expected_to_fail = hasattr(report, "wasxfail")
+    if on_ci() and report.skipped and not expected_to_fail and marker is None:
+        return failed(report, "Install what is missing, or mark the test may_skip('reason').")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Fail a whole file that is skipped on CI."""
+    report = yield
+    return failed(report, "Install what is missing.") if on_ci() and report.skipped else report
