@@ -1,4 +1,5 @@
 # make book       execute every notebook and build the book
+# make quick      lint, and the tests that take little, of every part: within a minute
 # make test       lint, then unit, then site
 # make unit       the package and the notebooks as stored
 # make site       build the book, and look at its pages in a browser
@@ -18,15 +19,19 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book test unit site serve pdf lint format linkcheck constraints clean
+.PHONY: book quick test unit site serve pdf lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
 
+# A worker for each core. Examples in docstrings are left to `make unit`.
+quick: lint
+	$(BIN)/python -m pytest tests -n logical -m "not book and not slow"
+
 test: lint unit site
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not book"
+	$(BIN)/python -m pytest -n logical --dist loadgroup -m "not book"
 
 site: book
 	$(BIN)/python -m pytest -m book

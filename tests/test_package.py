@@ -26,6 +26,7 @@ def test_import_is_cheap():
     assert run(code).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_no_warning_in_a_notebook_without_ipywidgets():
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     code = """
@@ -41,6 +42,7 @@ cnnbook.training.fit(cnnbook.models.lenet5(), train[:64], epochs=1, progress=Fal
     assert streams == []
 
 
+@pytest.mark.slow
 def test_works_without_jupyter_and_matplotlib():
     code = """
 import sys
@@ -59,7 +61,11 @@ print(cnnbook.analysis.summary(net, (1, 32, 32)))
 
 @pytest.mark.parametrize("name", cnnbook.__all__)
 def test_every_public_name_exists(name):
-    assert getattr(cnnbook, name) is not None
+    thing = getattr(cnnbook, name)
+    if inspect.ismodule(thing):
+        assert thing.__name__ == f"cnnbook.{name}"
+    elif name != "__version__":
+        assert (thing.__module__, thing.__name__) == ("cnnbook.settings", name)
     assert name in dir(cnnbook)
 
 

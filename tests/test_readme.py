@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from cnnbook import data
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_python_examples_run_as_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -22,6 +24,7 @@ def test_python_examples_run_as_printed(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "c1.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_commands_run_as_printed(tmp_path, monkeypatch, capsys):
     lines = re.findall(r"^(?:torchrun .* -m )?cnnbook (.*)$", TEXT, flags=re.M)
     commands = [shlex.split(line, comments=True) for line in lines]
@@ -41,7 +44,9 @@ def test_commands_run_as_printed(tmp_path, monkeypatch, capsys):
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake (\w+)", re.sub(r"`make`", "", TEXT)):
+    targets = re.findall(r"\bmake (\w+)", re.sub(r"`make`", "", TEXT))
+    assert "book" in targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
 
 

@@ -151,6 +151,7 @@ def photo_figure(flip: bool, extra: str = ""):
     return plots.images(pictures, ["the photograph", f"flipped {flip}{extra}"], columns=2)
 
 
+@pytest.mark.slow
 def test_parts_in_common_are_stored_once():
     explorer = widgets.explore(photo_figure, flip=[False, True], extra=["", "!", "!!"])
     stored = explorer.children[-2].value + "".join(
@@ -261,6 +262,7 @@ def test_without_stacks_the_kernel_exchanges_the_picture(monkeypatch):
     assert text(picture.value) == "a=2 b=y"
 
 
+@pytest.mark.slow
 def test_without_ipywidgets_says_what_to_install():
     code = """
 import sys
@@ -275,6 +277,7 @@ except ImportError as error:
     assert result.stdout.strip().endswith("pip install ipywidgets"), result.stderr
 
 
+@pytest.mark.slow
 def test_a_notebook_stores_the_view_and_all_states():
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     code = """
@@ -307,6 +310,7 @@ def captured(monkeypatch):
         monkeypatch.setattr(module, "explore", lambda draw, **choices: (draw, choices))
 
 
+@pytest.mark.slow
 def test_convolution_shows_every_product_of_every_setting(captured):
     kernel = [[1, 0, -2], [0.5, 3, 0], [-1, 0, 1]]
     draw, choices = widgets.convolution(torch.rand(1, 6, 5), kernel, strides=(1, 2, 3))

@@ -103,7 +103,7 @@ def test_grad_cam_of_foreign_networks(name, layer):
     found = analysis.grad_cam(model, x, layer)
     assert found.shape == (2, 64, 96)
     assert found.min() >= 0
-    assert found.isfinite().all()
+    assert 0 < found.max() < torch.inf
     assert analysis.grad_cam(model, x, layer, upsample=False).shape == (2, 2, 3)
     assert model.training
     assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())

@@ -48,6 +48,7 @@ def test_a_dense_layer_in_channels_last_form_makes_its_output_only():
     assert row["macs"] == 4 * 5 * 6 * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "shufflenet_v2_x0_5", "densenet121"])
 def test_sums_at_any_depth_against_torchs_counter(name):
     model = getattr(torchvision.models, name)()

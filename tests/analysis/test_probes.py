@@ -135,6 +135,7 @@ def test_probes_of_a_foreign_network():
         "input", "features.3", "features.12", "avgpool",
     ]  # fmt: skip
     assert table[2]["pooled to"] == "576×1×1"
+    assert table[0]["test accuracy"] == 1
     assert model.training
     assert torch.equal(model.features[0][1].running_mean, averages)
     assert sum(len(m._forward_hooks) for m in model.modules()) == 0

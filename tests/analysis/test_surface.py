@@ -90,7 +90,7 @@ def test_it_is_left_as_found_after_an_error(images):
 
 def test_surface_of_a_foreign_network():
     torch.manual_seed(0)
-    model = torchvision.models.mobilenet_v3_small(num_classes=2)
+    model = torchvision.models.resnet18(num_classes=2)
     half = (0.5, 0.5, 0.5)
     noise = data.Dataset(
         "noise",
@@ -102,6 +102,8 @@ def test_surface_of_a_foreign_network():
     )
     surface = analysis.loss_surface(model, noise, steps=3, span=0.1)
     assert surface.loss.isfinite().all()
+    assert surface.loss[1, 1].item() == pytest.approx(training.evaluate(model, noise).loss)
+    assert surface.loss.unique().numel() > 1
 
 
 @pytest.mark.parametrize(

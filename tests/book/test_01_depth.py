@@ -92,6 +92,7 @@ def run_cells(*tags):
     return found
 
 
+@pytest.mark.slow
 def test_with_weights_the_chapter_draws_vgg_16(stand_in, capsys):
     figure = run_cells("look-inside", "vgg16")["figure"]
     assert capsys.readouterr().out == ""

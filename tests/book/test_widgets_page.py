@@ -295,6 +295,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_compact_pictures_look_the_same(browser, tmp_path, name):
     from PIL import Image, ImageChops

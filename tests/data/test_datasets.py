@@ -46,6 +46,7 @@ def test_digits_have_the_promised_size(digits):
     assert train.images.unique().tolist() == [round(v * 255 / 16) for v in range(17)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fashion-mini", "digits"])
 @settings(max_examples=25, deadline=None)
 @given(n=st.integers(1, 2000))
@@ -75,6 +76,7 @@ def test_a_nought_is_round_and_a_one_is_a_stroke(digits):
     assert nought[3:5, 3:5].mean() < 40 < 150 < one[3:5, 3:5].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
 )
@@ -87,6 +89,7 @@ def test_digits_are_the_original_drawn_anew():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 @needs_original
 def test_mini_is_the_original_drawn_anew():
     script = ROOT / "tools" / "make_fashion_mini.py"

@@ -31,6 +31,7 @@ def batch(name, n=8):
     return torch.randn(n, 1, side, side), torch.arange(n) % 4
 
 
+@pytest.mark.slow
 @every_model
 def test_training_lowers_the_loss(name):
     net, (x, y) = small(name), batch(name)
@@ -60,6 +61,7 @@ def test_weights_survive_safetensors(name, tmp_path):
         assert torch.equal(net(x), other(x))
 
 
+@pytest.mark.slow
 @every_model
 def test_compiles_without_a_graph_break(name):
     net, (x, _) = small(name).eval(), batch(name, 2)
@@ -69,6 +71,7 @@ def test_compiles_without_a_graph_break(name):
         torch.testing.assert_close(compiled(x), net(x))
 
 
+@pytest.mark.slow
 @every_model
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the exporter's own
@@ -105,8 +108,11 @@ def test_hub(name):
     root = str(Path(__file__).parents[2])
     net = torch.hub.load(root, name, source="local", num_classes=4, in_channels=1, **SMALL[name])
     assert type(net) is type(small(name))
+    shapes = [[p.shape for p in n.parameters()] for n in (net, small(name))]
+    assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_command_line_table(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()

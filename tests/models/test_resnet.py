@@ -119,6 +119,7 @@ def test_zero_init_starts_as_the_identity():
     assert not torch.allclose(other(x[:, :4]), x[:, :4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_equal_to_torchvisions(depth, train):

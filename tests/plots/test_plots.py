@@ -120,6 +120,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_can_be_put_on_a_page(name, tmp_path):
     figure = FIGURES[name]()
@@ -154,6 +155,7 @@ def test_same_figure_same_bytes_and_other_figures_share_no_id():
     assert not ids[0] & ids[1]
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_outside_the_picture():
     for make in FIGURES.values():
         figure = make().figure
@@ -181,6 +183,7 @@ def test_data_colors_stand_out_on_light_and_dark_pages(color, page):
     assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.1, 1.4.11
 
 
+@pytest.mark.slow
 def test_text_is_at_least_nine_points():
     for make in FIGURES.values():
         for text in make().figure.findobj(matplotlib.text.Text):

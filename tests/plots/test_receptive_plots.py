@@ -42,6 +42,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_and_text_is_readable(name):
     finished = FIGURES[name]()

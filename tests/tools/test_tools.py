@@ -64,6 +64,7 @@ def empty_book(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_is_named_and_not_kept(empty_book, capsys):
     good = notebook(empty_book / "good.ipynb", "1 + 1")
     bad = notebook(empty_book / "bad.ipynb", "raise ValueError('the reason')")
@@ -98,6 +99,7 @@ def test_serving_without_a_book_says_what_to_do(monkeypatch, tmp_path, capsys):
     assert "make book" in capsys.readouterr().err
 
 
+@pytest.mark.may_skip("newest.yml installs without constraints.txt")
 @pytest.mark.skipif(
     not Path(sys.prefix, "ready").is_file(), reason="not the environment that make installs"
 )
