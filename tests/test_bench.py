@@ -26,7 +26,6 @@ def test_contenders_take_turns():
     assert [len(times) for times in seconds.values()] == [2, 2]
 
 
-@pytest.mark.slow
 def test_processes_apart_take_turns_and_their_death_is_noticed():
     race = {bench.OURS: torch.get_num_threads, "other": torch.get_num_threads}
     assert {len(t) for t in bench.race_apart(race, 2).values()} == {2}
@@ -62,7 +61,6 @@ def test_peers_score_images(peer):
     assert batch_size > 1
 
 
-@pytest.mark.slow
 def test_command_records_and_draws(tmp_path, capsys):
     output, plot = tmp_path / "b.json", tmp_path / "b.svg"
     arguments = ["bench", "augment", "epoch", "--quick", "--repeats", "1"]

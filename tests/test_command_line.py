@@ -212,7 +212,6 @@ except SystemExit as end:
     assert "--tensorboard" in out.stdout
 
 
-@pytest.mark.slow
 def test_a_stopped_run_exits_with_130_and_goes_on_later(tmp_path):
     command = [sys.executable, "-m", "cnnbook", *TRAIN, "--checkpoint", "net", "--json"]
     command[command.index("--epochs") + 1] = "40"
@@ -232,7 +231,6 @@ def test_a_stopped_run_exits_with_130_and_goes_on_later(tmp_path):
     assert state["step"] == len(stopped["step_loss"]) > 157
 
 
-@pytest.mark.slow
 def test_a_disk_that_fills_during_training(tmp_path):
     code = """
 import resource, signal, sys
@@ -262,7 +260,6 @@ sys.exit(main(["train", "lenet5", "--epochs", sys.argv[3], "--checkpoint", sys.a
     assert (tmp_path / "old").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     def run(*launcher):
         out = subprocess.run(
@@ -281,7 +278,6 @@ def test_two_processes_train_as_one(tmp_path):
     assert two["test_accuracy"] == pytest.approx(one["test_accuracy"], abs=0.005)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", models.list_models())
 def test_every_network_fits_images_or_says_which_it_takes(name):
     known = models.model_spec(name)

@@ -37,7 +37,6 @@ def command(*arguments):
     return [sys.executable, "-c", RUN, *map(str, arguments)]
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_equals_unbroken(tmp_path):
     whole = subprocess.run(command(tmp_path / "a", "-"), capture_output=True, check=True, text=True)
     stop = random.randint(4, 70)  # a new place each time: any must do
@@ -104,7 +103,6 @@ def test_bad_files_are_refused(small, tmp_path):
         training.save_checkpoint(tmp_path / "x", {}, {"a": object()})
 
 
-@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file(small, tmp_path):
     code = """
 import resource, signal, sys, torch
@@ -268,7 +266,6 @@ def test_precision_and_smoothing(small):
         fit(small, label_smoothing=2)
 
 
-@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     script = tmp_path / "run.py"
     script.write_text("""
