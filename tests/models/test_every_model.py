@@ -112,7 +112,6 @@ def test_hub(name):
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.slow
 def test_command_line_table(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
