@@ -2,12 +2,17 @@
 
 import os
 
+import hypothesis
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There is a worker for each core: threads of one would only wait for those of another. Before
     # torch is loaded; the processes that tests start inherit it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test measures time: a crowded machine is no mistake.
+hypothesis.settings.register_profile("cnnbook", deadline=None)
+hypothesis.settings.load_profile("cnnbook")
 
 
 def on_ci() -> bool:

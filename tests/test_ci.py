@@ -1,10 +1,16 @@
-"""On CI a test that is skipped for something missing fails, unless it is marked."""
+"""What `make quick` selects; on CI a test skipped for something missing fails, unless marked."""
 
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
 
 TESTS = """
 import pytest
@@ -85,3 +91,16 @@ def test_what_may_be_skipped_says_why(project):
     result = run(project)
     assert result.ret != 0
     result.stderr.fnmatch_lines(["*test_without_a_reason: may_skip needs the reason*"])
+
+
+@pytest.mark.slow
+def test_quick_has_tests_of_every_room():
+    recipe = re.search(r"^quick:.*\n\t.* -m pytest (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    command = [sys.executable, "-m", "pytest", *shlex.split(recipe[1]), "-n0", "--collect-only"]
+    listed = subprocess.run([*command, "-q"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = [line for line in listed.stdout.splitlines() if "::" in line]
+    rooms = [path.parent.name for path in (ROOT / "cnnbook").glob("*/__init__.py")]
+    assert {"models", "training", "plots"} <= set(rooms)
+    for room in (*rooms, "tools", "book"):
+        assert any(re.match(rf"tests/(test_)?{room}[/.]", name) for name in names), room
+    assert not any("test_quick_has_tests_of_every_room" in name for name in names)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_type
 
 import cnnbook
-from cnnbook import analysis, data, models, plots, tables, training
+from cnnbook import analysis, data, models, plots, results, tables, training
 
 
 def settings() -> None:
@@ -16,6 +16,39 @@ def settings() -> None:
     assert_type(cnnbook.device(), torch.device)
     assert_type(cnnbook.choose(cpu=1, gpu=2), int)
     cnnbook.seed("3")  # type: ignore[arg-type]
+
+
+def networks_by_name() -> None:
+    spec = models.model_spec("resnet18")
+    assert_type(spec, models.ModelSpec)
+    models.register_model("mine", spec)
+    assert_type(models.list_models(), list[str])
+    assert_type(models.create_scaled_down("resnet18"), nn.Module)
+    assert_type(models.torchvision_model("resnet18"), nn.Module)
+    models.register_model("mine", nn.Linear)  # type: ignore[arg-type]
+
+
+def a_trained_network() -> None:
+    trained = training.load_trained("net.safetensors")
+    assert_type(trained, training.TrainedModel)
+    assert_type(trained.network, nn.Module)
+    assert_type(trained.classes, tuple[str, ...])
+    assert_type(training.predict(trained, ["boot.png"], top=1), tables.Table)
+    training.predict("net.safetensors", ["boot.png"])  # type: ignore[arg-type]
+
+
+def results_that_draw_themselves(x: Tensor, y: Tensor) -> None:
+    net = models.lenet5()
+    assert_type(analysis.grad_cam(net, x, "s4"), analysis.Attribution)
+    assert_type(analysis.grad_cam(net, x, "s4").plot(), plots.Figure)
+    counts = analysis.confusion_matrix(y, y, 10)
+    assert_type(counts, analysis.ConfusionMatrix)
+    assert_type(counts.plot(), plots.Figure)
+    assert_type(analysis.activation_statistics(net, x).plot(), plots.Figure)
+    assert_type(analysis.gradient_flow({"LeNet-5": net}, x, y).plot(), plots.Figure)
+    assert_type(results.find("fashion"), list[results.Recorded])
+    recorder = analysis.GradientRecorder(x, y)
+    training.fit(net, data.load("digits")[0], callbacks=[recorder])
 
 
 def from_data_to_a_figure() -> None:
