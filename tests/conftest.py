@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test measures time: a crowded machine is no mistake.
-hypothesis.settings.register_profile("cnnbook", deadline=None)
+hypothesis.settings.register_profile("cnnbook", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("cnnbook")
 
 
