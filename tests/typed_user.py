@@ -3,8 +3,6 @@
 Each ``type: ignore`` is a mistake that must be found: mypy reports those that ignore nothing.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import assert_type
@@ -36,7 +34,7 @@ def a_trained_network() -> None:
     assert_type(trained.network, nn.Module)
     assert_type(trained.classes, tuple[str, ...])
     rows = training.predict(trained, ["boot.png"], top=1).to_dicts()
-    assert_type(rows, list[dict[str, Any]])
+    assert_type(rows, list[dict[str, object]])
     training.predict("net.safetensors", ["boot.png"])  # type: ignore[arg-type]
 
 
