@@ -156,7 +156,7 @@ def build() -> int:
         # Outputs of another package or environment are worth nothing.
         shutil.rmtree(CACHE, ignore_errors=True)
         forget_pages()
-    looks = hash_of([], ["_static", "tools"])
+    looks = hash_of([], ["_static", "tools/sphinx"])
     if not LOOKS.is_file() or LOOKS.read_text() != looks:
         # Sphinx copies style sheets and scripts only along with pages it writes.
         forget_pages()

@@ -80,7 +80,7 @@ def test_a_nought_is_round_and_a_one_is_a_stroke(digits):
 )
 def test_digits_are_the_original_drawn_anew():
     package = Path(importlib.util.find_spec("sklearn").submodule_search_locations[0])
-    script = ROOT / "tools" / "make_digits.py"
+    script = ROOT / "tools" / "assets" / "make_digits.py"
     original = package / "datasets" / "data" / "digits.csv.gz"
     command = [sys.executable, str(script), str(original), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -89,7 +89,7 @@ def test_digits_are_the_original_drawn_anew():
 
 @needs_original
 def test_mini_is_the_original_drawn_anew():
-    script = ROOT / "tools" / "make_fashion_mini.py"
+    script = ROOT / "tools" / "assets" / "make_fashion_mini.py"
     command = [sys.executable, str(script), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -1,7 +1,7 @@
 """Draw cnnbook's embedded handwritten digits from the file that scikit-learn distributes.
 
-    python tools/make_digits.py digits.csv.gz            write cnnbook/data/assets/digits/
-    python tools/make_digits.py digits.csv.gz --check    compare with what is there, bit for bit
+    python tools/assets/make_digits.py digits.csv.gz            write cnnbook/data/assets/digits/
+    python tools/assets/make_digits.py digits.csv.gz --check    compare them, bit for bit
 
 The file is sklearn/datasets/data/digits.csv.gz of the wheel (pip download --no-deps scikit-learn,
 then unzip): the test part of the UCI data set, 1,797 images of 8×8 pixels from 0 to 16. From each

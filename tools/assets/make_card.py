@@ -1,6 +1,6 @@
 """Draw the picture that chats and social networks show for the book, `_static/card.png`.
 
-python tools/make_card.py
+python tools/assets/make_card.py
 
 It shows the logo and the title, photographed by the browser that the tests use.
 """
@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-STATIC = Path(__file__).resolve().parent.parent / "_static"
+STATIC = Path(__file__).resolve().parents[2] / "_static"
 SIZE = {"width": 1200, "height": 630}  # what most of them ask for
 
 PAGE = """<!doctype html><meta charset="utf-8"><style>

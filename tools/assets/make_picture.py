@@ -27,7 +27,7 @@ def main() -> None:
     figure = plots.maps_through_depth(
         boots.images[0], analysis.activations(net, boot), rows=6, titles=titles
     )
-    figure.save(Path(__file__).parent.parent / "_static" / "lenet5.png")
+    figure.save(Path(__file__).resolve().parents[2] / "_static" / "lenet5.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the source article claims, and which row of which chapter answers it.
+"""What the source article claims, and which row of which chapter says whether it holds.
 
 The list of claims is `chapters/reference/source-claims.yml`. The rows are the claim tables that
 the chapters end with. As a Sphinx extension, this adds a directive that puts the two together,
@@ -24,7 +24,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-LIST = Path(__file__).resolve().parent.parent / "chapters" / "reference" / "source-claims.yml"
+LIST = Path(__file__).resolve().parents[2] / "chapters" / "reference" / "source-claims.yml"
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +36,11 @@ class Claim:
     Parameters
     ----------
     number
-        Section of the article, hyphen, place in the list: ``"2.1-3"``.
+        Section of the article, hyphen, position in the list: ``"2.1-3"``.
     says
         The claim.
     starts
-        Chapter and beginning of the statement, for each row that answers it.
+        Chapter and beginning of the statement, for each row about it.
     """
 
     number: str
@@ -66,13 +66,13 @@ class Row:
 def read_claims(path: Path = LIST) -> list[Claim]:
     claims = []
     for section, content in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        for place, claim in enumerate(content["claims"], 1):
+        for position, claim in enumerate(content["claims"], 1):
             starts = tuple(
                 (chapter, start)
                 for chapter, value in claim["rows"].items()
                 for start in ([value] if isinstance(value, str) else value)
             )
-            claims.append(Claim(f"{section}-{place}", claim["says"], starts))
+            claims.append(Claim(f"{section}-{position}", claim["says"], starts))
     return claims
 
 
@@ -142,9 +142,9 @@ class ClaimsDirective(SphinxDirective):
         self.env.note_reread()  # it depends on all chapters
         verdicts = [v.strip() for v in self.options.get("verdicts", "").split(",") if v.strip()]
         section = self.arguments[0] if self.arguments else None
-        place = Claims(section=section, verdicts=verdicts)
-        self.set_source_info(place)
-        return [place]
+        mark = Claims(section=section, verdicts=verdicts)
+        self.set_source_info(mark)
+        return [mark]
 
 
 def is_claims(node: nodes.Node) -> bool:
@@ -157,6 +157,9 @@ class JoinCells(SphinxTransform):
 
     Cells of a notebook are short. On a page they are folded away, and ten buttons with nothing
     between them would say no more than one.
+
+    Cause: myst-nb 1.4.0 folds each cell by itself.
+    Delete when: a chapter's table of claims is made in one cell, or in the reference part.
     """
 
     default_priority = 900  # after the page is read
@@ -179,8 +182,12 @@ def plain(text: str) -> str:
 
 
 def collect(app, env) -> None:
-    """Take the claim tables and the places of headings from the chapters that were read."""
-    app.claims, app.claim_rows, app.claim_places = [], {}, {}
+    """Take the claim tables and the addresses of headings from the chapters that were read.
+
+    Cause: this book: verdicts are computed in the chapters and shown on other pages, too.
+    Delete when: the verdicts come from recorded runs.
+    """
+    app.claims, app.claim_rows, app.claim_headings = [], {}, {}
     if not env.reread_always:  # a book without such tables
         return
     app.claims = read_claims()
@@ -197,7 +204,7 @@ def collect(app, env) -> None:
         ]
         if tables:
             app.claim_rows[chapter] = tables[-1]
-            app.claim_places[chapter] = (
+            app.claim_headings[chapter] = (
                 docname,
                 {
                     plain(section.next_node(nodes.title).astext()): section["ids"][0]
@@ -220,21 +227,25 @@ def table_of(lines: list[list[nodes.Node]], head: list[str], widths: list[int]) 
 
 
 def fill(app, document, docname: str) -> None:
-    """Put the tables where the directives stand."""
-    for place in list(document.findall(Claims)):
+    """Put the tables where the directives stand.
+
+    Cause: this book: a directive is read before the chapters it depends on are.
+    Delete when: collect is.
+    """
+    for mark in list(document.findall(Claims)):
         lines = []
         for claim in app.claims:
-            if place["section"] not in (None, claim.section):
+            if mark["section"] not in (None, claim.section):
                 continue
             for chapter, row in answers(claim, app.claim_rows):
-                if place["verdicts"] and row.verdict not in place["verdicts"]:
+                if mark["verdicts"] and row.verdict not in mark["verdicts"]:
                     continue
-                target, places = app.claim_places[chapter]
-                if plain(row.where) not in places:
-                    logger.warning("%s has no section “%s”", target, row.where, location=place)
+                target, headings = app.claim_headings[chapter]
+                if plain(row.where) not in headings:
+                    logger.warning("%s has no section “%s”", target, row.where, location=mark)
                     continue
                 address = app.builder.get_relative_uri(docname, target)
-                address += "#" + places[plain(row.where)]
+                address += "#" + headings[plain(row.where)]
                 link = nodes.reference("", row.where, internal=True, refuri=address)
                 lines.append(
                     [
@@ -247,9 +258,9 @@ def fill(app, document, docname: str) -> None:
                     ]
                 )
         if not lines:
-            logger.warning("no claims to show", location=place)
+            logger.warning("no claims to show", location=mark)
         head = ["The source says", "Verdict", "What we found, and where"]
-        place.replace_self(table_of(lines, head, [37, 14, 49]))
+        mark.replace_self(table_of(lines, head, [37, 14, 49]))
 
 
 def setup(app) -> dict[str, bool]:

@@ -1,8 +1,11 @@
-"""Sphinx extension: formulas as MathML, interactive figures without another host, small mending.
+"""Sphinx extension: formulas as MathML, interactive figures without another host.
 
 MathML is drawn by the browser itself, so a page needs no script for its formulas, shows them at
 once, and works without internet; MathJax would be fetched from another host. Interactive figures
 do need a script; it is part of the book, and until it runs the page shows their first state.
+
+Every function that is connected to Sphinx says, in its docstring, whose behavior it makes up for
+and when it can be deleted.
 """
 
 import html
@@ -38,17 +41,32 @@ def mathml(node: nodes.Element, display: str) -> str:
 
 
 def visit_inline(translator, node: nodes.math) -> None:
+    """Write a formula within a sentence.
+
+    Cause: Sphinx 7.4.7 has formulas as MathJax, a script of another host, and as pictures only.
+    Delete when: Sphinx has a renderer for MathML, as docutils has.
+    """
     translator.body.append(mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def visit_block(translator, node: nodes.math_block) -> None:
+    """Write a formula on a line of its own, which the keyboard can scroll.
+
+    Cause: Sphinx 7.4.7, as for formulas within a sentence.
+    Delete when: Sphinx has a renderer for MathML.
+    """
     translator.body.append(f'<div class="math" tabindex="0">{mathml(node, "block")}</div>')
     raise nodes.SkipNode
 
 
 def drop_thebe(app, pagename, templatename, context, doctree) -> None:
-    """Leave out Thebe, which Jupyter Book adds to every page, twice; no button starts it."""
+    """Leave out Thebe, which no button of this book starts.
+
+    Cause: jupyter-book 1.0.4.post1 always loads sphinx-thebe, which has no switch, and puts its
+      scripts and its style on every page.
+    Delete when: conf.py lists the extensions itself (CONTRIBUTING, Leaving Jupyter Book 1.x).
+    """
 
     def is_thebe(file) -> bool:
         return "thebe" in f"{file.filename} {getattr(file, 'attributes', {}).get('body', '')}"
@@ -58,14 +76,22 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
 
 
 def drop_launch(app, pagename, templatename, context, doctree) -> None:
-    """Leave out the buttons that open a page in Binder or Colab where these cannot open it."""
+    """Leave out the buttons that open a page in Binder or Colab where these cannot open it.
+
+    Cause: sphinx-book-theme 1.3.0 takes a Markdown page with a kernel for a notebook.
+    Delete when: its _is_notebook tells them apart, or no Markdown page has a kernel.
+    """
     if Path(app.env.doc2path(pagename)).suffix != ".ipynb" and "header_buttons" in context:
         buttons = context["header_buttons"]
         buttons[:] = [b for b in buttons if b.get("label") != "launch-buttons"]
 
 
 def skip_fields(app, what, name, value, skip, options) -> bool | None:
-    """Leave out fields of named tuples, which their class explains, from the package's pages."""
+    """Leave out fields of named tuples, which their class explains, from the package's pages.
+
+    Cause: Sphinx 7.4.7 documents each with what Python says of it, “Alias for field number 0”.
+    Delete when: autodoc leaves them out, or the package's pages name their members.
+    """
     return True if (getattr(value, "__doc__", "") or "").startswith("Alias for field") else None
 
 
@@ -73,6 +99,9 @@ def choose_widget_script(app: Sphinx, config) -> None:
     """Serve the widgets' script with the book, or name the CDN's if it cannot be had.
 
     MyST-NB puts the scripts named here on the pages that have widgets, and on no other.
+
+    Cause: myst-nb 1.4.0 loads the script, and one more that loads modules, from two CDNs.
+    Delete when: a Python package ships html-manager's embed.js, and MyST-NB can serve a copy.
     """
     files = Path(app.outdir).parent / "widget-scripts"
     app.widget_script_missing = widget_scripts.provide(files / "html-manager")
@@ -88,7 +117,11 @@ def choose_widget_script(app: Sphinx, config) -> None:
 
 
 def say_where_widgets_come_from(app: Sphinx, exception) -> None:
-    """Tell, at the end where it is seen, that pages depend on another host."""
+    """Tell, at the end where it is seen, that pages depend on another host.
+
+    Cause: this book: the script is fetched when the book is built, which may be offline.
+    Delete when: choose_widget_script is.
+    """
     pages = getattr(app.env, "nb_metadata", {}).values()
     if app.widget_script_missing and any(page.get("js_files") for page in pages):
         logger.info(
@@ -102,8 +135,11 @@ def say_where_widgets_come_from(app: Sphinx, exception) -> None:
 class KeepFirstState(SphinxPostTransform):
     """Put the HTML of an output in front of its widget.
 
-    Without this, MyST-NB writes only the widget, and a page would be empty until, or unless, its
-    script runs. The script of the page removes the HTML again.
+    The script of the page (explorers.js) removes it again when the widget is drawn.
+
+    Cause: myst-nb 1.4.0 writes one form of an output, here the widget, and the page is empty
+      until, or unless, its script runs.
+    Delete when: MyST-NB can write a fallback, or explorers need no widget script on a page.
     """
 
     default_priority = 3  # MyST-NB chooses one form of each output at 4
@@ -142,7 +178,11 @@ def slimmed(state: str) -> str:
 
 
 def move_widget_state(app, pagename, templatename, context, doctree) -> None:
-    """Move the widgets' data, megabytes of it, from the head to the end of the page's text."""
+    """Move the widgets' data, megabytes of it, from the head to the end of the page's text.
+
+    Cause: myst-nb 1.4.0 writes it into the head, where it keeps the page waiting, and whole.
+    Delete when: MyST-NB writes it last, or explorers need no widget script on a page.
+    """
     head, data = [], []
     for file in context["script_files"]:
         is_data = getattr(file, "attributes", {}).get("type") == WIDGET_STATE

@@ -1,7 +1,7 @@
 """Draw cnnbook's embedded data set, fashion-mini, from the original Fashion-MNIST files.
 
-    python tools/make_fashion_mini.py            write cnnbook/data/assets/fashion-mini/
-    python tools/make_fashion_mini.py --check    compare with what is there, bit for bit
+    python tools/assets/make_fashion_mini.py            write cnnbook/data/assets/fashion-mini/
+    python tools/assets/make_fashion_mini.py --check    compare them, bit for bit
 
 From each class of the original training set 1,000 images, of the test set 200: those whose
 SHA-256 of "<part> <index>" is smallest, which depends on no random generator's version. They
