@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from executed import printed
+from executed import facts, printed
 
 CHAPTERS = Path(__file__).parents[2] / "chapters"
 
@@ -18,6 +18,7 @@ def text() -> str:
 def test_networks_of_the_notebook_equal_those_of_the_package(text):
     assert text.count("identical scores: True") == 2
     assert "identical scores: False" not in text
+    assert facts(CHAPTERS / "08-resnet.ipynb")["identical_maps"] is True
     assert text.count("269,434 parameters") == 2
 
 
