@@ -103,7 +103,7 @@ def said(path: Path, words: str) -> str:
 
 def number(text: str) -> float:
     """Return the number that a text begins with: 1,516 or 85.3% or 61.1 (60.2 – 61.6)."""
-    return float(text.split()[0].rstrip("%,;:.").replace(",", ""))
+    return float(text.split()[0].rstrip("%,;:.>").replace(",", ""))
 
 
 def is_claims(cell) -> bool:
