@@ -77,7 +77,7 @@ def parts(toc: dict) -> list[tuple[str, list[str]]]:
     ]
 
 
-def moved(address: str, page: str, pages: set[str], site: str) -> str:
+def relinked(address: str, page: str, pages: set[str], site: str) -> str:
     """Return where a link of a page leads when all pages are one."""
     if re.match(r"[a-z]+:|//", address):
         return address
@@ -105,7 +105,7 @@ def article(page: str, pages: set[str], site: str) -> Tag:
         if element.find_parent("svg") is None and element.name != "svg":
             element["id"] = f"{page}--{element['id']}"
     for link in content("a", href=True):
-        link["href"] = moved(link["href"], page, pages, site)
+        link["href"] = relinked(link["href"], page, pages, site)
     for image in content("img", src=True):
         if not image["src"].startswith("data:"):
             file = posixpath.join(posixpath.dirname(page), image["src"])

@@ -98,8 +98,8 @@ def begun(rows: dict[str, list[Row]], chapter: str, start: str) -> list[Row]:
     return [row for row in rows.get(chapter, ()) if row.says.startswith(start)]
 
 
-def answers(claim: Claim, rows: dict[str, list[Row]]) -> list[tuple[str, Row]]:
-    """Return chapter and row of each answer to a claim."""
+def verdicts_on(claim: Claim, rows: dict[str, list[Row]]) -> list[tuple[str, Row]]:
+    """Return chapter and row of each verdict on a claim."""
     return [
         (chapter, row) for chapter, start in claim.starts for row in begun(rows, chapter, start)
     ]
@@ -237,7 +237,7 @@ def fill(app, document, docname: str) -> None:
         for claim in app.claims:
             if mark["section"] not in (None, claim.section):
                 continue
-            for chapter, row in answers(claim, app.claim_rows):
+            for chapter, row in verdicts_on(claim, app.claim_rows):
                 if mark["verdicts"] and row.verdict not in mark["verdicts"]:
                     continue
                 target, headings = app.claim_headings[chapter]

@@ -1,5 +1,8 @@
 // Completes the interactive figures of a page. The widgets' own script, which draws them, neither
 // removes the picture that stands in for them nor names their controls for screen readers.
+// Cause: @jupyter-widgets/html-manager 1.0.15, which knows of no fallback and draws sliders and
+//   buttons without names and states.
+// Delete when: explorers need no widget script on a page, or it does both.
 (() => {
   // That script remarks on its own schema; a reader can do nothing about it.
   const warn = console.warn;
@@ -33,7 +36,7 @@
         for (const button of control.querySelectorAll("button")) {
           button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
         }
-        requestAnimationFrame(() => showChosen(control)); // when it has its place
+        requestAnimationFrame(() => showChosen(control)); // when the row is laid out
       }
     }
     // The new picture is described when it changes.

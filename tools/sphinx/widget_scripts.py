@@ -1,7 +1,7 @@
 """The JavaScript of interactive figures, from the npm registry, to be served by the book itself.
 
 A published book must work where no other host can be reached, and a built copy of somebody else's
-program has no place in the repository. So the build downloads one pinned npm package, compares it
+program is not kept in the repository. So the build downloads one pinned npm package, compares it
 with its published checksum, and takes the few files a page needs.
 """
 
