@@ -4,6 +4,10 @@ python tools/make_pdf.py
 
 The pages in `_build/html` become parts of a single page, with links among them, a title page and a
 list of contents; Chromium prints it, with an outline, to `_build/html/cnnbook.pdf`.
+
+Cause: jupyter-book 1.0.4.post1 makes PDFs through LaTeX, which has neither our tables, HTML, nor
+  our figures, SVG, or prints its single page by pyppeteer, which nobody maintains.
+Delete when: a builder that is kept prints HTML with an outline.
 """
 
 import base64

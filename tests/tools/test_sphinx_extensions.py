@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import book
+import make_pdf
 import page_extras
 import pytest
 import sphinx
@@ -72,6 +74,13 @@ def check(text: str) -> None:
 @pytest.mark.parametrize("patch", list(patches()), ids=lambda p: p.__name__)
 def test_every_patch_says_whose_behavior_it_makes_up_for_and_when_it_can_go(patch):
     check(patch.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    "text", [book.execute.__doc__, book.forget_pages.__doc__, make_pdf.__doc__]
+)
+def test_so_do_the_tools_that_do_what_the_builder_might(text):
+    check(text)
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "templates").iterdir()), ids=lambda p: p.name)
