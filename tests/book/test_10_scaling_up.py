@@ -125,8 +125,8 @@ def test_a_recorded_run_or_none(text):
 
 
 def test_image_folder(text):
-    assert "<clothes train: 240 images, cut to 3×32×32, 4 classes>" in text
-    assert "<clothes test: 100 images, cut to 3×32×32, 4 classes>" in text
+    assert "<clothes train: 240 images, cropped to 3×32×32, 4 classes>" in text
+    assert "<clothes test: 100 images, cropped to 3×32×32, 4 classes>" in text
     assert "exit codes: [0, 0]" in text
     assert re.search(r"Ankle boot/000\.jpg +1 ", text)
 
