@@ -26,12 +26,14 @@ def test_numbers_agree_with_the_paper(text):
 
 def test_sharing_saves_parameters_and_moves_with_the_image(text):
     assert re.search(r"with shared weights: +156$", text, flags=re.M)
-    assert re.search(r"of a dense layer: +4,821,600$", text, flags=re.M)  # 1024·4704 + 4704
+    assert re.search(r"if fully connected: +4,821,600$", text, flags=re.M)  # 1024·4704 + 4704
     assert "largest difference: 0\n" in text
 
 
-def test_c5_is_a_convolution_that_equals_a_dense_layer(text):
-    (difference,) = re.findall(r"differs from a dense layer by at most (\S+)$", text, flags=re.M)
+def test_c5_is_a_convolution_that_equals_a_fully_connected_layer(text):
+    (difference,) = re.findall(
+        r"differs from a fully connected layer by at most (\S+)$", text, flags=re.M
+    )
     assert float(difference) <= 1e-5
     assert "C5 gives (1, 120, 1, 33)" in text
 

@@ -29,7 +29,7 @@ def test_counts_by_hand_agree():
     assert "DIFFERS" not in text
     assert len(re.findall(r"\d +agrees$", text, flags=re.M)) == 4
     assert "15,470,264,320 multiply–adds" in text
-    assert text.count("81%") >= 4  # 49/27, for each number of maps
+    assert text.count("81%") >= 4  # 49/27, for each number of channels
     solutions = printed(CHAPTERS / "solutions" / "06-vgg.ipynb")
     assert "by hand 5,309,696, counted 5,309,696" in solutions
 
@@ -39,7 +39,7 @@ def test_networks_compute_the_same():
     assert "identical scores: True" in text
     (difference,) = re.findall(r"scores differ by at most (\S+)$", text, flags=re.M)
     assert float(difference) < 1e-3
-    assert "dense evaluation gives the last point's answers: 100%" in text
+    assert "dense evaluation gives the last point's classes: 100%" in text
 
 
 def test_signal_shrinks_and_explodes_with_depth():
@@ -71,8 +71,8 @@ def test_recorded_run_shows_what_the_text_says():
     assert float(losses["E"]) > float(losses["A"])
 
 
-def test_memory_of_the_maps():
+def test_memory_of_the_feature_maps():
     solutions = printed(CHAPTERS / "solutions" / "06-vgg.ipynb")
     assert re.search(r"^sum +109\.3 +527\.8$", solutions, flags=re.M)
-    assert "maps: 21% of the parameters' memory" in solutions
-    assert "block 1: 48% of the maps' memory" in solutions
+    assert "feature maps: 21% of the parameters' memory" in solutions
+    assert "block 1: 48% of the feature maps' memory" in solutions

@@ -45,7 +45,7 @@ def test_identities_are_exact(text):
     assert "output equals input: False" not in text
     assert "zero start, before training: largest ratio 0.0" in text
     assert "both get exactly what comes from above:\nTrue True" in text
-    assert "a full convolution is the same work in all stages: True" in text
+    assert "a full convolution takes the same MACs in all stages: True" in text
 
 
 @pytest.mark.book

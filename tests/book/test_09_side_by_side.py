@@ -48,7 +48,7 @@ def test_both_rankings_name_every_network_once(text):
         assert int(apart) <= int(pairs) == 28
 
 
-def test_small_forms_learn(text):
+def test_scaled_down_models_learn(text):
     # Ten classes: most of the eight have to do far better than guessing.
     rows = re.findall(r"^[A-Z]\S+ +[\d,]+ +[\d.]+ +([\d.]+) \([\d.]+ – [\d.]+\) ", text, flags=re.M)
     assert len(rows) == 8

@@ -95,7 +95,9 @@ def test_number_formats(text):
     assert re.search(r"^70000 +70000 +\d+ +inf$", text, re.M)
     assert "in torch.float32: 2.0000" in text
     assert "in torch.bfloat16: 1.0000" in text
-    lost = re.findall(r"^rate [\d.]+: (\d+)% of the steps are lost in bfloat16, (\d+)%", text, re.M)
+    lost = re.findall(
+        r"^learning rate [\d.]+: (\d+)% of the steps are lost in bfloat16, (\d+)%", text, re.M
+    )
     assert len(lost) == 4
     assert [int(b) for b, _ in lost] == sorted(int(b) for b, _ in lost)
     assert all(int(b) > int(full) for b, full in lost)
@@ -141,7 +143,9 @@ def test_interrupted_runs_end_as_if_they_had_not_been(text):
 def test_the_bill(text):
     assert "120 epochs" in text
     assert "in proportion to the images: True" in text
-    shares = re.findall(r"^(convolutions|dense layers|softmax): ([\d.]+)% of the time", text, re.M)
+    shares = re.findall(
+        r"^(convolutions|fully connected layers|softmax): ([\d.]+)% of the time", text, re.M
+    )
     assert sum(float(share) for _, share in shares) == pytest.approx(100, abs=0.1)
 
 
