@@ -102,8 +102,8 @@ class VGG(nn.Module):
             raise unknown("initialization", init, INITIALIZATIONS)
         if input_size < 16:
             raise ValueError(
-                f"VGG halves its feature maps five times, so images need at least 16×16 pixels, got "
-                f"input_size={input_size}"
+                "VGG halves its feature maps five times, so images need at least 16×16 pixels, "
+                f"got input_size={input_size}"
             )
         self.in_channels, self.input_size = in_channels, input_size
 

@@ -80,12 +80,12 @@ def test_a_stuck_process_does_not_hang_the_book(text):
     assert re.search(r"^exit code [1-9]", text, re.M)
 
 
-def test_parameters_are_not_work(text):
+def test_parameters_are_not_operations(text):
     rows = {row[0]: row for row in table(text, "network")}
     assert rows["alexnet"][1:3] == ["60,965,224", "724,406,816"]
     assert rows["resnet50"][1] == "25,557,032"
-    work = {name: int(row[2].replace(",", "")) for name, row in rows.items()}
-    assert work["alexnet"] < work["googlenet"] < work["resnet50"] < work["vgg16"]
+    macs = {name: int(row[2].replace(",", "")) for name, row in rows.items()}
+    assert macs["alexnet"] < macs["googlenet"] < macs["resnet50"] < macs["vgg16"]
     assert has_row(text, "128", "7,503,872", "60,965,224", "towers")
     assert has_row(text, "2,048", "120,061,952", "60,965,224", "divided")
 
