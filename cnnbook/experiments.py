@@ -165,7 +165,7 @@ def _compiles(device: torch.device) -> bool:
 # The narrow forms that the chapters train, for images of 32×32.
 SMALL = {
     "lenet5": {"activation": "relu"},
-    "alexnet": {"stem": "small", "input_size": 32, "width": 1 / 6, "normalize": False},
+    "alexnet": {"stem": "small", "input_size": 32, "width": 1 / 6, "lrn": False},
     "vgg11": {"input_size": 32, "width": 1 / 16, "dropout": 0},
     "googlenet_bn": {"stem": "small", "input_size": 32, "width": 1 / 8, "auxiliary": False},
     "resnet20": {"width": 1 / 4},

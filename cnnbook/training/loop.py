@@ -228,7 +228,7 @@ def fit(
 
     keep_freed_memory(device)
     model.to(device, memory_format=layout)
-    part = {"device": device, "rank": processes.rank(), "processes": processes.world_size()}
+    part = {"device": device, "rank": processes.rank(), "world_size": processes.world_size()}
     batches = make_batches(train, batch_size, augment=augment, seed=seed, **part)
     if test is not None:
         test_batches = make_batches(test, max(batch_size, 1000), shuffle=False, **part)

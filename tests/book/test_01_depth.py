@@ -63,7 +63,7 @@ def test_the_explorer_has_every_layer():
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A file like that of VGG-16's weights: random convolutions, and zero for dense layers."""
+    """A file like VGG-16's weights: random convolutions, fully connected layers of zeros."""
     torch.manual_seed(0)
     with torch.device("meta"):
         shapes = {n: p.shape for n, p in torchvision.models.vgg16().state_dict().items()}

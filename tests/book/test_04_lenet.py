@@ -26,12 +26,12 @@ def test_numbers_agree_with_the_paper(text):
 
 def test_sharing_saves_parameters_and_moves_with_the_image():
     assert said(CHAPTER, "parameters with shared weights:") == "156"
-    assert said(CHAPTER, "parameters of a dense layer:") == "4,821,600"  # 1024·4704 + 4704
+    assert said(CHAPTER, "parameters if fully connected:") == "4,821,600"  # 1024·4704 + 4704
     assert facts(CHAPTER)["largest_difference"] == 0
 
 
-def test_c5_is_a_convolution_that_equals_a_dense_layer(text):
-    assert number(said(CHAPTER, "it differs from a dense layer by at most")) <= 1e-5
+def test_c5_is_a_convolution_that_equals_a_fully_connected_layer(text):
+    assert number(said(CHAPTER, "differs from a fully connected layer by at most")) <= 1e-5
     assert "C5 gives (1, 120, 1, 33)" in text
 
 

@@ -27,7 +27,7 @@ def test_counts_by_hand_agree():
     assert "DIFFERS" not in text
     assert sum(cells[-1] == "agrees" for cells in rows(CHAPTER)) == 4
     assert "15,470,264,320 multiply–adds" in text
-    # 49/27, for each number of feature maps
+    # 49/27, for each number of channels
     assert [cells[-1] for cells in rows(CHAPTER) if cells[1] == "7×7"] == 4 * ["81%"]
     assert "by hand 5,309,696, counted 5,309,696" in printed(SOLUTIONS)
 
@@ -36,7 +36,7 @@ def test_networks_compute_the_same():
     text = printed(CHAPTER)
     assert "identical scores: True" in text
     assert number(said(CHAPTER, "scores differ by at most")) < 1e-3
-    assert "dense evaluation gives the last point's answers: 100%" in text
+    assert "dense evaluation gives the last point's classes: 100%" in text
 
 
 def test_signal_shrinks_and_explodes_with_depth():
@@ -68,8 +68,8 @@ def test_recorded_run_shows_what_the_text_says():
     assert losses["E"] > losses["A"]
 
 
-def test_memory_of_the_maps():
+def test_memory_of_the_feature_maps():
     solutions = printed(SOLUTIONS)
     assert row(SOLUTIONS, "sum") == ("sum", "109.3", "527.8")
-    assert "maps: 21% of the parameters' memory" in solutions
-    assert "block 1: 48% of the maps' memory" in solutions
+    assert "feature maps: 21% of the parameters' memory" in solutions
+    assert "block 1: 48% of the feature maps' memory" in solutions

@@ -14,12 +14,12 @@ def test_costs_of_the_source():
     assert "28·28·192·5·5·32 = 120,422,400" in text
     assert "2,408,448 + 10,035,200 = 12,443,648" in text
     assert "7·7·1024·1024 = 51,380,224" in text
-    assert "average of each map: 0 parameters" in text
+    assert "average of each feature map: 0 parameters" in text
 
 
 def test_the_network_built_here_is_the_papers():
     text = printed(CHAPTER)
-    assert text.count("same maps: True") == 2
+    assert text.count("same output: True") == 2
     assert "identical scores: True" in text
     assert said(CHAPTER, "parameters without auxiliary classifiers:") == "6,998,552"
     assert said(CHAPTER, "parameters with them:") == "13,378,280"
@@ -32,7 +32,7 @@ def test_the_network_built_here_is_the_papers():
 
 def test_what_reductions_take():
     text = printed(CHAPTER)
-    assert "through 16 maps: (192, 800), rank 16" in text
+    assert "through 16 channels: (192, 800), rank 16" in text
     assert "free: (192, 800), rank 192" in text
 
 

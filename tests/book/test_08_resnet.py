@@ -18,7 +18,7 @@ def text() -> str:
 def test_networks_of_the_notebook_equal_those_of_the_package(text):
     assert text.count("identical scores: True") == 2
     assert "identical scores: False" not in text
-    assert facts(CHAPTER)["identical_maps"] is True
+    assert facts(CHAPTER)["identical_outputs"] is True
     assert text.count("269,434 parameters") == 2
 
 
@@ -45,7 +45,7 @@ def test_identities_are_exact(text):
     assert "output equals input: False" not in text
     assert "zero start, before training: largest ratio 0.0" in text
     assert "both get exactly what comes from above:\nTrue True" in text
-    assert "a full convolution is the same work in all stages: True" in text
+    assert "a full convolution takes the same MACs in all stages: True" in text
 
 
 @pytest.mark.book

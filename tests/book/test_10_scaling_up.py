@@ -64,7 +64,7 @@ def test_a_stuck_process_does_not_hang_the_book(text):
     assert number(said(CHAPTER, "exit code ")) > 0
 
 
-def test_parameters_are_not_work(text):
+def test_parameters_are_not_operations(text):
     networks = [list(row.values()) for row in table(CHAPTER, "network", "parameters")]
     parameters = {name: count for name, count, *_ in networks}
     macs = {name: number(count) for name, _, count, *_ in networks}
@@ -115,8 +115,8 @@ def test_a_recorded_run_or_none(text):
 
 
 def test_image_folder(text):
-    assert "<clothes train: 240 images, cut to 3×32×32, 4 classes>" in text
-    assert "<clothes test: 100 images, cut to 3×32×32, 4 classes>" in text
+    assert "<clothes train: 240 images, cropped to 3×32×32, 4 classes>" in text
+    assert "<clothes test: 100 images, cropped to 3×32×32, 4 classes>" in text
     assert facts(CHAPTER)["exit_codes"] == [0, 0]
     # The class predicted first; the command prints its table as text.
     (line,) = (line for line in text.splitlines() if "Ankle boot/000.jpg  " in line)

@@ -53,20 +53,20 @@ def test_connections_of_1998_are_340_908():
     # Each kernel weight and bias works once per unit of its map; a subsampling unit has four
     # inputs and a bias; the codes of the output layer count as connections too.
     net = lenet5(form="1998")
-    dense = sum(count(getattr(net, n)) * MAPS[n][1] * MAPS[n][2] for n in ("c1", "c3", "c5"))
+    convolved = sum(count(getattr(net, n)) * MAPS[n][1] * MAPS[n][2] for n in ("c1", "c3", "c5"))
     pooled = sum(MAPS[n][0] * MAPS[n][1] * MAPS[n][2] * 5 for n in ("s2", "s4"))
-    assert dense + pooled + count(net.f6) + net.output.codes.numel() == 340_908
+    assert convolved + pooled + count(net.f6) + net.output.codes.numel() == 340_908
 
 
 @pytest.mark.parametrize(("classes", "channels", "expected"), [(10, 1, 61_706), (10, 3, 62_006)])
-def test_parameters_of_the_dense_form(classes, channels, expected):
+def test_parameters_of_the_teaching_form(classes, channels, expected):
     assert count(lenet5(classes, channels)) == expected
 
 
 def test_table_i():
     assert sorted(map(len, C3_INPUTS)) == [3] * 6 + [4] * 9 + [6]
     assert len(set(C3_INPUTS)) == 16
-    # every map of S2 feeds ten maps of C3
+    # every feature map of S2 feeds ten of C3
     assert [sum(i in inputs for inputs in C3_INPUTS) for i in range(6)] == [10] * 6
 
 
@@ -155,7 +155,7 @@ def test_map_loss_is_equation_9():
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "scaled_tanh", "relu"])
 @pytest.mark.parametrize("pool", ["avg", "max"])
-def test_dense_form_equals_its_formula(activation, pool):
+def test_teaching_form_equals_its_formula(activation, pool):
     torch.manual_seed(0)
     net = lenet5(activation=activation, pool=pool)
     f = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}.get(

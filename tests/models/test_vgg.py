@@ -67,14 +67,14 @@ def test_d_and_c_differ_in_three_kernels_only():
 @pytest.mark.parametrize(("configuration", "depth"), [("A", 11), ("B", 13), ("D", 16), ("E", 19)])
 def test_equal_to_torchvisions(configuration, depth, bn):
     torch.manual_seed(0)
-    # Few classes and half-empty dense layers would not be the same network; they are the same.
+    # At full size: with fewer classes or units it would be another network.
     theirs = getattr(torchvision.models, f"vgg{depth}{'_bn' if bn else ''}")(init_weights=False)
     ours = VGG(configuration, batch_norm=bn)
     assert_same_network(ours, theirs, torch.randn(1, 3, 224, 224))
 
 
 @pytest.mark.parametrize(
-    ("init", "deviation"),
+    ("init", "std"),
     [
         ("he", (2 / (9 * 64)) ** 0.5),
         ("glorot", (2 / (9 * (32 + 64))) ** 0.5),
@@ -82,12 +82,12 @@ def test_equal_to_torchvisions(configuration, depth, bn):
         ("small", 0.01),
     ],
 )
-def test_initializations(init, deviation):
+def test_initializations(init, std):
     torch.manual_seed(0)
     net = VGG("A", 10, width=0.5, input_size=32, init=init)
     layer = net.block2[0]
     assert (layer.in_channels, layer.out_channels) == (32, 64)
-    assert layer.weight.std().item() == pytest.approx(deviation, rel=0.03)
+    assert layer.weight.std().item() == pytest.approx(std, rel=0.03)
     assert all(m.bias.abs().max() == 0 for m in weighted(net))
 
 
@@ -111,7 +111,7 @@ def test_depth_kills_the_signal_under_small_weights_and_not_under_he():
     channels=st.integers(1, 4),
     bn=st.booleans(),
 )
-def test_small_forms(configuration, width, size, channels, bn):
+def test_scaled_down_models(configuration, width, size, channels, bn):
     net = VGG(configuration, 7, channels, width=width, input_size=size, batch_norm=bn).eval()
     assert net(torch.zeros(1, channels, size, size)).shape == (1, 7)
 
