@@ -350,11 +350,10 @@ def create_scaled_down(name: str, num_classes: int = 10, in_channels: int = 1) -
     >>> sum(p.numel() for p in create_scaled_down("vgg11").parameters())
     113018
     """
-    options = model_spec(name).scaled_down
-    if options is None:
-        others = [other for other in _MODELS if _MODELS[other].scaled_down is not None]
-        raise unknown("network with a scaled-down model", name, others)
-    return create(name, num_classes, in_channels, **options)
+    options = {n: spec.scaled_down for n, spec in _MODELS.items() if spec.scaled_down is not None}
+    if name not in options:
+        raise unknown("network with a scaled-down model", name, options)
+    return create(name, num_classes, in_channels, **options[name])
 
 
 def torchvision_model(name: str) -> nn.Module:
@@ -384,11 +383,10 @@ def torchvision_model(name: str) -> nn.Module:
     >>> [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
     True
     """
-    twin = model_spec(name).torchvision
-    if twin is None:
-        others = [other for other in _MODELS if _MODELS[other].torchvision is not None]
-        raise unknown("network that torchvision has too", name, others)
-    return twin.build()
+    twins = {n: spec.torchvision for n, spec in _MODELS.items() if spec.torchvision is not None}
+    if name not in twins:
+        raise unknown("network that torchvision has too", name, twins)
+    return twins[name].build()
 
 
 def _of_torchvision(name: str) -> nn.Module:
