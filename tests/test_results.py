@@ -9,7 +9,7 @@ import pytest
 
 import cnnbook
 from cnnbook import bench, experiments, results
-from cnnbook.__main__ import main, parser
+from cnnbook.cli import build_parser, main
 
 MACHINE = {
     "processor": "AMD EPYC",
@@ -201,7 +201,7 @@ def test_runs_of_the_package_can_be_repeated(name):
     run = results.load(name)
     python, flag, package, *words = shlex.split(run.command)
     assert (python, flag, package) == ("python", "-m", "cnnbook")
-    chosen = parser().parse_args(words)
+    chosen = build_parser().parse_args(words)
     (part,) = chosen.part
     assert part in bench.all_parts()
     assert run.title == bench.title(part)

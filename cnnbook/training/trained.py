@@ -326,7 +326,7 @@ def predict(
     DataError
         If a file is missing or not an image.
     ValueError
-        If `top` is not positive.
+        If there are no pictures, or `top` is not positive.
 
     Examples
     --------
@@ -347,6 +347,8 @@ def predict(
     """
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
+    if not pictures:
+        raise ValueError("there are no pictures to name: give at least one file")
     # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,
     # less its constant class.
     scores = evaluate(trained.network, trained._read(pictures), device=device).scores
