@@ -68,12 +68,16 @@ class TrainedModel:
         ------
         DataError
             If a file is missing or not an image.
+        ValueError
+            If there are no pictures.
         """
         given = self._read(pictures)
         return normalize(given.images, given.mean, given.std)
 
     def _read(self, pictures: Sequence[str | Path]) -> data.Dataset:
         """Return image files as a data set without true labels: all are 0."""
+        if not pictures:
+            raise ValueError("there are no pictures to read: give at least one file")
         info = self.info
         channels, side, _ = info["image"]
         folder = data.ImageFolder(
@@ -326,7 +330,7 @@ def predict(
     DataError
         If a file is missing or not an image.
     ValueError
-        If there are no pictures, or `top` is not positive.
+        If there are no pictures or `top` is not positive.
 
     Examples
     --------
@@ -347,8 +351,6 @@ def predict(
     """
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
-    if not pictures:
-        raise ValueError("there are no pictures to name: give at least one file")
     # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,
     # less its constant class.
     scores = evaluate(trained.network, trained._read(pictures), device=device).scores
