@@ -87,8 +87,8 @@ class ModelSpec:
     small_images
         Options of its form for images of 28 to 96 pixels; None if it has no such form.
     scaled_down
-        Options of its narrow form for images of 32×32 pixels, which a laptop trains in a minute;
-        None if it has none.
+        Options of its scaled-down model, which is narrow, takes images of 32×32 pixels, and can be
+        trained on a laptop; None if it has none.
     fixed_input_size
         Whether the network is built for one size of image, its option `input_size`.
     torchvision
@@ -458,7 +458,7 @@ def create_for(
 
 
 def create_scaled_down(name: str, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
-    """Build a network's narrow form, for images of 32×32 pixels, which a laptop trains in a minute.
+    """Build the scaled-down model of a network: narrow, and for images of 32×32 pixels.
 
     Parameters
     ----------

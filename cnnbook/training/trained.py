@@ -284,8 +284,8 @@ def load_trained(path: str | Path) -> TrainedModel:
         )
     if info["model"] not in models.list_models():
         raise CheckpointError(
-            f"{path} holds a network named {info['model']!r}, which nobody has registered here. "
-            "Import the module that calls register_model() first; on the command line: cnnbook "
+            f"{path} holds a network named {info['model']!r}, which is not registered here. "
+            "First import the module that calls register_model(); on the command line: cnnbook "
             "--import MODULE …"
         )
     classes = tuple(info["classes"])

@@ -133,7 +133,7 @@ def test_a_network_that_nobody_registered(toy, said):
     del registry._MODELS["toy"]
     code, _, err = said("evaluate", "toy-fashion-mini.safetensors")
     assert code == 1
-    assert "holds a network named 'toy', which nobody has registered" in err
+    assert "holds a network named 'toy', which is not registered" in err
     assert "--import MODULE" in err
 
 

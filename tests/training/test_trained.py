@@ -134,7 +134,7 @@ def test_a_network_that_is_not_known_or_another_here(file, sets, tmp_path, monke
     weights, _ = training.load_checkpoint(file)
     info = training.model_info("mine", sets[0])
     path = training.save_checkpoint(tmp_path / "mine", weights, {"info": info})
-    with pytest.raises(CheckpointError, match=r"'mine', which nobody has registered.*--import"):
+    with pytest.raises(CheckpointError, match=r"'mine', which is not registered.*--import"):
         training.load_trained(path)
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     spec = models.model_spec("lenet5")
