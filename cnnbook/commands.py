@@ -247,10 +247,8 @@ def train(
         raise ValueError(f"cannot augment with {augment}: {error}") from None
     torch.manual_seed(seed)
     network = build(name, shape, len(train_set.classes), options)
-    auxiliary = isinstance(network, models.GoogLeNet) and network.auxiliary
-    loss = models.googlenet_loss if auxiliary else None
-    if isinstance(network, models.LeNet51998):
-        loss = models.map_loss
+    loss = models.model_spec(name).loss
+    loss = None if loss is torch.nn.functional.cross_entropy else loss
     info = {
         "model": name,
         "options": options,

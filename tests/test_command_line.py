@@ -282,7 +282,7 @@ def test_two_processes_train_as_one(tmp_path):
 def test_every_network_fits_images_or_says_which_it_takes(name):
     known = models.model_spec(name)
     side = 32 if known.input_shape[1] == 32 else 28
-    if known.small is None and known.input_shape[1] != side:
+    if known.small_images is None and known.input_shape[1] != side:
         with pytest.raises(ValueError, match="takes images of"):
             models.create_for(name, (1, side, side), 10)
         return

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, load_imagenet_weights, out_size, scaled
+from cnnbook.models._common import check_exact_input, out_size, scaled
 
 # Kernel, stride and padding of conv1, and the input size it is meant for.
 STEMS = {
@@ -332,17 +332,8 @@ class AlexNet2014(nn.Module):
     ----------
     num_classes, in_channels
         Outputs, and channels of the input image (224×224).
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None.
     dropout
         Probability with which an input of fc6 or fc7 is dropped in training.
-
-    Raises
-    ------
-    ValueError
-        For unknown weights.
-    RuntimeError
-        If weights cannot be loaded.
 
     Examples
     --------
@@ -361,7 +352,6 @@ class AlexNet2014(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         *,
-        weights: str | None = None,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -381,10 +371,6 @@ class AlexNet2014(nn.Module):
         self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU())
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes)
-        if weights not in (None, "imagenet"):
-            raise unknown("weights", weights, ("imagenet",))
-        if weights:
-            load_imagenet_weights(self, "AlexNet_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(N, in_channels, 224, 224)`` to scores ``(N, num_classes)``."""

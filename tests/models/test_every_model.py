@@ -34,7 +34,7 @@ def batch(name, n=8):
 @every_model
 def test_training_lowers_the_loss(name):
     net, (x, y) = small(name), batch(name)
-    loss = {"lenet5_1998": models.map_loss}.get(name, models.googlenet_loss)
+    loss = models.model_spec(name).loss
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # the steps, not chance, must lower it
@@ -196,8 +196,11 @@ def test_offline_says_what_to_do(published, monkeypatch):
 def test_real_addresses_are_https_and_carry_a_checksum():
     from cnnbook.models._common import _hash_prefix
 
-    for name in ("AlexNet", "VGG11", "VGG13_BN", "VGG16", "VGG19_BN", "ResNet18", "ResNet152"):
-        url = torchvision.models.get_weight(f"{name}_Weights.IMAGENET1K_V1").url
+    specs = map(models.model_spec, models.list_models())
+    published = [weights for spec in specs for weights in spec.weights.values()]
+    assert len(published) == 14  # AlexNet, eight VGGs, five ResNets
+    for weights in published:
+        url = torchvision.models.get_weight(weights.enum_name).url
         assert url.startswith("https://")
         assert len(_hash_prefix(Path(url))) == 8
 
