@@ -1,4 +1,4 @@
-"""What the JSON file of a recorded run holds: schema 1, as ``FIELDS``, ``MACHINE``, :class:`Row`."""
+"""What the JSON file of a recorded run holds: ``FIELDS``, ``MACHINE``, and :class:`Row` by row."""
 
 import json
 import math
@@ -9,8 +9,10 @@ from typing import Any
 
 SCHEMA = 1
 FIELDS = ("schema", "title", "command", "machine", "rows")
-MACHINE = ("processor", "cores", "threads", "device")
-MACHINE += ("python", "torch", "torchvision", "cnnbook", "date")
+MACHINE = (
+    *("processor", "cores", "threads", "device", "date"),
+    *("python", "torch", "torchvision", "cnnbook"),
+)
 
 
 @dataclass(frozen=True)
