@@ -54,12 +54,13 @@ class Result:
     Examples
     --------
     >>> rows = (
-    ...     Row("adding", "1 + 1", "cnnbook", 2e-8, "seconds", 1.0),
-    ...     Row("adding", "1 + 1", "an abacus", 2.0, "seconds", 1e8),
+    ...     Row("adding", "1 + 1", "cnnbook", 0.1, "seconds", 1.0),
+    ...     Row("adding", "1 + 1", "an abacus", 2.0, "seconds", 20.0),
     ... )
     >>> Result(rows, describe_machine(), "python -m adding", "Adding numbers").table()
-    part    task   contender    value     unit  times ours
-    adding  1 + 1  cnnbook      2e-08  seconds        1.00
+    part    task   contender  value  unit     times ours
+    adding  1 + 1  cnnbook      0.1  seconds        1.00
+    adding  1 + 1  an abacus      2  seconds       20.00
     """
 
     rows: tuple[Row, ...]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cnnbook import bench, data, training
+from cnnbook import bench, data, models, training
 from cnnbook.bench import comparisons
 from cnnbook.bench.peers import PEERS
 
@@ -62,10 +62,8 @@ def test_networks_that_torchvision_has_too_are_raced_by_default(monkeypatch):
 
     def with_twin(name):
         raced.append(name)
-        pixel = torch.nn.AvgPool2d(224)
-        return {
-            bench.CNNBOOK: torch.nn.Sequential(pixel, torch.nn.Flatten(), torch.nn.Linear(3, 1000))
-        }
+        layers = [torch.nn.AvgPool2d(224), torch.nn.Flatten(), torch.nn.Linear(3, 1000)]
+        return {bench.CNNBOOK: torch.nn.Sequential(*layers)}
 
     monkeypatch.setattr(comparisons, "with_twin", with_twin)
     rows = bench.run(["models"], repeats=1).rows

@@ -87,8 +87,6 @@ def test_the_drawing_has_a_bar_for_each_other_contender():
     rows = [results.Row("speed", "running", who, 1.0, "s", ratio) for who, ratio in rows]
     figure = bench.Result(tuple(rows), {}, "", "A race").plot()
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_yticklabels()] == [
-        "running: slow",
-        "running: fast",
-    ]
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == ["running: slow", "running: fast"]
     assert sorted(bar.get_width() for bar in axes.patches) == [0.5, 3.0]
