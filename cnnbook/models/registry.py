@@ -5,7 +5,7 @@ the same treatment, from the command line to the benchmark, once :func:`register
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -118,7 +118,143 @@ class ModelSpec:
     weights: Mapping[str, PublishedWeights] = field(default_factory=dict)
 
 
-_MODELS: dict[str, ModelSpec] = {}
+def _of_torchvision(name: str) -> nn.Module:
+    import torchvision
+
+    network: nn.Module = torchvision.models.get_model(name, weights=None)
+    return network
+
+
+def _googlenet_of_torchvision() -> nn.Module:
+    import torchvision
+
+    net = torchvision.models.googlenet(aux_logits=False, init_weights=False)
+    # torchvision has 3×3 where the paper has 5×5, and a smaller pooling before 5a.
+    net.maxpool4 = nn.MaxPool2d(3, 2, ceil_mode=True)
+    for module in net.modules():
+        if type(module).__name__ == "Inception":
+            old = module.branch3[1].conv
+            module.branch3[1].conv = nn.Conv2d(
+                old.in_channels, old.out_channels, 5, padding=2, bias=False
+            )
+    return net
+
+
+def _twin(name: str, **options: Any) -> TorchvisionTwin:
+    return TorchvisionTwin(partial(_of_torchvision, name), options)
+
+
+def _imagenet(network: str, **options: Any) -> dict[str, PublishedWeights]:
+    return {"imagenet": PublishedWeights(f"{network}_Weights.IMAGENET1K_V1", options)}
+
+
+_LECUN, _KRIZHEVSKY = "LeCun et al. 1998", "Krizhevsky et al. 2012"
+_SIMONYAN, _SZEGEDY, _HE = "Simonyan & Zisserman 2015", "Szegedy et al. 2015", "He et al. 2016"
+_DIGIT, _PHOTO, _CIFAR_PHOTO = (1, 32, 32), (3, 224, 224), (3, 32, 32)
+_SMALL_STEM = {"stem": "small"}
+
+
+def _vgg(configuration: str, depth: int | None, *, batch_norm: bool = False) -> ModelSpec:
+    """Describe a column of the paper's Table 1; `depth` is that of torchvision's, if it has it."""
+    suffix = "_bn" if batch_norm else ""
+    return ModelSpec(
+        partial(VGG, configuration, batch_norm=batch_norm),
+        f"{_SIMONYAN}, with batch norm" if batch_norm else _SIMONYAN,
+        _PHOTO,
+        1000,
+        small_images={},
+        fixed_input_size=True,
+        torchvision=_twin(f"vgg{depth}{suffix}") if depth else None,
+        weights=_imagenet(f"VGG{depth}{suffix.upper()}") if depth else {},
+    )
+
+
+def _resnet(depth: int) -> ModelSpec:
+    # torchvision's bottlenecks have their stride elsewhere.
+    options = {"version": "v1.5"} if depth >= 50 else {}
+    return ModelSpec(
+        partial(ResNet, depth),
+        _HE,
+        _PHOTO,
+        1000,
+        small_images=_SMALL_STEM,
+        torchvision=_twin(f"resnet{depth}", **options),
+        weights=_imagenet(f"ResNet{depth}", **options),
+    )
+
+
+_MODELS: dict[str, ModelSpec] = {
+    "lenet5": ModelSpec(
+        lenet5,
+        f"{_LECUN}, as taught today",
+        _DIGIT,
+        10,
+        scaled_down={"activation": "relu"},
+    ),
+    "lenet5_1998": ModelSpec(lenet5_1998, _LECUN, _DIGIT, 10, loss=map_loss),
+    "alexnet": ModelSpec(
+        AlexNet,
+        _KRIZHEVSKY,
+        (3, 227, 227),
+        1000,
+        small_images=_SMALL_STEM,
+        scaled_down={"stem": "small", "input_size": 32, "width": 1 / 6, "normalize": False},
+        fixed_input_size=True,
+    ),
+    "alexnet_one_column": ModelSpec(
+        partial(AlexNet, towers=1),
+        f"{_KRIZHEVSKY}, one column",
+        (3, 227, 227),
+        1000,
+        small_images=_SMALL_STEM,
+        fixed_input_size=True,
+    ),
+    "alexnet_2014": ModelSpec(
+        AlexNet2014,
+        "Krizhevsky 2014",
+        _PHOTO,
+        1000,
+        torchvision=_twin("alexnet"),
+        weights=_imagenet("AlexNet"),
+    ),
+    "vgg11": replace(_vgg("A", 11), scaled_down={"input_size": 32, "width": 1 / 16, "dropout": 0}),
+    "vgg11_lrn": _vgg("A-LRN", None),
+    "vgg13": _vgg("B", 13),
+    "vgg16_c": _vgg("C", None),
+    "vgg16": _vgg("D", 16),
+    "vgg19": _vgg("E", 19),
+    "vgg11_bn": _vgg("A", 11, batch_norm=True),
+    "vgg13_bn": _vgg("B", 13, batch_norm=True),
+    "vgg16_c_bn": _vgg("C", None, batch_norm=True),
+    "vgg16_bn": _vgg("D", 16, batch_norm=True),
+    "vgg19_bn": _vgg("E", 19, batch_norm=True),
+    "googlenet": ModelSpec(
+        GoogLeNet,
+        _SZEGEDY,
+        _PHOTO,
+        1000,
+        loss=googlenet_loss,
+        small_images=_SMALL_STEM,
+        fixed_input_size=True,
+    ),
+    "googlenet_bn": ModelSpec(
+        partial(GoogLeNet, batch_norm=True),
+        f"{_SZEGEDY}, with batch norm",
+        _PHOTO,
+        1000,
+        loss=googlenet_loss,
+        small_images=_SMALL_STEM,
+        scaled_down={"stem": "small", "input_size": 32, "width": 1 / 8, "auxiliary": False},
+        fixed_input_size=True,
+        torchvision=TorchvisionTwin(_googlenet_of_torchvision, {"auxiliary": False}),
+    ),
+    **{f"resnet{depth}": _resnet(depth) for depth in IMAGENET},
+    **{
+        f"resnet{depth}": ModelSpec(partial(ResNet, depth), _HE, _CIFAR_PHOTO, 10, small_images={})
+        for depth in CIFAR
+    },
+}
+_MODELS["resnet20"] = replace(_MODELS["resnet20"], scaled_down={"width": 1 / 4})
 
 
 def register_model(name: str, spec: ModelSpec) -> None:
@@ -350,11 +486,10 @@ def create_scaled_down(name: str, num_classes: int = 10, in_channels: int = 1) -
     >>> sum(p.numel() for p in create_scaled_down("vgg11").parameters())
     113018
     """
-    options = model_spec(name).scaled_down
-    if options is None:
-        others = [other for other in _MODELS if _MODELS[other].scaled_down is not None]
-        raise unknown("network with a scaled-down model", name, others)
-    return create(name, num_classes, in_channels, **options)
+    options = {n: spec.scaled_down for n, spec in _MODELS.items() if spec.scaled_down is not None}
+    if name not in options:
+        raise unknown("network with a scaled-down model", name, options)
+    return create(name, num_classes, in_channels, **options[name])
 
 
 def torchvision_model(name: str) -> nn.Module:
@@ -384,192 +519,7 @@ def torchvision_model(name: str) -> nn.Module:
     >>> [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
     True
     """
-    twin = model_spec(name).torchvision
-    if twin is None:
-        others = [other for other in _MODELS if _MODELS[other].torchvision is not None]
-        raise unknown("network that torchvision has too", name, others)
-    return twin.build()
-
-
-def _of_torchvision(name: str) -> nn.Module:
-    import torchvision
-
-    network: nn.Module = torchvision.models.get_model(name, weights=None)
-    return network
-
-
-def _googlenet_of_torchvision() -> nn.Module:
-    import torchvision
-
-    net = torchvision.models.googlenet(aux_logits=False, init_weights=False)
-    # torchvision has 3×3 where the paper has 5×5, and a smaller pooling before 5a.
-    net.maxpool4 = nn.MaxPool2d(3, 2, ceil_mode=True)
-    for module in net.modules():
-        if type(module).__name__ == "Inception":
-            old = module.branch3[1].conv
-            module.branch3[1].conv = nn.Conv2d(
-                old.in_channels, old.out_channels, 5, padding=2, bias=False
-            )
-    return net
-
-
-def _twin(name: str, **options: Any) -> TorchvisionTwin:
-    return TorchvisionTwin(partial(_of_torchvision, name), options)
-
-
-def _imagenet(network: str, **options: Any) -> dict[str, PublishedWeights]:
-    return {"imagenet": PublishedWeights(f"{network}_Weights.IMAGENET1K_V1", options)}
-
-
-def _register_the_papers_networks() -> None:
-    image, small_stem = (3, 224, 224), {"stem": "small"}
-
-    lecun = "LeCun et al. 1998"
-    register_model(
-        "lenet5",
-        ModelSpec(
-            lenet5,
-            f"{lecun}, as taught today",
-            (1, 32, 32),
-            10,
-            scaled_down={"activation": "relu"},
-        ),
-    )
-    register_model("lenet5_1998", ModelSpec(lenet5_1998, lecun, (1, 32, 32), 10, loss=map_loss))
-
-    krizhevsky = "Krizhevsky et al. 2012"
-    register_model(
-        "alexnet",
-        ModelSpec(
-            AlexNet,
-            krizhevsky,
-            (3, 227, 227),
-            1000,
-            small_images=small_stem,
-            scaled_down={"stem": "small", "input_size": 32, "width": 1 / 6, "normalize": False},
-            fixed_input_size=True,
-        ),
-    )
-    register_model(
-        "alexnet_one_column",
-        ModelSpec(
-            partial(AlexNet, towers=1),
-            f"{krizhevsky}, one column",
-            (3, 227, 227),
-            1000,
-            small_images=small_stem,
-            fixed_input_size=True,
-        ),
-    )
-    register_model(
-        "alexnet_2014",
-        ModelSpec(
-            AlexNet2014,
-            "Krizhevsky 2014",
-            image,
-            1000,
-            torchvision=_twin("alexnet"),
-            weights=_imagenet("AlexNet"),
-        ),
-    )
-
-    # Name, configuration, depth in torchvision's names if it has the network.
-    vggs = (
-        ("vgg11", "A", 11),
-        ("vgg11_lrn", "A-LRN", None),
-        ("vgg13", "B", 13),
-        ("vgg16_c", "C", None),
-        ("vgg16", "D", 16),
-        ("vgg19", "E", 19),
-    )
-    for name, configuration, depth in vggs:
-        register_model(
-            name,
-            ModelSpec(
-                partial(VGG, configuration),
-                "Simonyan & Zisserman 2015",
-                image,
-                1000,
-                small_images={},
-                scaled_down=(
-                    {"input_size": 32, "width": 1 / 16, "dropout": 0} if name == "vgg11" else None
-                ),
-                fixed_input_size=True,
-                torchvision=_twin(f"vgg{depth}") if depth else None,
-                weights=_imagenet(f"VGG{depth}") if depth else {},
-            ),
-        )
-    for name, configuration, depth in vggs:
-        if name != "vgg11_lrn":
-            register_model(
-                f"{name}_bn",
-                ModelSpec(
-                    partial(VGG, configuration, batch_norm=True),
-                    "Simonyan & Zisserman 2015, with batch norm",
-                    image,
-                    1000,
-                    small_images={},
-                    fixed_input_size=True,
-                    torchvision=_twin(f"vgg{depth}_bn") if depth else None,
-                    weights=_imagenet(f"VGG{depth}_BN") if depth else {},
-                ),
-            )
-
-    szegedy = "Szegedy et al. 2015"
-    register_model(
-        "googlenet",
-        ModelSpec(
-            GoogLeNet,
-            szegedy,
-            image,
-            1000,
-            loss=googlenet_loss,
-            small_images=small_stem,
-            fixed_input_size=True,
-        ),
-    )
-    register_model(
-        "googlenet_bn",
-        ModelSpec(
-            partial(GoogLeNet, batch_norm=True),
-            f"{szegedy}, with batch norm",
-            image,
-            1000,
-            loss=googlenet_loss,
-            small_images=small_stem,
-            scaled_down={"stem": "small", "input_size": 32, "width": 1 / 8, "auxiliary": False},
-            fixed_input_size=True,
-            torchvision=TorchvisionTwin(_googlenet_of_torchvision, {"auxiliary": False}),
-        ),
-    )
-
-    he = "He et al. 2016"
-    for depth in IMAGENET:
-        options = {"version": "v1.5"} if depth >= 50 else {}
-        register_model(
-            f"resnet{depth}",
-            ModelSpec(
-                partial(ResNet, depth),
-                he,
-                image,
-                1000,
-                small_images=small_stem,
-                torchvision=_twin(f"resnet{depth}", **options),
-                weights=_imagenet(f"ResNet{depth}", **options),
-            ),
-        )
-    for depth in CIFAR:
-        register_model(
-            f"resnet{depth}",
-            ModelSpec(
-                partial(ResNet, depth),
-                he,
-                (3, 32, 32),
-                10,
-                small_images={},
-                scaled_down={"width": 1 / 4} if depth == 20 else None,
-            ),
-        )
-
-
-_register_the_papers_networks()
+    twins = {n: spec.torchvision for n, spec in _MODELS.items() if spec.torchvision is not None}
+    if name not in twins:
+        raise unknown("network that torchvision has too", name, twins)
+    return twins[name].build()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cnnbook import bench, experiments, results
-from cnnbook.__main__ import main, parser
 from cnnbook.bench.run import COMPARISONS, _command
+from cnnbook.cli import build_parser, main
 from cnnbook.results import schema
 
 
@@ -38,7 +38,7 @@ def test_the_command_repeats_what_was_asked_for():
         "seeds": 2,
     }
     command = _command(["fashion"], **options)
-    chosen = parser().parse_args(shlex.split(command)[3:])
+    chosen = build_parser().parse_args(shlex.split(command)[3:])
     found = (chosen.quick, chosen.repeats, chosen.model, chosen.limit, chosen.data, chosen.seeds)
     assert found == tuple(options.values())
     assert chosen.part == ["fashion"]

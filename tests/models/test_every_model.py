@@ -15,7 +15,6 @@ import torchvision
 from helpers import SMALL
 
 from cnnbook import models
-from cnnbook.__main__ import main
 
 every_model = pytest.mark.parametrize("name", models.list_models())
 
@@ -105,22 +104,6 @@ def test_hub(name):
     root = str(Path(__file__).parents[2])
     net = torch.hub.load(root, name, source="local", num_classes=4, in_channels=1, **SMALL[name])
     assert type(net) is type(small(name))
-
-
-def test_command_line_table(capsys):
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(models.list_models())
-    (vgg16,) = (line for line in lines if line.startswith("vgg16 "))
-    for part in ("Simonyan", "3×224×224", "138,357,544", "15,470,264,320", "fc6 fc7 fc8"):
-        assert part in vgg16
-    assert main(["models", "--json", "lenet5"]) == 0
-    assert '"parameters": 61706' in capsys.readouterr().out
-
-
-def test_command_line_names_the_unknown(capsys):
-    assert main(["models", "resnet5"]) == 2
-    assert "Did you mean 'resnet56'" in capsys.readouterr().err
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -84,6 +84,21 @@ def test_scaled_down_models_take_the_same_images(name):
         assert sum(p.numel() for p in net.parameters()) < 1_000_000
 
 
+@pytest.mark.parametrize("name", models.list_models())
+def test_every_network_fits_images_or_says_which_it_takes(name):
+    spec = models.model_spec(name)
+    side = 32 if spec.input_shape[1] == 32 else 28
+    if spec.small_images is None and spec.input_shape[1] != side:
+        with pytest.raises(ValueError, match="takes images of"):
+            models.create_for(name, (1, side, side), 10)
+        return
+    with torch.device("meta"):
+        net = models.create_for(name, (1, side, side), 10).eval()
+        assert net(torch.zeros(1, 1, side, side)).shape == (1, 10)
+        full = models.create_for(name, spec.input_shape, 10).eval()
+        assert full(torch.zeros(1, *spec.input_shape)).shape == (1, 10)
+
+
 def test_what_a_network_does_not_have_is_refused_with_those_that_have_it():
     with pytest.raises(ValueError, match=r"scaled-down model 'vgg19'.*Did you mean 'vgg11'"):
         models.create_scaled_down("vgg19")

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from cnnbook import bench, results
-from cnnbook.__main__ import main, parser
+from cnnbook.cli import build_parser, main
 from cnnbook.results import records
 
 MACHINE = {
@@ -151,7 +151,7 @@ def test_runs_of_the_package_can_be_repeated(name):
     run = results.load(name)
     python, flag, package, *words = shlex.split(run.command)
     assert (python, flag, package) == ("python", "-m", "cnnbook")
-    chosen = parser().parse_args(words)
+    chosen = build_parser().parse_args(words)
     (part,) = chosen.part
     assert part in bench.PARTS
     assert run.title == bench.title(part)
