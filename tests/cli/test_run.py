@@ -119,6 +119,13 @@ def test_a_network_from_outside_goes_through_every_command(toy, said):
     assert row["class"] in test.classes
     assert row["probability"] > 0.1
 
+    words = ("bench", "throughput", "--model", "toy", "--quick", "--repeats", 1, "--json")
+    code, out, _ = said(*ours, *words)
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert {(row["network"], row["contender"]) for row in rows} == {("toy", "cnnbook")}
+    assert all(row["value"] > 0 for row in rows)
+
     code, _, err = said("train", "toy", *SMOOTH)
     assert code == 2
     assert "toy is trained with toy_loss, which has no label smoothing" in err
