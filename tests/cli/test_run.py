@@ -36,7 +36,7 @@ SMOOTH = ("--label-smoothing", 0.1)
         (["bench", "fashion", "--seeds", "0"], 2, "seeds must be at least 1"),
         (["bench", "fashion", "--data", "mnist"], 2, "unknown data set 'mnist'"),
         (["bench", "fashion", "--model", "vgg1"], 2, "Did you mean 'vgg11'"),
-        (["bench", "throughput", "--model", "lenet5"], 2, "unknown network of full size"),
+        (["bench", "throughput", "--model", "lenet6"], 2, "Did you mean 'lenet5'"),
         (["bench", "--record", "throughput"], 2, "--record keeps one part, got 0"),
         (["bench", "epoch", "models", "--record"], 2, "--record keeps one part, got 2"),
     ],
@@ -118,6 +118,13 @@ def test_a_network_from_outside_goes_through_every_command(toy, said):
     (row,) = json.loads(out)
     assert row["class"] in test.classes
     assert row["probability"] > 0.1
+
+    words = ("bench", "throughput", "--model", "toy", "--quick", "--repeats", 1, "--json")
+    code, out, _ = said(*ours, *words)
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert {(row["network"], row["contender"]) for row in rows} == {("toy", "cnnbook")}
+    assert all(row["value"] > 0 for row in rows)
 
     code, _, err = said("train", "toy", *SMOOTH)
     assert code == 2
