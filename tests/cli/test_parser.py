@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from cnnbook import bench
 from cnnbook.cli import build_parser
 
 
@@ -59,3 +60,8 @@ def test_help_fits_a_terminal(name, capsys, monkeypatch):
         build_parser().parse_args([name, "--help"] if name else ["--help"])
     assert end.value.code == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 90
+
+
+def test_help_of_bench_lists_its_parts():
+    listed = re.findall(r"^  (\w+) {2,}\w", commands()["bench"].description, flags=re.M)
+    assert listed == list(bench.all_parts())
