@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from cnnbook import data
-from cnnbook.__main__ import main, parser
+from cnnbook.cli import build_parser, main
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -26,7 +26,7 @@ def test_commands_run_as_printed(tmp_path, monkeypatch, capsys):
     lines = re.findall(r"^(?:torchrun .* -m )?cnnbook (.*)$", TEXT, flags=re.M)
     commands = [shlex.split(line, comments=True) for line in lines]
     for command in commands:
-        parser().parse_args(command)
+        build_parser().parse_args(command)
     monkeypatch.chdir(tmp_path)
     _, test = data.load("fashion-mini")
     Image.fromarray(test.images[0, 0].numpy()).save("boot.png")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, load_imagenet_weights, out_size, scaled
+from cnnbook.models._common import check_exact_input, out_size, scaled
 
 # Kernel size, stride and padding of conv1, and the input size it is meant for.
 STEMS = {
@@ -331,17 +331,8 @@ class AlexNet2014(nn.Module):
     ----------
     num_classes, in_channels
         Number of outputs, and channels of the input image (224×224).
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None.
     dropout
         Probability of dropping an input of fc6 or fc7 during training.
-
-    Raises
-    ------
-    ValueError
-        For unknown weights.
-    RuntimeError
-        If weights cannot be loaded.
 
     Examples
     --------
@@ -360,7 +351,6 @@ class AlexNet2014(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         *,
-        weights: str | None = None,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -380,10 +370,6 @@ class AlexNet2014(nn.Module):
         self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU())
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes)
-        if weights not in (None, "imagenet"):
-            raise unknown("weights", weights, ("imagenet",))
-        if weights:
-            load_imagenet_weights(self, "AlexNet_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(N, in_channels, 224, 224)`` to scores ``(N, num_classes)``."""

@@ -172,18 +172,25 @@ class GoogLeNetOutput(NamedTuple):
 
 
 def googlenet_loss(
-    output: GoogLeNetOutput | Tensor, target: Tensor, *, auxiliary_weight: float = 0.3
+    output: GoogLeNetOutput | Tensor,
+    target: Tensor,
+    *,
+    auxiliary_weight: float = 0.3,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross entropy of the main classifier plus 0.3 times each auxiliary one's (Section 5).
 
     Parameters
     ----------
     output
-        What the network returned: three score tensors in training, one in evaluation.
+        What the network returned: three score tensors in training; one in evaluation, or of a
+        network without auxiliary classifiers.
     target
         Class numbers, ``(N,)``.
     auxiliary_weight
         Factor on the auxiliary losses.
+    label_smoothing
+        Share of the target that is spread over all classes, 0 to 1.
 
     Returns
     -------
@@ -200,9 +207,10 @@ def googlenet_loss(
     >>> round((loss / torch.tensor(10.0).log()).item(), 4)
     1.6
     """
-    if isinstance(output, Tensor):
-        return F.cross_entropy(output, target)
-    main, *auxiliary = (F.cross_entropy(scores, target) for scores in output)
+    classifiers = (output,) if isinstance(output, Tensor) else output
+    main, *auxiliary = (
+        F.cross_entropy(scores, target, label_smoothing=label_smoothing) for scores in classifiers
+    )
     return main + auxiliary_weight * sum(auxiliary)
 
 

@@ -385,10 +385,8 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
     return F.cross_entropy(torch.cat([scores, rubbish], 1), target)
 
 
-def lenet5(
-    num_classes: int = 10, in_channels: int = 1, *, form: str = "dense", **options: Any
-) -> LeNet5 | LeNet51998:
-    """Build LeNet-5.
+def lenet5(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet5:
+    """Build LeNet-5 as it is taught today.
 
     Parameters
     ----------
@@ -396,23 +394,20 @@ def lenet5(
         Number of outputs.
     in_channels
         Channels of the input image.
-    form
-        ``"dense"`` for the teaching form :class:`LeNet5` (options `activation`, `pool`) or
-        ``"1998"`` for the paper's network :class:`LeNet51998` (option `codes`).
     **options
-        Passed to that class.
+        `activation` and `pool`, see :class:`LeNet5`.
 
     Returns
     -------
-    LeNet5 or LeNet51998
+    LeNet5
         A network for images of 32×32 pixels.
 
     Raises
     ------
     ValueError
-        For an unknown form, or as the classes say.
+        For an unknown activation or pooling.
     TypeError
-        For an option the form does not have.
+        For an option the network does not have.
 
     Examples
     --------
@@ -420,7 +415,37 @@ def lenet5(
     >>> lenet5(activation="relu")(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 10])
     """
-    forms = {"dense": LeNet5, "1998": LeNet51998}
-    if form not in forms:
-        raise unknown("form of LeNet-5", form, forms)
-    return forms[form](num_classes, in_channels, **options)
+    return LeNet5(num_classes, in_channels, **options)
+
+
+def lenet5_1998(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet51998:
+    """Build LeNet-5 as the paper has it. It is trained with :func:`map_loss`.
+
+    Parameters
+    ----------
+    num_classes
+        Number of outputs.
+    in_channels
+        Channels of the input image.
+    **options
+        `codes`, see :class:`LeNet51998`.
+
+    Returns
+    -------
+    LeNet51998
+        A network for images of 32×32 pixels.
+
+    Raises
+    ------
+    ValueError
+        For unknown codes, or codes of another shape.
+    TypeError
+        For an option the network does not have.
+
+    Examples
+    --------
+    >>> import torch
+    >>> lenet5_1998(26, codes="random")(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 26])
+    """
+    return LeNet51998(num_classes, in_channels, **options)

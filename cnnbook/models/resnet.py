@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_input, load_imagenet_weights, scaled
+from cnnbook.models._common import check_input, scaled
 
 
 def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -169,16 +169,11 @@ class ResNet(nn.Module):
     stem
         ``"imagenet"``: 7×7 with stride 2 and pooling; ``"small"``: 3×3 with stride 1. The default
         is the paper's for this depth; choose ``"small"`` for images of 28 to 96 pixels.
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None. They exist for shortcut B and,
-        from depth 50 on, for v1.5.
 
     Raises
     ------
     ValueError
-        For an unknown depth or option, or weights that do not exist for this network.
-    RuntimeError
-        If weights cannot be loaded.
+        For an unknown depth or option.
 
     Examples
     --------
@@ -201,7 +196,6 @@ class ResNet(nn.Module):
         zero_init: bool = False,
         width: float = 1,
         stem: str | None = None,
-        weights: str | None = None,
     ):
         super().__init__()
         large = depth in IMAGENET
@@ -247,16 +241,6 @@ class ResNet(nn.Module):
                 if isinstance(module, BasicBlock | Bottleneck):
                     last = module.conv2 if isinstance(module, BasicBlock) else module.conv3
                     nn.init.zeros_(last[1].weight)
-        if weights is not None:
-            if weights != "imagenet":
-                raise unknown("weights", weights, ("imagenet",))
-            if not large or plain or shortcut != "B" or (depth >= 50 and version != "v1.5"):
-                raise ValueError(
-                    "published weights exist for depths 18, 34, 50, 101, 152 with shortcut='B', "
-                    f"from depth 50 on with version='v1.5'; got depth={depth}, "
-                    f"shortcut={shortcut!r}, version={version!r}, plain={plain}"
-                )
-            load_imagenet_weights(self, f"ResNet{depth}_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Score images.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, load_imagenet_weights, scaled
+from cnnbook.models._common import check_exact_input, scaled
 from cnnbook.models.alexnet import ResponseNorm
 
 # Table 1, column by column. In each, three fully connected layers follow: 4096, 4096, num_classes.
@@ -59,17 +59,13 @@ class VGG(nn.Module):
         pretraining), ``"paper"`` (normal, *variance* 0.01, which the authors used for
         configuration A), ``"small"`` (normal, *standard deviation* 0.01, with which, as He et al.
         2015 calculate, the signal dies out with depth). Biases start at zero.
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None.
     dropout
         Probability of dropping a unit of fc6 or fc7 during training.
 
     Raises
     ------
     ValueError
-        For an unknown name, an input that is too small, or weights that do not exist.
-    RuntimeError
-        If weights cannot be loaded.
+        For an unknown name or an input that is too small.
 
     Examples
     --------
@@ -92,7 +88,6 @@ class VGG(nn.Module):
         width: float = 1,
         input_size: int = 224,
         init: str = "he",
-        weights: str | None = None,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -129,8 +124,6 @@ class VGG(nn.Module):
         self.fc7 = nn.Sequential(nn.Linear(fc, fc), nn.ReLU(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(fc, num_classes)
         self._init(init)
-        if weights is not None:
-            self._load(weights, configuration, batch_norm)
 
     def _init(self, init: str) -> None:
         draw = {
@@ -143,18 +136,6 @@ class VGG(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 draw(module.weight)
                 nn.init.zeros_(module.bias)
-
-    def _load(self, weights: str, configuration: str, batch_norm: bool) -> None:
-        if weights != "imagenet":
-            raise unknown("weights", weights, ("imagenet",))
-        depths = {"A": 11, "B": 13, "D": 16, "E": 19}
-        if configuration not in depths:
-            raise ValueError(
-                f"there are no published weights for configuration {configuration!r}; there are "
-                f"for {', '.join(depths)}"
-            )
-        suffix = "_BN" if batch_norm else ""
-        load_imagenet_weights(self, f"VGG{depths[configuration]}{suffix}_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Score images.

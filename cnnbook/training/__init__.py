@@ -10,16 +10,28 @@ from cnnbook.training.evaluation import Evaluation, evaluate
 from cnnbook.training.history import History
 from cnnbook.training.loop import Step, fit
 from cnnbook.training.processes import join_processes
+from cnnbook.training.trained import (
+    TrainedModel,
+    build_for,
+    load_trained,
+    model_info,
+    predict,
+)
 
 __all__ = [
     "CheckpointError",
     "Evaluation",
     "History",
     "Step",
+    "TrainedModel",
+    "build_for",
     "evaluate",
     "fit",
     "join_processes",
     "load_checkpoint",
+    "load_trained",
     "load_weights",
+    "model_info",
+    "predict",
     "save_checkpoint",
 ]

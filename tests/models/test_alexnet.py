@@ -182,7 +182,6 @@ def test_every_option_on_small_images(width, size, channels, towers, pool, lrn):
         (lambda: AlexNet(10, **SMALL)(torch.zeros(1, 3, 28, 28)), r"got \(1, 3, 28, 28\)"),
         (lambda: AlexNet(10, **SMALL)(torch.zeros(1, 1, 32, 32)), r"\(N, 3, 32, 32\)"),
         (lambda: AlexNetTwoDevices(devices=("cpu",)), "two devices"),
-        (lambda: AlexNet2014(weights="imagnet"), "Did you mean 'imagenet'"),
     ],
 )
 def test_errors(call, message):

@@ -137,6 +137,16 @@ def test_loss_is_a_weighted_sum():
     torch.testing.assert_close(googlenet_loss(scores[0], y), parts[0])
 
 
+def test_every_term_of_the_loss_is_smoothed():
+    torch.manual_seed(0)
+    scores, y = torch.randn(3, 5, 4), torch.randint(4, (5,))
+    parts = [F.cross_entropy(s, y, label_smoothing=0.2) for s in scores]
+    found = googlenet_loss(GoogLeNetOutput(*scores), y, label_smoothing=0.2)
+    torch.testing.assert_close(found, parts[0] + 0.3 * parts[1] + 0.3 * parts[2])
+    found = googlenet_loss(scores[0], y, label_smoothing=0.2)
+    torch.testing.assert_close(found, parts[0])
+
+
 def test_auxiliary_gradient_reaches_the_lower_half_only():
     torch.manual_seed(0)
     net = GoogLeNet(4, **SMALL)

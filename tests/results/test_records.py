@@ -1,15 +1,14 @@
-"""Recorded runs: what is accepted as one, and that none is lost in writing."""
+"""Recorded runs: how they are found and shown, and that none is lost in writing."""
 
 import copy
-import json
 import os
 import shlex
 
 import pytest
 
-import cnnbook
-from cnnbook import bench, experiments, results
-from cnnbook.__main__ import main, parser
+from cnnbook import bench, results
+from cnnbook.cli import build_parser, main
+from cnnbook.results import records
 
 MACHINE = {
     "processor": "AMD EPYC",
@@ -46,7 +45,7 @@ def write(folder, *, date=MACHINE["date"], **machine):
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Let the package's own runs be an empty folder."""
-    monkeypatch.setattr(results, "RUNS", tmp_path)
+    monkeypatch.setattr(records, "RUNS", tmp_path)
     return tmp_path
 
 
@@ -69,6 +68,7 @@ def test_a_record_says_that_it_is_one(tmp_path):
     assert table.caption == "A race: running"
     assert table.columns == ["contender", "value", "unit", "laps"]  # no empty column
     assert [row["value"] for row in table.rows] == [180, 0.1]
+    assert table.rows[0]["laps"] == "1, 2.5"
     on_gpu = results.load(write(tmp_path, device="NVIDIA H100 80GB HBM3"))
     assert "on NVIDIA H100 80GB HBM3, torch" in on_gpu.label
 
@@ -99,67 +99,22 @@ def test_runs_are_found_by_part_and_device_newest_first(runs):
 
 
 def test_an_unknown_name_lists_what_is_there(runs):
-    with pytest.raises(ValueError, match="no run is recorded yet"):
-        results.load("speed-cpu")
     write(runs)
     write(runs, device="Tesla T4")
     with pytest.raises(ValueError, match=r"speed-cpu, speed-tesla-t4\. Did you mean 'speed-cpu'"):
         results.load("speed_cpu")
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.json; .*speed-cpu, speed-tesla-t4"):
-        results.load("nowhere.json")
-
-
-def change(content, where, value):
-    *way, last = where
-    for key in way:
-        content = content[key]
-    if value is None:
-        del content[last]
-    else:
-        content[last] = value
-
-
-@pytest.mark.parametrize(
-    ("where", "value", "message"),
-    [
-        (["schema"], 2, "schema is 2, this cnnbook reads 1"),
-        (["schema"], None, "schema is missing"),
-        (["title"], None, "title is missing; needed are schema, title, command"),
-        (["command"], 3, "command must be str, got int"),
-        (["comment"], "good", "unknown field 'comment'; allowed are schema"),
-        (["machine", "torch"], None, "machine: torch is missing; needed are processor"),
-        (["machine", "threads"], "two", "machine: threads must be int, got str"),
-        (["machine", "cores"], True, "machine: cores must be int, got bool"),
-        (["machine", "date"], "yesterday", "date is 'yesterday'; write it as in '2026-"),
-        (["rows"], [], "rows is empty"),
-        (["rows", 1], [1], "row 1 must be an object, got list"),
-        (["rows", 1, "unit"], None, "row 1: unit is missing; needed are part, task"),
-        (["rows", 1, "laps"], None, r"row 1 has columns .*, row 0 has"),
-        (["rows", 0, "laps"], ["a"], r"row 0: laps is \['a'\]; allowed are a text"),
-        (["rows", 1, "value"], True, "row 1: value is True"),
-        (["rows", 1, "value"], float("nan"), "row 1: value is nan"),
-        (["rows", 1, "value"], float("inf"), "row 1: value is inf"),
-        (["rows", 1, "note"], {"a": 1}, "row 1: note is"),
-        (["rows", 1, "part"], "../speed", "part is '../speed'; use small letters"),
-    ],
-)
-def test_what_breaks_the_schema_is_named(tmp_path, where, value, message):
-    content = json.loads(write(tmp_path).read_text())
-    change(content, where, value)
-    path = tmp_path / "bad.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message) as error:
-        results.load(path)
-    assert str(path) in str(error.value)
+    for path in ("nowhere.json", runs / "nowhere.json"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+            results.load(path)
 
 
 def test_a_damaged_file_is_named(tmp_path):
     path = write(tmp_path)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ValueError, match=r"speed-cpu\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"speed-cpu\.json: .* line 5 column 12"):
         results.load(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="a record is an object, got list"):
+    with pytest.raises(ValueError, match=r"speed-cpu\.json: schema is None"):
         results.load(path)
 
 
@@ -191,19 +146,14 @@ def test_an_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch, call, 
     assert (tmp_path / "speed-cpu.json").read_bytes() != before
 
 
-def test_the_machine_is_described_by_the_schema(tmp_path):
-    path = results.record("A race", COMMAND, ROWS, folder=tmp_path)
-    assert results.load(path).machine["cnnbook"] == cnnbook.__version__
-
-
 @pytest.mark.parametrize("name", results.list_runs())
 def test_runs_of_the_package_can_be_repeated(name):
     run = results.load(name)
     python, flag, package, *words = shlex.split(run.command)
     assert (python, flag, package) == ("python", "-m", "cnnbook")
-    chosen = parser().parse_args(words)
+    chosen = build_parser().parse_args(words)
     (part,) = chosen.part
-    assert part in bench.all_parts()
+    assert part in bench.PARTS
     assert run.title == bench.title(part)
     assert {row["part"] for row in run.rows} == {part}
     assert name.startswith(f"{part}-")
@@ -214,7 +164,7 @@ def test_a_part_is_recorded_as_the_package_has_it(tmp_path, capsys):
     arguments = ["bench", "configurations", "--quick", "--seeds", "2", "--record", str(tmp_path)]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
-    path = tmp_path / f"configurations-{results._slug(results.describe_machine()['device'])}.json"
+    (path,) = tmp_path.glob("configurations-*.json")
     assert f"recorded in {path}" in err
     run = results.load(path)
     assert run.command == "python -m cnnbook bench configurations --quick --seeds=2"
@@ -226,13 +176,3 @@ def test_a_part_is_recorded_as_the_package_has_it(tmp_path, capsys):
         assert row["contender"] in out
     for recorded in results.find("configurations"):
         assert list(recorded.rows[0]) == list(run.rows[0])
-
-
-def test_small_forms_take_the_same_images():
-    torch = pytest.importorskip("torch")
-    for name in experiments.SMALL:
-        with torch.device("meta"):
-            net = experiments.small_form(name).eval()
-            assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
-    with pytest.raises(ValueError, match="Did you mean 'resnet20'"):
-        experiments.small_form("resnet2")
