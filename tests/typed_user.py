@@ -30,7 +30,9 @@ def from_data_to_a_figure() -> None:
     assert_type(training.evaluate(net, test).accuracy, float)
 
     shape = (1, 32, 32)
-    assert_type(analysis.summary(net, shape), tables.Table)
+    assert_type(analysis.summary(net, shape), analysis.Summary)
+    rows: tables.Table = analysis.summary(net, shape)
+    assert_type(len(rows), int)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
     maps = analysis.activations(net, test.images[:1] / 255)
     assert_type(maps, dict[str, Tensor])
