@@ -37,7 +37,8 @@ class Summary(Table):
     >>> table.total_parameters, table.total_macs
     (61706, 416520)
     >>> table.plot()  # doctest: +NORMALIZE_WHITESPACE
-    <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most ...are in c3, 58%.>
+    <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most MACs
+    are in c3, 58%.>
     """
 
     @property
