@@ -52,8 +52,10 @@ class Span(NamedTuple):
 
     Attributes
     ----------
-    first, last
-        First and last pixel.
+    first
+        First pixel.
+    last
+        Last pixel.
     """
 
     first: int
@@ -232,8 +234,8 @@ class Reach:
         last += (dilation * (kernel - 1) - padding) * part.step
         spans = list(self.spans)
         spans[part.axis] = Span(first, last)
-        moved = Part(length, part.axis, part.step * stride)
-        return Reach(tuple(spans), self.dims).with_dim(dim, (moved,))
+        shifted = Part(length, part.axis, part.step * stride)
+        return Reach(tuple(spans), self.dims).with_dim(dim, (shifted,))
 
     def windows(
         self,

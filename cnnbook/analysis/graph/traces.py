@@ -63,7 +63,7 @@ class Call:
     macs
         Half of the operations that torch's counter finds in it: convolutions and matrix products.
     memory
-        Bytes of all floating-point tensors made in it. Views and work in place take none.
+        Bytes of all floating-point tensors made in it. Views and operations in place take none.
     """
 
     name: str
