@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_type
 
 import cnnbook
-from cnnbook import analysis, data, models, plots, tables, training
+from cnnbook import analysis, data, models, plots, training
 
 
 def settings() -> None:
@@ -30,7 +30,10 @@ def from_data_to_a_figure() -> None:
     assert_type(training.evaluate(net, test).accuracy, float)
 
     shape = (1, 32, 32)
-    assert_type(analysis.summary(net, shape), tables.Table)
+    layers = analysis.summary(net, shape)
+    assert_type(layers, analysis.Summary)
+    assert_type(layers.total_macs, int)
+    assert_type(layers.plot(), plots.Figure)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
     maps = analysis.activations(net, test.images[:1] / 255)
     assert_type(maps, dict[str, Tensor])
@@ -41,6 +44,16 @@ def from_data_to_a_figure() -> None:
     training.fit(net, train, epoch=3)  # type: ignore[call-arg]
     analysis.summary(net, 32)  # type: ignore[arg-type]
     figure.save(3)  # type: ignore[arg-type]
+
+
+@analysis.operation("mylib::blur", role="pooling")
+def follow_blur(call: analysis.OperationCall) -> analysis.Reach:
+    return call.x.windows(call.shape, kernel=call["size"])
+
+
+@analysis.operation("mylib::blur", role="pool")  # type: ignore[arg-type]
+def returns_no_reach(call: analysis.OperationCall) -> analysis.Reach:
+    return call.x
 
 
 def a_source_of_your_own(batches: data.BatchSource) -> None:
