@@ -3,7 +3,6 @@
 import os
 import platform
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
 import cnnbook
@@ -18,7 +17,8 @@ def describe_machine() -> dict[str, str | int]:
     >>> sorted(describe_machine())[:4]
     ['cnnbook', 'cores', 'date', 'device']
     """
-    import torch  # records can be read without it
+    import torch  # records can be read without them
+    import torchvision
 
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -33,7 +33,7 @@ def describe_machine() -> dict[str, str | int]:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": version("torchvision"),
+        "torchvision": torchvision.__version__,
         "cnnbook": cnnbook.__version__,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
