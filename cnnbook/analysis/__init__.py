@@ -1,13 +1,24 @@
 """Numbers about a network."""
 
-from cnnbook.analysis.activations import activation_statistics, activations
-from cnnbook.analysis.attribution import grad_cam, occlusion
-from cnnbook.analysis.confusion import confusion_matrix
+from cnnbook.analysis.activations import (
+    Activations,
+    ActivationStatistics,
+    activation_statistics,
+    activations,
+)
+from cnnbook.analysis.attribution import Attribution, grad_cam, occlusion
+from cnnbook.analysis.confusion import ConfusionMatrix, confusion_matrix
 from cnnbook.analysis.cost import Cost, conv_cost, linear_cost
-from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient_norms
+from cnnbook.analysis.gradients import (
+    GradientFlow,
+    GradientHistory,
+    GradientRecorder,
+    gradient_flow,
+    gradient_norms,
+)
 from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
 from cnnbook.analysis.layers import summary
-from cnnbook.analysis.probes import linear_probes
+from cnnbook.analysis.probes import LinearProbes, linear_probes
 from cnnbook.analysis.receptive import (
     ReceptiveField,
     effective_receptive_field,
@@ -24,9 +35,16 @@ from cnnbook.analysis.visualize import (
 )
 
 __all__ = [
+    "ActivationStatistics",
+    "Activations",
+    "Attribution",
+    "ConfusionMatrix",
     "Cost",
+    "GradientFlow",
+    "GradientHistory",
     "GradientRecorder",
     "KernelFactors",
+    "LinearProbes",
     "LossSurface",
     "MaximizedUnits",
     "ReceptiveField",

@@ -63,7 +63,7 @@ def receptive_fields(
     -------
     Figure
         One box per layer, drawn from pixel border to pixel border. What lies outside of the
-        image, where the network sees padding, is dashed; a box that leaves the drawing is cut.
+        image, where the network sees padding, is dashed; a box that leaves the drawing is clipped.
 
     Raises
     ------
