@@ -423,7 +423,7 @@ def evaluate(path: str | Path, dataset: str | None, **options) -> tuple[dict[str
             f"{list(test.classes)}"
         )
     result = training.evaluate(network, test, **options)
-    matrix = analysis.confusion_matrix(result.labels, result.predictions, len(test.classes))
+    matrix = analysis.confusion_matrix(result.labels, result.predictions, test.classes).counts
     rows = []
     for name, row, own in zip(test.classes, matrix, matrix.diagonal(), strict=True):
         wrong = row.clone()

@@ -32,9 +32,9 @@ def from_data_to_a_figure() -> None:
     shape = (1, 32, 32)
     assert_type(analysis.summary(net, shape), tables.Table)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
-    maps = analysis.activations(net, test.images[:1] / 255)
-    assert_type(maps, dict[str, Tensor])
-    figure = plots.feature_maps(maps["conv1"])
+    seen = analysis.activations(net, test.images[:1] / 255)
+    assert_type(seen["conv1"], Tensor)
+    figure = seen.plot("conv1")
     assert_type(figure, plots.Figure)
     figure.save("maps.png")
 

@@ -1,7 +1,6 @@
 """Pictures of networks, images and results, in one style for light and dark pages."""
 
 from cnnbook.plots.architecture import architecture
-from cnnbook.plots.attribution import attribution
 from cnnbook.plots.costs import layer_costs
 from cnnbook.plots.depth import (
     activation_statistics,
@@ -10,6 +9,7 @@ from cnnbook.plots.depth import (
     linear_probes,
 )
 from cnnbook.plots.figure import Figure
+from cnnbook.plots.heatmaps import attribution
 from cnnbook.plots.kernels import kernel_factors
 from cnnbook.plots.pictures import activations, feature_maps, filters, images
 from cnnbook.plots.receptive import effective_receptive_field, receptive_fields

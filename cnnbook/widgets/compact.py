@@ -53,7 +53,7 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
     _drop_invisible(root)
     _move_bitmaps(root)
     found = _take_named(root)
-    # Words occur many times and in many pictures; the letters they refer to have their names by now.
+    # Words occur many times, in many pictures; the letters they refer to have their names by now.
     for group in list(root.iter("g")):
         if len(group) > 1 and {child.tag for child in group} == {"use"}:
             content = ElementTree.Element("g")

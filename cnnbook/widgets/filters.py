@@ -78,8 +78,8 @@ def convolution(
     -------
     Explorer
         Chooses stride, padding, dilation and the step. Brightness is stretched and rounded to
-        0 … 9, so that the sum can be checked by mental arithmetic. Where a setting has fewer steps than
-        the longest, its last one stays.
+        0 … 9, so that the sum can be checked by mental arithmetic. Where a setting has fewer
+        steps than the longest, its last one stays.
 
     Raises
     ------

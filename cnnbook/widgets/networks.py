@@ -198,8 +198,8 @@ def _one_map(image: Tensor, maps: Tensor, layer: str, channel: int, number: int)
         for axes in (left, right):
             _framed(axes)
     alt = (
-        f"Image {number} and channel {channel} of layer {layer}: {shown.shape[0]}×{shown.shape[1]}, "
-        f"from {shown.min():.2g} to {shown.max():.2g}."
+        f"Image {number} and channel {channel} of layer {layer}: "
+        f"{shown.shape[0]}×{shown.shape[1]}, from {shown.min():.2g} to {shown.max():.2g}."
     )
     return Figure(figure, alt)
 
