@@ -43,6 +43,8 @@ WIDTH = 7.0
 CHART = 5.8
 
 #: The settings of matplotlib in which figures are drawn and written.
+#:
+#: :meta hide-value:
 STYLE = {
     "font.size": 10.5,
     "axes.titlesize": 10.5,
