@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Activations(dict[str, Tensor]):
-    """What the layers of a network put out: a dict from layer name to tensor.
+    """Outputs of the layers of a network: a dict from layer name to tensor.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def activation_statistics(
         A :class:`cnnbook.tables.Table` with one row per layer, in the order in which they first
         ran: layer, mean, standard_deviation (of all values, divided by their number), zeros
         (share of values that are exactly zero, 0 to 1), units, dead (their number). The last is
-        None where the layer puts out negative values, as then it is not behind a ReLU and the
+        None where the layer has negative outputs, as then it is not behind a ReLU and the
         word has no meaning. A layer that runs more than once is described over all its outputs.
         Its ``plot`` draws it.
 

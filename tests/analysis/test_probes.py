@@ -85,8 +85,8 @@ def test_probe_of_the_input_is_a_ridge_classifier_of_the_pixels(sets):
     row = table[0]
     assert (row["layer"], row["pooled_to"], row["features"]) == ("input", "1×32×32", 1024)
     pixels, test_pixels = (s.images.flatten(1).double() for s in (train, test))
-    mean, deviation = pixels.mean(0), pixels.std(0, correction=0)
-    z, z_test = (torch.nan_to_num((p - mean) / deviation, 0, 0, 0) for p in (pixels, test_pixels))
+    mean, std = pixels.mean(0), pixels.std(0, correction=0)
+    z, z_test = (torch.nan_to_num((p - mean) / std, 0, 0, 0) for p in (pixels, test_pixels))
     target = F.one_hot(train.labels, 10).double()
     share = target.mean(0)
     # The dual form: a system of as many equations as images.

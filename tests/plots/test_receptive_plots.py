@@ -94,14 +94,14 @@ def test_image_shines_through_where_there_is_no_effect():
 
 def test_bars_have_the_tables_numbers():
     figure = FIGURES["costs"]()
-    parameters, work = figure.axes
+    parameters, macs = figure.axes
     assert [bar.get_width() for bar in parameters.patches] == [1.5, 0.5, 998]
-    assert [bar.get_width() for bar in work.patches] == [3, 0, 1]
-    assert [t.get_text() for t in work.texts] == ["3 M  75%", "0", "1 M  25%"]
+    assert [bar.get_width() for bar in macs.patches] == [3, 0, 1]
+    assert [t.get_text() for t in macs.texts] == ["3 M  75%", "0", "1 M  25%"]
     assert [t.get_text() for t in parameters.texts] == ["1.5 k  <1%", "500  <1%", "998 k  100%"]
     assert parameters.get_xlabel() == "parameters (thousands)"
     assert "most parameters are in fc, 100%" in figure.alt
-    assert "most multiply–adds are in conv, 75%" in figure.alt
+    assert "most MACs are in conv, 75%" in figure.alt
 
 
 @pytest.mark.parametrize(
