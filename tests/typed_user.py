@@ -35,9 +35,9 @@ def from_data_to_a_figure() -> None:
     assert_type(layers.total_macs, int)
     assert_type(layers.plot(), plots.Figure)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
-    maps = analysis.activations(net, test.images[:1] / 255)
-    assert_type(maps, dict[str, Tensor])
-    figure = plots.feature_maps(maps["conv1"])
+    seen = analysis.activations(net, test.images[:1] / 255)
+    assert_type(seen["conv1"], Tensor)
+    figure = seen.plot("conv1")
     assert_type(figure, plots.Figure)
     figure.save("maps.png")
 

@@ -1,10 +1,21 @@
 """Numbers about a network."""
 
-from cnnbook.analysis.activations import activation_statistics, activations
-from cnnbook.analysis.attribution import grad_cam, occlusion
-from cnnbook.analysis.confusion import confusion_matrix
+from cnnbook.analysis.activations import (
+    Activations,
+    ActivationStatistics,
+    activation_statistics,
+    activations,
+)
+from cnnbook.analysis.attribution import Attribution, grad_cam, occlusion
+from cnnbook.analysis.confusion import ConfusionMatrix, confusion_matrix
 from cnnbook.analysis.cost import Cost, conv_cost, linear_cost
-from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient_norms
+from cnnbook.analysis.gradients import (
+    GradientFlow,
+    GradientHistory,
+    GradientRecorder,
+    gradient_flow,
+    gradient_norms,
+)
 from cnnbook.analysis.graph import (
     OperationCall,
     Reach,
@@ -15,7 +26,7 @@ from cnnbook.analysis.graph import (
 )
 from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
 from cnnbook.analysis.layers import Summary, summary
-from cnnbook.analysis.probes import linear_probes
+from cnnbook.analysis.probes import LinearProbes, linear_probes
 from cnnbook.analysis.receptive import (
     EffectiveReceptiveField,
     ReceptiveField,
@@ -32,10 +43,17 @@ from cnnbook.analysis.visualize import (
 )
 
 __all__ = [
+    "ActivationStatistics",
+    "Activations",
+    "Attribution",
+    "ConfusionMatrix",
     "Cost",
     "EffectiveReceptiveField",
+    "GradientFlow",
+    "GradientHistory",
     "GradientRecorder",
     "KernelFactors",
+    "LinearProbes",
     "LossSurface",
     "MaximizedUnits",
     "OperationCall",

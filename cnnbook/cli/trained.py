@@ -34,7 +34,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
 def by_class(result: training.Evaluation, classes: tuple[str, ...]) -> Table:
     """Return one row per class: its images, their accuracy, and the most frequent mistake."""
-    matrix = analysis.confusion_matrix(result.labels, result.predictions, len(classes))
+    matrix = analysis.confusion_matrix(result.labels, result.predictions, len(classes)).counts
     rows: list[dict[str, object]] = []
     for number, (name, row) in enumerate(zip(classes, matrix, strict=True)):
         images, right = int(row.sum()), int(row[number])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from cnnbook import analysis, data, models, plots, training
+from cnnbook import analysis, data, models, training
 
 
 def main() -> None:
@@ -24,9 +24,8 @@ def main() -> None:
         "f6": "F6\n84",
         "output": "output\n10",
     }
-    figure = plots.maps_through_depth(
-        boots.images[0], analysis.activations(net, boot), rows=6, titles=titles
-    )
+    seen = analysis.activations(net, boot)
+    figure = seen.plot(image=boots.images[0], rows=6, titles=titles)
     figure.save(Path(__file__).resolve().parents[2] / "_static" / "lenet5.png")
 
 

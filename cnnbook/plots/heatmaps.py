@@ -8,37 +8,42 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
+from cnnbook.analysis import Attribution
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.pictures import _framed
+from cnnbook.plots.pictures import _framed, _stretched
 from cnnbook.plots.style import CHART, SIGNED, WIDTH, new_figure
 
 
-def heatmap(
-    images: Tensor,
-    maps: Tensor,
+def attribution(
+    maps: Attribution | Tensor,
+    images: Tensor | None = None,
     titles: Sequence[str] | None = None,
     *,
-    label: str = "importance",
-    common_scale: bool = True,
+    label: str | None = None,
+    common_scale: bool | None = None,
     alt: str | None = None,
 ) -> Figure:
-    """Lay maps of importance over images, each image beside or above its overlay.
+    """Lay heat maps over images, each image beside or above its overlay.
 
     Parameters
     ----------
-    images
-        uint8, or float from 0 to 1, ``(N, 1 or 3, H, W)``, or one image without N; up to 8.
     maps
-        ``(N, h, w)``, or ``(h, w)`` for one image, for example from
-        :func:`cnnbook.analysis.grad_cam` or :func:`cnnbook.analysis.occlusion`. Maps of another
-        size than the images' are enlarged, with bilinear interpolation.
+        Result of :func:`cnnbook.analysis.grad_cam` or :func:`cnnbook.analysis.occlusion`, or
+        heat maps of your own, ``(N, h, w)``, or ``(h, w)`` for one image. Maps of another size
+        than the images' are enlarged, with bilinear interpolation.
+    images
+        uint8, or float from 0 to 1, ``(N, 1 or 3, H, W)``, or one image without N; up to 8. If
+        not given, what the network was given, each image stretched from its lowest to its
+        highest value; a tensor of maps needs images.
     titles
-        One line above each image.
+        One line above each image. If not given, an attribution names the classes it explains.
     label
-        What the maps' values are, with units.
+        What the maps' values are, with units; "importance" if neither this nor an attribution
+        says so.
     common_scale
         Whether colors mean the same in all images. Otherwise each map is drawn as a share of its
-        own largest value: for scores, which are not comparable between images.
+        own largest value: for scores, which are not comparable between images. If not given, an
+        attribution knows; tensors share a scale.
     alt
         Text alternative.
 
@@ -51,7 +56,7 @@ def heatmap(
     Raises
     ------
     ValueError
-        If the shapes do not fit together, or there are more than 8 images.
+        If the shapes do not fit together, there are no images, or more than 8.
 
     Examples
     --------
@@ -60,15 +65,26 @@ def heatmap(
     >>> pictures = data.photo("cat", size=64)[None]
     >>> maps = torch.zeros(1, 64, 64)
     >>> maps[0, 20:40, 20:40] = 1
-    >>> heatmap(pictures, maps, ["the middle"])  # doctest: +NORMALIZE_WHITESPACE
-    <Figure: 1 images with a map of importance. It is largest at: the middle: 32% from
+    >>> attribution(maps, pictures, ["the middle"])  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: 1 images with a heat map of importance. It is largest at: the middle: 32% from
     the left and 32% from the top.>
     """
+    if isinstance(maps, Attribution):
+        if titles is None:
+            titles = [f"class {number}" for number in maps.target.tolist()]
+        images = torch.stack([*map(_stretched, maps.images)]) if images is None else images
+        label = maps.label if label is None else label
+        common_scale = maps.common_scale if common_scale is None else common_scale
+        maps = maps.maps
+    if images is None:
+        raise ValueError("heat maps given as a tensor need the images they belong to: images=")
+    label = "importance" if label is None else label
     images = images[None] if images.ndim == 3 else images
     maps = maps[None] if maps.ndim == 2 else maps
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not 1 <= len(images) <= 8:
         raise ValueError(
-            f"images must be (N, 1 or 3, H, W) with N up to 8, got {tuple(images.shape)}"
+            f"images must be (N, 1 or 3, H, W) with N up to 8, got {tuple(images.shape)}; of more, "
+            "choose some, and their maps"
         )
     n = len(images)
     if maps.ndim != 3 or len(maps) != n:
@@ -79,7 +95,7 @@ def heatmap(
     images = images / 255 if images.dtype == torch.uint8 else images.float().clamp(0, 1)
     maps = maps.detach().cpu().float()[:, None]
     maps = F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-    if not common_scale:
+    if common_scale is False:
         maps = maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)
         label = f"{label}, as a share of each image's largest"
     signed = bool(maps.min() < 0)
@@ -112,13 +128,13 @@ def heatmap(
         bar.set_label(label, fontsize=9)
         bar.outline.set_linewidth(0.4)
     if alt is None:
-        places = []
+        peaks = []
         for values in maps:
             row, column = divmod(int(values.argmax()), values.shape[1])
             across = 100 * (column + 0.5) / values.shape[1]
             down = 100 * (row + 0.5) / values.shape[0]
-            places.append(f"{across:.0f}% from the left and {down:.0f}% from the top")
+            peaks.append(f"{across:.0f}% from the left and {down:.0f}% from the top")
         names = [f"{title}: " for title in titles] if titles else [""] * n
-        listed = "; ".join(name + place for name, place in zip(names, places, strict=True))
-        alt = f"{n} images with a map of {label}. It is largest at: {listed}."
+        listed = "; ".join(name + peak for name, peak in zip(names, peaks, strict=True))
+        alt = f"{n} images with a heat map of {label}. It is largest at: {listed}."
     return Figure(figure, alt)
