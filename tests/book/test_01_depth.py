@@ -43,7 +43,7 @@ def test_training_is_what_makes_deep_layers_useful():
 def test_both_rivals_had_a_good_rate_and_enough_steps():
     rates = ast.literal_eval(said(CHAPTER, "chosen:"))
     assert set(rates) == {"deep", "shallow"}
-    assert all(0.003 < rate < 1 for rate in rates.values())  # not the first, not the last
+    assert all(0.003 < rate < 3 for rate in rates.values())  # not the first, not the last
     few = table(CHAPTER, "images", "deep, test (%)")[0]
     assert few["images"] == "100"
     assert min(number(few[f"{net}, seen (%)"]) for net in rates) > 95
