@@ -206,11 +206,11 @@ def _show_training(result: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    done = len(result["test_accuracy"])
+    done = len(result["val_accuracy"])
     print(f"{result['model']} on {result['data']}: {result['parameters']:,} parameters")
     if done:
         print(
-            f"test accuracy {result['test_accuracy'][-1]:.2%} after {done} "
+            f"validation accuracy {result['val_accuracy'][-1]:.2%} after {done} "
             f"epoch{'s' if done > 1 else ''} and "
             f"{result['seconds'][-1]:.1f} s of training"
         )

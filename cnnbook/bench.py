@@ -464,7 +464,7 @@ def bench_accuracy(*, quick: bool, limit: float, **_: Any) -> Iterator[Row]:
         net, train.padded(32), test.padded(32), target_accuracy=TARGET, progress=False, **options
     )
     ours = history.time_to(TARGET)
-    note = f"epoch {len(history.seconds)}, {history.test_accuracy[-1]:.2%}"
+    note = f"epoch {len(history.seconds)}, {history.val_accuracy[-1]:.2%}"
     times = {OURS: (history.seconds[-1], ours is not None, note), **times}
     for name, (seconds, reached, note) in times.items():
         ratio = seconds / ours if ours and reached else None

@@ -264,24 +264,29 @@ def train(
     }
     if checkpoint is not None and fit_options.get("resume", True):
         _check_same_network(checkpoint, info)
-    is_main = processes.is_main_process()
     # A bar moves on a terminal; in a cluster's log, a line per epoch is read instead.
     bar = not quiet and sys.stderr.isatty()
-    report = _Report(tensorboard if is_main else None, is_main and not quiet and not bar)
-    with report:
-        history = training.fit(
-            network,
-            train_set,
-            test_set,
-            loss=loss,
-            augment=changes,
-            checkpoint=checkpoint,
-            checkpoint_info=info,
-            callback=report.step,
-            progress=bar,
-            seed=seed,
-            **fit_options,
-        )
+    callbacks: list[training.Callback] = []
+    if not quiet and not bar:
+        callbacks.append(training.EpochLines())
+    if tensorboard is not None:
+        try:
+            callbacks.append(training.TensorBoard(tensorboard))
+        except ModuleNotFoundError as error:
+            raise ValueError(str(error)) from None
+    history = training.fit(
+        network,
+        train_set,
+        test_set,
+        loss=loss,
+        augment=changes,
+        checkpoint=checkpoint,
+        checkpoint_info=info if checkpoint is not None else None,
+        callbacks=callbacks,
+        progress=bar,
+        seed=seed,
+        **fit_options,
+    )
     return {
         "model": name,
         "data": dataset,
@@ -305,56 +310,6 @@ def _check_same_network(path: str | Path, info: dict[str, Any]) -> None:
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another "
             "--checkpoint, or --no-resume to begin anew"
         )
-
-
-class _Report:
-    """A line per epoch on the standard error output, and TensorBoard's log."""
-
-    def __init__(self, folder: str | None, speak: bool):
-        self.speak, self.writer, self.logged = speak, None, 0
-        if folder is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ValueError(
-                    f"--tensorboard needs its package ({error}): pip install tensorboard"
-                ) from None
-            self.writer = SummaryWriter(folder)
-
-    def __enter__(self) -> "_Report":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
-    def step(self, step: training.Step) -> None:
-        if not step.epoch_done:
-            return
-        history = step.history
-        values = {
-            "loss/training": history.train_loss[-1],
-            "loss/test": history.test_loss[-1],
-            "accuracy/training": history.train_accuracy[-1],
-            "accuracy/test": history.test_accuracy[-1],
-            "learning rate": step.optimizer.param_groups[0]["lr"],
-        }
-        if self.speak:
-            print(
-                f"epoch {step.epoch}: training loss {history.train_loss[-1]:.4f}, test accuracy "
-                f"{history.test_accuracy[-1]:.2%}, {history.seconds[-1]:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step.number)
-            # A resumed run has losses from before, which are in the log already.
-            start = self.logged or step.number - len(history.step_loss) // step.epoch
-            for number in range(start, len(history.step_loss)):
-                self.writer.add_scalar("loss/step", history.step_loss[number], number + 1)
-            self.logged = len(history.step_loss)
-            self.writer.flush()
 
 
 def load_trained(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:

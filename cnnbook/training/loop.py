@@ -5,7 +5,6 @@
 """
 
 from cnnbook.training.device import autocast, explain_out_of_memory, seed_generators
-from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.run import Run
 
 
@@ -36,12 +35,7 @@ def train(run: Run) -> None:
             run.call("on_step")
             if run.epoch_done:
                 run.end_epoch()
-                if run.val is not None:
-                    run.note_validation(
-                        *loss_and_accuracy(
-                            run.evaluated, run.val, run.val_loss_fn, device, precision
-                        )
-                    )
+                run.validate()
                 run.call("on_epoch_end")
             if run.agree_to_stop(every=10):
                 break

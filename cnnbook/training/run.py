@@ -12,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from cnnbook.data import BatchSource
 from cnnbook.training import processes
+from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.history import History
 
 # Reading a loss off a GPU waits for it, so losses are read this many steps at a time.
@@ -275,7 +276,12 @@ class Run:
         self.history.seconds.append(self._seconds)
         self.correct.zero_()
 
-    def note_validation(self, loss: float, accuracy: float) -> None:
-        """Add an evaluation to the history."""
+    def validate(self) -> None:
+        """Evaluate the network, if there are validation images, and add it to the history."""
+        if self.val is None:
+            return
+        loss, accuracy = loss_and_accuracy(
+            self.evaluated, self.val, self.val_loss_fn, self.device, self.precision
+        )
         self.history.val_loss.append(loss)
         self.history.val_accuracy.append(accuracy)
