@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -169,7 +170,8 @@ def test_a_training_that_was_interrupted_is_not_a_result(monkeypatch):
     fit = experiments.training.fit
 
     def interrupted(*arguments, **options):
-        return fit(*arguments, callback=lambda step: True, **options)
+        stop = SimpleNamespace(on_step=lambda run: run.stop())
+        return fit(*arguments, callbacks=[stop], **options)
 
     monkeypatch.setattr(experiments.training, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
