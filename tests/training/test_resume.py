@@ -156,7 +156,7 @@ def test_a_callback_that_refuses_its_state_leaves_the_network_as_it_was(fit, sma
 
     fit(small, epochs=1, checkpoint=tmp_path / "run", callbacks=[Picky()])
     before = small[0][1].weight.detach().fill_(3).clone()
-    with pytest.raises(training.CheckpointError, match="does not fit .*: not this"):
+    with pytest.raises(training.CheckpointError, match=r"does not fit .*: not this"):
         fit(small, epochs=1, checkpoint=tmp_path / "run", callbacks=[Picky()])
     assert torch.equal(small[0][1].weight, before)
 
@@ -250,13 +250,9 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(fit, small, tmp_pat
 def test_a_folder_that_cannot_be_written_is_noticed_before_training(fit, small, tmp_path):
     (tmp_path / "file").write_text("")
     steps = []
+    options = {"checkpoint": tmp_path / "file" / "run", "epochs": 1}
     with pytest.raises(training.CheckpointError, match="cannot write into"):
-        fit(
-            small,
-            epochs=1,
-            checkpoint=tmp_path / "file" / "run",
-            callbacks=[SimpleNamespace(on_step=steps.append)],
-        )
+        fit(small, callbacks=[SimpleNamespace(on_step=steps.append)], **options)
     assert not steps
 
 
