@@ -193,7 +193,7 @@ class TensorBoard(Callback):
 
     It is written at the end of each epoch: the loss of every step as ``loss/step``, and
     ``loss/training``, ``loss/validation``, ``accuracy/training``, ``accuracy/validation`` and
-    ``learning rate``, all over the number of the step.
+    ``learning_rate``, all over the number of the step.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class TensorBoard(Callback):
             values |= {"accuracy/validation": history.val_accuracy}
         for name, series in values.items():
             self._writer.add_scalar(name, series[-1], run.step)
-        self._writer.add_scalar("learning rate", run.optimizer.param_groups[0]["lr"], run.step)
+        self._writer.add_scalar("learning_rate", run.optimizer.param_groups[0]["lr"], run.step)
         self._writer.flush()
 
     def on_fit_end(self, run: "Run") -> None:

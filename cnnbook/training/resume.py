@@ -115,6 +115,10 @@ def resume_run(run: Run, path: Path) -> None:
         If the file is damaged or of another run; the network is left as it was.
     """
     weights, state = load_checkpoint(path)
+    if not isinstance(state, dict) or not {"same", "step", "history"} <= state.keys():
+        raise CheckpointError(
+            f"{path} was not written by fit(); choose another file, or resume=False to replace it"
+        )
     _check_same_run(run, path, state)
     callbacks = with_state(run.callbacks)
     before_load = copy.deepcopy(run.model.state_dict())

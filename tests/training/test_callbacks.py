@@ -195,7 +195,7 @@ def test_tensorboards_log_is_that_of_the_history(fit, small, tmp_path):
     # In the second epoch, the run was interrupted and resumed.
     assert [event.step for event in steps] == list(range(1, 13))
     assert [event.value for event in steps] == pytest.approx(history.step_loss)
-    assert [event.step for event in written.pop("learning rate")] == [4, 8, 12]
+    assert [event.step for event in written.pop("learning_rate")] == [4, 8, 12]
     for name, values in {
         "loss/training": history.train_loss,
         "loss/validation": history.val_loss,

@@ -176,6 +176,13 @@ def test_another_run_is_refused(fit, small, tmp_path):
     fit(small, epochs=1, checkpoint=tmp_path / "run", resume=False)
 
 
+def test_a_checkpoint_of_something_else_is_refused(fit, small, tmp_path):
+    training.save_checkpoint(tmp_path / "run", small[0].state_dict(), {"epoch": 3})
+    with pytest.raises(training.CheckpointError, match=r"run was not written by fit\(\)"):
+        fit(small, epochs=1, checkpoint=tmp_path / "run")
+    fit(small, epochs=1, checkpoint=tmp_path / "run", resume=False)
+
+
 def test_other_augmentation_or_loss_is_another_run(fit, small, tmp_path):
     fit(small, epochs=1, checkpoint=tmp_path / "run", augment=data.Augment(rotate=5))
     with pytest.raises(training.CheckpointError, match=r"augment was Augment\(.*is None"):
