@@ -17,7 +17,7 @@ def test_ctrl_c_returns_the_history_so_far(fit, small, tmp_path):
 
     history = fit(small, epochs=3, checkpoint=tmp_path / "run", callbacks=[Interrupt()])
     assert len(history.train_loss) == 1
-    assert history.stopped.endswith("of 12")
+    assert history.stopped == "stopped at step 7 of 12"
     assert len(fit(small, epochs=3, checkpoint=tmp_path / "run").step_loss) == 12
 
 
