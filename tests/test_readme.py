@@ -18,7 +18,7 @@ def test_python_examples_run_as_printed(tmp_path, monkeypatch, capsys):
     names = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.S):
         exec(block, names)
-    assert "test accuracy" in capsys.readouterr().out
+    assert "validation accuracy" in capsys.readouterr().out
     assert (tmp_path / "c1.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -26,7 +26,7 @@ def from_data_to_a_figure() -> None:
     assert_type(net, nn.Module)
     history = training.fit(net, train, test, epochs=1, augment=data.Augment(flip=0.5))
     assert_type(history, training.History)
-    assert_type(history.test_accuracy, list[float])
+    assert_type(history.val_accuracy, list[float])
     assert_type(training.evaluate(net, test).accuracy, float)
 
     shape = (1, 32, 32)
@@ -63,6 +63,13 @@ def a_source_of_your_own(batches: data.BatchSource) -> None:
         assert_type(y, Tensor)
 
 
-def stop_early(step: training.Step) -> bool:
-    assert_type(step.history.train_loss, list[float])
-    return step.number == 100
+class StopEarly(training.Callback):
+    def on_step(self, run: training.Run) -> None:
+        assert_type(run.history.train_loss, list[float])
+        if run.step == 100:
+            run.stop("enough")
+
+
+def a_callback_of_your_own() -> None:
+    training.fit(models.lenet5(), data.load("digits")[0], callbacks=[StopEarly()])
+    training.fit(models.lenet5(), data.load("digits")[0], callbacks=3)  # type: ignore[arg-type]

@@ -221,9 +221,8 @@ class GradientRecorder:
     >>> train, _ = data.load("fashion-mini", size=32)
     >>> x, y = next(data.Batches(train, 32, device="cpu").epoch(0))
     >>> recorder = GradientRecorder(x, y, every=2)
-    >>> _ = training.fit(
-    ...     models.lenet5(), train[:320], epochs=1, callback=recorder, device="cpu", progress=False
-    ... )
+    >>> options = {"epochs": 1, "callbacks": [recorder], "device": "cpu", "progress": False}
+    >>> _ = training.fit(models.lenet5(), train[:320], **options)
     >>> list(recorder.norms)
     [1, 2, 4]
     """
@@ -241,10 +240,10 @@ class GradientRecorder:
         self.x, self.y, self.every, self.loss = x, y, every, loss
         self.norms: dict[int, dict[str, float]] = {}
 
-    def __call__(self, step: Any) -> None:
-        """Record, if the step is due. Returns None, so training goes on."""
-        if step.number == 1 or step.number % self.every == 0:
-            self.norms[step.number] = gradient_norms(step.model, self.x, self.y, loss=self.loss)
+    def on_step(self, run: Any) -> None:
+        """Record, if the step is due: the hook of :class:`cnnbook.training.Callback`."""
+        if run.step == 1 or run.step % self.every == 0:
+            self.norms[run.step] = gradient_norms(run.model, self.x, self.y, loss=self.loss)
 
     def table(self) -> GradientHistory:
         """Return one row per recorded step and weight tensor: step, layer, number, gradient."""

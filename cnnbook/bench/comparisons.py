@@ -169,7 +169,7 @@ def accuracy(*, quick: bool, limit: float) -> Iterator[Row]:
         net, train.padded(32), test.padded(32), target_accuracy=TARGET, progress=False, **options
     )
     ours = history.time_to(TARGET)
-    note = f"epoch {len(history.seconds)}, {history.test_accuracy[-1]:.2%}"
+    note = f"epoch {len(history.seconds)}, {history.val_accuracy[-1]:.2%}"
     times = {CNNBOOK: (history.seconds[-1], ours is not None, note), **times}
     for name, (seconds, reached, note) in times.items():
         ratio = seconds / ours if ours and reached else None

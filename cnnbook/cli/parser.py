@@ -190,6 +190,14 @@ again, goes on from there.""",
         help="stop after the first epoch with this validation accuracy, 0 to 1 (default: never)",
     )  # fmt: skip
     how.add_argument(
+        "--patience", type=int, metavar="EPOCHS",
+        help="stop when the validation loss has not fallen for so many epochs (default: never)",
+    )  # fmt: skip
+    how.add_argument(
+        "--time-limit", type=float, metavar="SECONDS",
+        help="stop after so many seconds of training (default: never)",
+    )  # fmt: skip
+    how.add_argument(
         "--seed", type=int, default=0, metavar="N",
         help="seed of the weights, the order of the images and their changes (default: "
         "%(default)s)",

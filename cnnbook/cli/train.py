@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -34,6 +33,8 @@ def train(chosen: argparse.Namespace) -> int:
             label_smoothing=chosen.label_smoothing,
             checkpoint=None if chosen.no_checkpoint else checkpoint,
             tensorboard=chosen.tensorboard,
+            patience=chosen.patience,
+            time_limit=chosen.time_limit,
             quiet=chosen.quiet,
             seed=chosen.seed,
             epochs=chosen.epochs,
@@ -59,11 +60,11 @@ def show_training(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    done = len(result["test_accuracy"])
+    done = len(result["val_accuracy"])
     print(f"{result['model']} on {result['data']}: {result['parameters']:,} parameters")
     if done:
         print(
-            f"test accuracy {result['test_accuracy'][-1]:.2%} after {done} "
+            f"validation accuracy {result['val_accuracy'][-1]:.2%} after {done} "
             f"epoch{'s' if done > 1 else ''} and "
             f"{result['seconds'][-1]:.1f} s of training"
         )
@@ -195,6 +196,8 @@ def run_training(
     label_smoothing: float,
     checkpoint: str | Path | None,
     tensorboard: str | None,
+    patience: int | None,
+    time_limit: float | None,
     quiet: bool,
     seed: int,
     **fit_options: Any,
@@ -217,6 +220,10 @@ def run_training(
         File for the trained network; if it exists, training goes on from it. None for no file.
     tensorboard
         Folder for TensorBoard's log, or None.
+    patience
+        Epochs without a lower validation loss after which training stops, or None.
+    time_limit
+        Seconds of training after which it stops, or None.
     quiet
         Whether to say nothing on the way.
     seed
@@ -242,24 +249,21 @@ def run_training(
         info["label_smoothing"] = label_smoothing
     if checkpoint is not None and fit_options.get("resume", True):
         check_same_network(checkpoint, info)
-    is_main = processes.is_main_process()
     # A bar moves on a terminal; in a cluster's log, a line per epoch is read instead.
     bar = not quiet and sys.stderr.isatty()
-    report = _Report(tensorboard if is_main else None, is_main and not quiet and not bar)
-    with report:
-        history = training.fit(
-            network,
-            train_set,
-            test_set,
-            augment=augmentation,
-            checkpoint=checkpoint,
-            checkpoint_info=info,
-            callback=report.step,
-            progress=bar,
-            seed=seed,
-            **loss,
-            **fit_options,
-        )
+    history = training.fit(
+        network,
+        train_set,
+        test_set,
+        augment=augmentation,
+        checkpoint=checkpoint,
+        checkpoint_info=info if checkpoint is not None else None,
+        callbacks=callbacks_for(tensorboard, patience, time_limit, lines=not quiet and not bar),
+        progress=bar,
+        seed=seed,
+        **loss,
+        **fit_options,
+    )
     return {
         "model": name,
         "data": dataset,
@@ -267,6 +271,31 @@ def run_training(
         "checkpoint": None if checkpoint is None else str(checkpoint),
         **history.to_dict(),
     }
+
+
+def callbacks_for(
+    tensorboard: str | None, patience: int | None, time_limit: float | None, *, lines: bool
+) -> list[training.Callback]:
+    """Return what is to happen around the steps, as options of the command ask for it.
+
+    Raises
+    ------
+    ValueError
+        If TensorBoard is not installed, or a limit is not positive.
+    """
+    callbacks: list[training.Callback] = []
+    if lines:
+        callbacks.append(training.EpochLines())
+    if tensorboard is not None:
+        try:
+            callbacks.append(training.TensorBoard(tensorboard))
+        except ModuleNotFoundError as error:
+            raise ValueError(str(error)) from None
+    if patience is not None:
+        callbacks.append(training.EarlyStopping("val_loss", patience))
+    if time_limit is not None:
+        callbacks.append(training.TimeLimit(time_limit))
+    return callbacks
 
 
 def check_same_network(path: str | Path, info: dict[str, Any]) -> None:
@@ -283,59 +312,3 @@ def check_same_network(path: str | Path, info: dict[str, Any]) -> None:
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another "
             "--checkpoint, or --no-resume to begin anew"
         )
-
-
-class _Report:
-    """A line per epoch on the standard error output, and TensorBoard's log."""
-
-    def __init__(self, folder: str | None, speak: bool):
-        self.speak, self.logged = speak, 0
-        self.writer: Any = None
-        if folder is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ValueError(
-                    f"--tensorboard needs its package ({error}): pip install tensorboard"
-                ) from None
-            self.writer = SummaryWriter(folder)
-
-    def __enter__(self) -> "_Report":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
-    def step(self, step: training.Step) -> None:
-        if not step.epoch_done:
-            return
-        history = step.history
-        values = {
-            "loss/training": history.train_loss[-1],
-            "loss/test": history.test_loss[-1],
-            "accuracy/training": history.train_accuracy[-1],
-            "accuracy/test": history.test_accuracy[-1],
-            "learning rate": step.optimizer.param_groups[0]["lr"],
-        }
-        if self.speak:
-            print(
-                f"epoch {step.epoch}: training loss {history.train_loss[-1]:.4f}, test accuracy "
-                f"{history.test_accuracy[-1]:.2%}, {history.seconds[-1]:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step.number)
-            # A resumed run has losses from before, which are in the log already.
-            start = self.logged or step.number - len(history.step_loss) // step.epoch
-            for number in range(start, len(history.step_loss)):
-                self.writer.add_scalar("loss/step", history.step_loss[number], number + 1)
-            self.logged = len(history.step_loss)
-            self.writer.flush()

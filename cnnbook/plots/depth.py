@@ -132,9 +132,8 @@ def gradient_history(
     >>> train, _ = data.load("fashion-mini", size=32)
     >>> x, y = next(data.Batches(train, 32, device="cpu").epoch(0))
     >>> recorder = analysis.GradientRecorder(x, y, every=2)
-    >>> _ = training.fit(
-    ...     models.lenet5(), train[:320], epochs=1, callback=recorder, device="cpu", progress=False
-    ... )
+    >>> options = {"epochs": 1, "callbacks": [recorder], "device": "cpu", "progress": False}
+    >>> _ = training.fit(models.lenet5(), train[:320], **options)
     >>> gradient_history({"LeNet-5": recorder}).alt.split(".")[0]
     'Gradient by layer and step'
     """

@@ -14,9 +14,9 @@ from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
 
 LABELS = {
     "train_loss": "training loss",
-    "test_loss": "test loss",
+    "val_loss": "validation loss",
     "train_accuracy": "training accuracy (%)",
-    "test_accuracy": "test accuracy (%)",
+    "val_accuracy": "validation accuracy (%)",
 }
 
 
@@ -27,7 +27,7 @@ def said(value: float) -> str:
 
 def curves(
     runs: Mapping[str, Sequence[Any]],
-    metric: str = "test_accuracy",
+    metric: str = "val_accuracy",
     *,
     alt: str | None = None,
 ) -> Figure:
@@ -40,7 +40,7 @@ def curves(
         a band reaches from the lowest to the highest. Where some ended earlier, both are over
         those that reached the epoch.
     metric
-        ``"test_accuracy"``, ``"train_accuracy"``, ``"test_loss"`` or ``"train_loss"``.
+        ``"val_accuracy"``, ``"train_accuracy"``, ``"val_loss"`` or ``"train_loss"``.
     alt
         Text alternative; made from the final values if not given.
 
@@ -56,9 +56,9 @@ def curves(
     Examples
     --------
     >>> from cnnbook.training import History
-    >>> runs = {"LeNet-5": [History(test_accuracy=[0.7, 0.8]), History(test_accuracy=[0.72, 0.84])]}
+    >>> runs = {"LeNet-5": [History(val_accuracy=[0.7, 0.8]), History(val_accuracy=[0.72, 0.84])]}
     >>> curves(runs)
-    <Figure: Test accuracy (%) by epoch. LeNet-5 ends at 82.>
+    <Figure: Validation accuracy (%) by epoch. LeNet-5 ends at 82.>
     """
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
@@ -72,7 +72,8 @@ def curves(
             seen = [getattr(history, metric) for history in histories]
             if not all(seen):
                 raise ValueError(
-                    f"a history of {label!r} has no {metric}; were test images given to fit()?"
+                    f"a history of {label!r} has no {metric}; were validation images given to "
+                    "fit()?"
                 )
             values = np.full((len(seen), max(map(len, seen))), np.nan)
             for row, entries in zip(values, seen, strict=True):

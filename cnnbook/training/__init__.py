@@ -1,5 +1,16 @@
 """Training and evaluation."""
 
+from cnnbook.training.callbacks import (
+    EMA,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochLines,
+    Progress,
+    TargetAccuracy,
+    TensorBoard,
+    TimeLimit,
+)
 from cnnbook.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -7,9 +18,10 @@ from cnnbook.training.checkpoint import (
     save_checkpoint,
 )
 from cnnbook.training.evaluation import Evaluation, evaluate
+from cnnbook.training.fitting import fit
 from cnnbook.training.history import History
-from cnnbook.training.loop import Step, fit
 from cnnbook.training.processes import join_processes
+from cnnbook.training.run import Run
 from cnnbook.training.trained import (
     TrainedModel,
     build_for,
@@ -19,10 +31,19 @@ from cnnbook.training.trained import (
 )
 
 __all__ = [
+    "EMA",
+    "Callback",
+    "Checkpoint",
     "CheckpointError",
+    "EarlyStopping",
+    "EpochLines",
     "Evaluation",
     "History",
-    "Step",
+    "Progress",
+    "Run",
+    "TargetAccuracy",
+    "TensorBoard",
+    "TimeLimit",
     "TrainedModel",
     "build_for",
     "evaluate",

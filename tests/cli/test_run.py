@@ -103,12 +103,12 @@ def test_a_network_from_outside_goes_through_every_command(toy, said):
     code, out, _ = said(*ours, *words, "--json")
     assert code == 0
     trained = json.loads(out)
-    assert trained["test_accuracy"][0] > 0.7
+    assert trained["val_accuracy"][0] > 0.7
     assert trained["checkpoint"] == "toy-fashion-mini.safetensors"
 
     code, out, _ = said(*ours, "evaluate", trained["checkpoint"], "--device", "cpu", "--json")
     assert code == 0
-    assert json.loads(out)["accuracy"] == trained["test_accuracy"][0]
+    assert json.loads(out)["accuracy"] == trained["val_accuracy"][0]
 
     _, test = data.load("fashion-mini")
     Image.fromarray(test.images[0, 0].numpy()).save("boot.png")

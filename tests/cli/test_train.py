@@ -22,7 +22,7 @@ def test_a_finished_run_is_not_trained_again(trained, said):
     before = path.read_bytes()
     code, out, _ = said(*trained.words, "--checkpoint", path, "--json", "--quiet")
     assert code == 0
-    assert len(json.loads(out)["test_accuracy"]) == 1
+    assert len(json.loads(out)["val_accuracy"]) == 1
     assert path.read_bytes() == before
     code, _, err = said(*trained.words, "--checkpoint", path, "--seed", "3", "--quiet")
     assert code == 1
@@ -51,8 +51,8 @@ def test_tensorboard_log_holds_every_step(trained):
     assert [e.step for e in steps] == list(range(1, 158))
     losses = state["history"]["step_loss"]
     assert [e.value for e in steps] == pytest.approx(losses, rel=1e-6)
-    (accuracy,) = events.Scalars("accuracy/test")
-    assert accuracy.value == pytest.approx(state["history"]["test_accuracy"][0])
+    (accuracy,) = events.Scalars("accuracy/validation")
+    assert accuracy.value == pytest.approx(state["history"]["val_accuracy"][0])
 
 
 def test_an_image_folder(tmp_path, said):
@@ -69,7 +69,7 @@ def test_an_image_folder(tmp_path, said):
         "--device", "cpu", "--json", "--ema-decay", "0.9",
     )  # fmt: skip
     assert code == 0
-    assert len(json.loads(out)["test_accuracy"]) == 8
+    assert len(json.loads(out)["val_accuracy"]) == 8
     assert err.count("epoch ") == 8
     code, out, _ = said("predict", path, tmp_path / "val/dark/1.png", "--top", 9, "--device", "cpu")
     assert code == 0
@@ -146,7 +146,7 @@ def test_two_processes_train_as_one(tmp_path):
     one = run()
     two = run("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29617")
     assert two["step_loss"] == pytest.approx(one["step_loss"], rel=1e-3)
-    assert two["test_accuracy"] == pytest.approx(one["test_accuracy"], abs=0.005)
+    assert two["val_accuracy"] == pytest.approx(one["val_accuracy"], abs=0.005)
 
 
 SMOOTH = ("--label-smoothing", "0.1")

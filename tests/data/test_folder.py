@@ -137,17 +137,18 @@ from cnnbook import data, training
 os.setpgrp()
 train, _ = data.load("imagefolder:" + sys.argv[1], size=16)
 
-def slowly(step):
-    if step.number == 2:
-        threading.Timer(0.2, lambda: os.killpg(0, signal.SIGTERM)).start()
-    until = time.monotonic() + 0.5
-    while time.monotonic() < until:
-        pass
+class Slowly(training.Callback):
+    def on_step(self, run):
+        if run.step == 2:
+            threading.Timer(0.2, lambda: os.killpg(0, signal.SIGTERM)).start()
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass
 
 net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
 history = training.fit(
-    net, train, epochs=9, batch_size=8, checkpoint=sys.argv[2], callback=slowly, device="cpu",
-    progress=False,
+    net, train, epochs=9, batch_size=8, checkpoint=sys.argv[2], callbacks=[Slowly()],
+    device="cpu", progress=False,
 )
 print(history.stopped)
 """

@@ -1,6 +1,7 @@
 """The scaled-down models on clothes."""
 
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,7 +73,8 @@ def test_a_training_that_was_interrupted_is_not_a_result(monkeypatch):
     fit = training.fit
 
     def interrupted(*arguments, **options):
-        return fit(*arguments, callback=lambda step: True, **options)
+        stop = SimpleNamespace(on_step=lambda run: run.stop())
+        return fit(*arguments, callbacks=[stop], **options)
 
     monkeypatch.setattr(training, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):

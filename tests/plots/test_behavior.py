@@ -93,11 +93,11 @@ def test_headings_do_not_overlap():
 
 
 def test_curves_of_runs_that_ended_early():
-    runs = [History(test_accuracy=values) for values in ([0.2, 0.4, 0.9], [0.4])]
+    runs = [History(val_accuracy=values) for values in ([0.2, 0.4, 0.9], [0.4])]
     axes = plots.curves({"a": runs}).axes[0]
     assert axes.lines[0].get_ydata() == pytest.approx([30, 40, 90])
-    with pytest.raises(ValueError, match="'a' has no test_loss; were test images given"):
-        plots.curves({"a": runs}, "test_loss")
+    with pytest.raises(ValueError, match="'a' has no val_loss; were validation images given"):
+        plots.curves({"a": runs}, "val_loss")
 
 
 @pytest.mark.parametrize(

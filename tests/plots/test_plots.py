@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def history(*accuracy):
-    return History(test_accuracy=list(accuracy))
+    return History(val_accuracy=list(accuracy))
 
 
 def gradients(column, labels, layers):
@@ -236,7 +236,7 @@ def test_confusion_alt_names_the_commonest_mistake():
         (lambda: plots.filters(torch.rand(3, 8)), r"got \(3, 8\)"),
         (lambda: plots.feature_maps(torch.rand(2, 3, 8, 8)), r"got \(2, 3, 8, 8\)"),
         (lambda: plots.curves({"a": []}), "no history for 'a'"),
-        (lambda: plots.curves({"a": [history(1)]}, "test_acc"), "Did you mean 'test_accuracy'"),
+        (lambda: plots.curves({"a": [history(1)]}, "val_acc"), "Did you mean 'val_accuracy'"),
         (
             lambda: plots.sweep([1, 2], {"a": [[1]]}, xlabel="x", ylabel="y"),
             r"2 values of x; got 1 of lengths \[1\]",
