@@ -5,6 +5,7 @@
 # make site       build the book, and look at its pages in a browser
 # make serve      build the book and open it in a browser, on this machine only
 # make pdf        build the book, and print it into one file, _build/html/cnnbook.pdf
+# make sphinx     the same pages by Sphinx without Jupyter Book, into _build/sphinx/html
 # make lint       ruff, mypy, and no outputs in notebooks
 # make format     mend what lint complains of
 # make linkcheck  ask every other host that a page links to whether the page is there
@@ -19,7 +20,7 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book quick test unit site serve pdf lint format linkcheck constraints clean
+.PHONY: book quick test unit site serve pdf sphinx lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
@@ -41,6 +42,10 @@ serve: book
 
 pdf: book
 	$(BIN)/python tools/make_pdf.py
+
+# The way out of Jupyter Book 1.x, kept open: see CONTRIBUTING.md.
+sphinx: book
+	$(BIN)/python tools/plain_sphinx.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
-"""How a result draws itself without its room knowing the one above.
+"""How a result draws itself, although its package does not import ``plots``.
 
 ``plots`` imports ``analysis``, never the other way round. A result's ``plot`` method therefore
-names the function that draws it, and the pictures are loaded when one is asked for: numbers need
-no matplotlib.
+names the function that draws it, and ``plots`` is loaded only when a figure is drawn: numbers do
+not need matplotlib.
 """
 
 import importlib
@@ -20,10 +20,11 @@ def draw(function: str, *args: Any, **options: Any) -> "Figure":
     function
         Its name, for example ``"heatmap"``.
     *args, **options
-        What it takes.
+        Passed to it.
 
     Returns
     -------
     cnnbook.plots.Figure
     """
-    return getattr(importlib.import_module("cnnbook.plots"), function)(*args, **options)
+    figure: Figure = getattr(importlib.import_module("cnnbook.plots"), function)(*args, **options)
+    return figure

@@ -10,7 +10,7 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> ValueError:
     Parameters
     ----------
     what
-        What the name stands for, for example ``"activation"``.
+        What is being named, for example ``"activation"``.
     given
         The value the caller passed.
     allowed

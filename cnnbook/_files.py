@@ -1,4 +1,4 @@
-"""Writing files so that an interruption never leaves half of one."""
+"""Writing files so that an interruption never leaves an incomplete one."""
 
 import os
 import tempfile
@@ -6,15 +6,14 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name, and give it its own only when it is complete.
+    """Write a file under a temporary name, and give it its own name when it is complete.
 
     Parameters
     ----------
     path
-        File to write. Folders above it are created; a file of that name stays until the last
-        moment.
+        File to write. Missing folders are created; an existing file is replaced only at the end.
     content
-        What to write.
+        Bytes to write.
 
     Raises
     ------

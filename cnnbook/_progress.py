@@ -2,14 +2,15 @@
 
 import os
 import warnings
+from typing import Any
 
 with warnings.catch_warnings():
-    # Without ipywidgets, tqdm warns once and prints text bars: no reason to worry a reader.
+    # Without ipywidgets, tqdm warns once and prints text bars: nothing a reader need know.
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 
 
-def progress_bar(total: int | None, *, show: bool = True, **options) -> tqdm:
+def progress_bar(total: int | None, *, show: bool = True, **options: Any) -> "tqdm[Any]":
     """Return a tqdm bar that obeys ``TQDM_DISABLE``, which tqdm itself ignores in notebooks.
 
     Parameters

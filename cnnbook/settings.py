@@ -1,4 +1,4 @@
-"""How large to be and where to run: preset, device, seeds."""
+"""Where to run and at what size: preset, device, seeds."""
 
 import os
 import platform
@@ -19,8 +19,8 @@ def preset() -> str:
     """Return the size at which experiments should run: ``"cpu"`` or ``"gpu"``.
 
     The environment variable ``CNNBOOK_PRESET`` decides; without it, a machine with a CUDA GPU
-    gets ``"gpu"`` (full data sets, wider networks, longer training) and every other one ``"cpu"``
-    (embedded data, narrow networks, minutes on two cores).
+    gets ``"gpu"`` (full data sets, wider networks, longer training), any other one ``"cpu"`` (the
+    data that comes with the package, narrow networks, minutes on two cores).
 
     Returns
     -------
@@ -51,7 +51,7 @@ def preset() -> str:
 
 
 def choose(*, cpu: T, gpu: T) -> T:
-    """Return the value that belongs to the current preset.
+    """Return the value for the current preset.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def choose(*, cpu: T, gpu: T) -> T:
 
 
 def device(wanted: "torch.device | str | None" = None) -> "torch.device":
-    """Return the device that is asked for, or the fastest: CUDA, else Apple's MPS, else the CPU.
+    """Return the requested device, or the fastest: CUDA, else Apple's MPS, else the CPU.
 
     Parameters
     ----------
@@ -102,11 +102,11 @@ def device(wanted: "torch.device | str | None" = None) -> "torch.device":
         try:
             torch.empty(0, device=wanted)
         except (RuntimeError, AssertionError) as error:
-            # Of a name that is unknown, torch says all that it knows; of a GPU, why it is missing.
+            # torch's first line says which names it knows, or why there is no GPU.
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"this machine has no device {str(wanted)!r} ({reason}). Leave the device out to "
-                f"take the fastest, {device()}"
+                f"this machine has no device {str(wanted)!r} ({reason}). Give no device to use "
+                f"the fastest one, {device()}"
             ) from None
         return torch.device(wanted)
     if torch.cuda.is_available():
@@ -150,12 +150,12 @@ def seed(value: int) -> None:
 
 
 def start(*, seed: int = 0) -> None:
-    """Begin a chapter: seed the random generators and say what the numbers will come from.
+    """Begin a chapter: seed the random generators, and print versions, device and preset.
 
     Parameters
     ----------
     seed
-        Passed on to :func:`cnnbook.seed`.
+        Passed to :func:`cnnbook.seed`.
 
     Examples
     --------
@@ -169,12 +169,12 @@ def start(*, seed: int = 0) -> None:
     import cnnbook
 
     cnnbook.seed(seed)
-    where = device()
-    if where.type == "cuda":
+    fastest = device()
+    if fastest.type == "cuda":
         name = torch.cuda.get_device_name()
     else:
         threads = torch.get_num_threads()
         name = f"{platform.machine()}, {threads} thread{'s' * (threads != 1)}"
     print(f"cnnbook {cnnbook.__version__} · torch {torch.__version__}")
-    print(f"device  {where.type} ({name})")
+    print(f"device  {fastest.type} ({name})")
     print(f"preset  {preset()}  (set CNNBOOK_PRESET to 'cpu' or 'gpu' to change it)")

@@ -1,4 +1,4 @@
-"""A small table that reads well in a terminal and on a page."""
+"""Tables and single values that read well in a terminal and on a page."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,16 @@ from cnnbook._errors import unknown
 
 # Headings that a key of the package's tables cannot spell.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
+
+
+def _shown(value: object, spec: str | None) -> str:
+    """Return a value as it is displayed."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    default = "," if isinstance(value, int) else ".3g"
+    return format(value, default if spec is None else spec)
 
 
 class Table:
@@ -71,12 +81,7 @@ class Table:
         return self.labels.get(column, column.replace("_", " "))
 
     def _cell(self, column: str, value: object) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return str(value)
-        default = "," if isinstance(value, int) else ".3g"
-        return format(value, self.formats.get(column, default))
+        return _shown(value, self.formats.get(column))
 
     def _is_number(self, column: str) -> bool:
         values = [row[column] for row in self.rows if row[column] is not None]
@@ -119,6 +124,69 @@ class Table:
             f'<table style="font-size:.93em">{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
+
+
+def _plain(name: str, value: object) -> object:
+    """Return a value as JSON has it, or raise TypeError."""
+    if isinstance(value, list | tuple):
+        return [_plain(name, each) for each in value]
+    if hasattr(value, "item"):  # of torch or numpy, and only one
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"the fact {name!r} is a {type(value).__name__}; it must be a number, a truth value, a "
+        "text, or a list of these: name what is to be said of it"
+    )
+
+
+class Facts:
+    """Single values with names, one a line, which a test of the notebook reads back by name.
+
+    What one sees is text, in a terminal, in Jupyter, in Colab and on a page. A notebook also
+    keeps the values, not rounded, in the metadata of the output, where nothing has to be parsed.
+
+    Parameters
+    ----------
+    formats
+        Format specification for a number, for example ``{"accuracy": ".1%"}``; otherwise numbers
+        are displayed as in a `Table`.
+    **values
+        Numbers, truth values, texts, or lists of these, by name; one number of torch or numpy
+        is a number. A name is displayed with spaces for underscores.
+
+    Raises
+    ------
+    TypeError
+        If a value is something else.
+
+    Examples
+    --------
+    >>> Facts(parameters=61_706, accuracy=0.8534, equal=True, formats={"accuracy": ".1%"})
+    parameters: 61,706
+    accuracy: 85.3%
+    equal: True
+    """
+
+    def __init__(self, *, formats: Mapping[str, str] | None = None, **values: object):
+        self.values: dict[str, object] = {n: _plain(n, value) for n, value in values.items()}
+        self.formats: dict[str, str] = dict(formats or {})
+
+    def __getitem__(self, name: str) -> object:
+        """Return the value of this name."""
+        return self.values[name]
+
+    def __repr__(self) -> str:
+        """Return one line for each value."""
+        return "\n".join(
+            f"{_LABELS.get(name, name.replace('_', ' '))}: {_shown(value, self.formats.get(name))}"
+            for name, value in self.values.items()
+        )
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, str], dict[str, object]]:
+        return {"text/plain": repr(self)}, {"cnnbook": {"facts": self.values}}
 
 
 VERDICTS = ("holds", "holds in part", "does not hold", "open")

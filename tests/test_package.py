@@ -56,7 +56,7 @@ print(cnnbook.analysis.summary(net, (1, 32, 32)))
 """
     result = run(code)
     assert result.returncode == 0, result.stderr
-    assert "test accuracy" in result.stdout
+    assert "validation accuracy" in result.stdout
 
 
 @pytest.mark.parametrize("name", cnnbook.__all__)

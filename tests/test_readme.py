@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnnbook import data
-from cnnbook.__main__ import main, parser
+from cnnbook.cli import build_parser, main
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -20,7 +20,7 @@ def test_python_examples_run_as_printed(tmp_path, monkeypatch, capsys):
     names = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.S):
         exec(block, names)
-    assert "test accuracy" in capsys.readouterr().out
+    assert "validation accuracy" in capsys.readouterr().out
     assert (tmp_path / "c1.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -29,7 +29,7 @@ def test_commands_run_as_printed(tmp_path, monkeypatch, capsys):
     lines = re.findall(r"^(?:torchrun .* -m )?cnnbook (.*)$", TEXT, flags=re.M)
     commands = [shlex.split(line, comments=True) for line in lines]
     for command in commands:
-        parser().parse_args(command)
+        build_parser().parse_args(command)
     monkeypatch.chdir(tmp_path)
     _, test = data.load("fashion-mini")
     Image.fromarray(test.images[0, 0].numpy()).save("boot.png")

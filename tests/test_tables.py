@@ -1,8 +1,11 @@
+import json
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 
-from cnnbook.tables import Table, claim_table
+from cnnbook.tables import Facts, Table, claim_table
 
 ROWS = [{"layer": "C1", "n": 1516, "share": 0.25}, {"layer": "a<b", "n": 2, "share": None}]
 
@@ -48,3 +51,35 @@ def test_claims_need_a_known_verdict_and_all_their_texts():
         claim_table([("a", "hold", "b", "c")])
     with pytest.raises(ValueError, match="needs all its texts"):
         claim_table([("a", "holds", "", "c")])
+
+
+def test_facts_are_text_for_readers_and_values_for_tests():
+    values = {"largest_error": 1.23456e-7, "sides": (32, 28), "equal": True, "macs": 416_520}
+    facts = Facts(**values, formats={"largest_error": ".0e"})
+    text = "largest error: 1e-07\nsides: [32, 28]\nequal: True\nMACs: 416,520"
+    assert repr(facts) == text
+    data, metadata = facts._repr_mimebundle_()
+    assert data == {"text/plain": text}
+    read = json.loads(json.dumps(metadata))["cnnbook"]["facts"]
+    assert read == values | {"sides": [32, 28]}
+    assert facts["largest_error"] == 1.23456e-7
+
+
+def test_one_number_of_torch_or_numpy_is_a_number():
+    facts = Facts(a=torch.tensor(3), b=np.float64(0.5), c=torch.tensor(True))
+    assert facts.values == {"a": 3, "b": 0.5, "c": True}
+    assert [type(value) for value in facts.values.values()] == [int, float, bool]
+
+
+def test_what_is_no_single_value_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"the fact 'found' is a dict; it must be a number"):
+        Facts(found={})
+    with pytest.raises((RuntimeError, ValueError)):
+        Facts(many=torch.zeros(2))
+
+
+def test_a_notebook_keeps_the_values_beside_the_text():
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    data, metadata = formatter.format(Facts(equal=True))
+    assert data == {"text/plain": "equal: True"}
+    assert metadata == {"cnnbook": {"facts": {"equal": True}}}

@@ -43,7 +43,7 @@ def shown(explorer) -> str:
 
 
 def links(explorer) -> dict:
-    """Return the stacks that each selector moves, from the link widgets themselves."""
+    """Return the stacks that each selector switches, from the link widgets themselves."""
     joined = {}
     everything = ipywidgets.Widget._instances if hasattr(ipywidgets.Widget, "_instances") else {}
     for widget in list(everything.values() or ipywidgets.widgets.widget._instances.values()):
@@ -55,11 +55,11 @@ def links(explorer) -> dict:
 
 
 def choose(explorer, **indices):
-    """Set selectors and carry the links out, which is the browser's work."""
-    moved = links(explorer)
+    """Set selectors and carry the links out, as the browser does."""
+    linked = links(explorer)
     for name, index in indices.items():
         explorer.selectors[name].index = index
-        for stack in moved[name]:
+        for stack in linked[name]:
             stack.selected_index = index
 
 
@@ -399,14 +399,14 @@ def test_feature_maps_are_the_activations(captured, net):
 
 
 def test_architecture_names_shapes_and_parameters(captured, net):
-    draw, choices = widgets.architecture(net, torch.randn(1, 1, 8, 8), maps=2)
+    draw, choices = widgets.architecture(net, torch.randn(1, 1, 8, 8), channels=2)
     assert choices["block"] == ["conv", "relu", "pool", "flatten", "fc"]
     figure, words = draw("conv")
     assert words.startswith(
         "conv (Conv2d): 1×8×8 in, 4×6×6 out. 40 parameters, 1,296 multiply–adds"
     )
     assert "receptive field 3 pixels" in words
-    assert "first 2 maps" in figure.alt
+    assert "first 2 feature maps" in figure.alt
     assert "36 in, 5 out. 185 parameters, 180 multiply–adds" in draw("fc")[1]
 
 
@@ -496,7 +496,7 @@ def test_shortcut_gradients_compare_the_same_weights(captured):
         (lambda: widgets.feature_maps(nn.Conv2d(1, 1, 3), torch.rand(1, 9, 9)), r"\(1, 9, 9\)"),
         (
             lambda: widgets.feature_maps(nn.Sequential(nn.Flatten()), torch.rand(1, 1, 9, 9)),
-            "no layer returns maps",
+            "no layer returns feature maps",
         ),
         (lambda: widgets.architecture(nn.Flatten(), torch.rand(2, 1, 9, 9)), r"\(2, 1, 9, 9\)"),
         (lambda: widgets.shortcut_gradients(x=torch.rand(1, 1, 9, 9)), "both x and y"),

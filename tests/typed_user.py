@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_type
 
 import cnnbook
-from cnnbook import analysis, data, models, plots, tables, training
+from cnnbook import analysis, data, models, plots, training
 
 
 def settings() -> None:
@@ -60,21 +60,34 @@ def from_data_to_a_figure() -> None:
     assert_type(net, nn.Module)
     history = training.fit(net, train, test, epochs=1, augment=data.Augment(flip=0.5))
     assert_type(history, training.History)
-    assert_type(history.test_accuracy, list[float])
+    assert_type(history.val_accuracy, list[float])
     assert_type(training.evaluate(net, test).accuracy, float)
 
     shape = (1, 32, 32)
-    assert_type(analysis.summary(net, shape), tables.Table)
+    layers = analysis.summary(net, shape)
+    assert_type(layers, analysis.Summary)
+    assert_type(layers.total_macs, int)
+    assert_type(layers.plot(), plots.Figure)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
-    maps = analysis.activations(net, test.images[:1] / 255)
-    assert_type(maps, dict[str, Tensor])
-    figure = plots.feature_maps(maps["conv1"])
+    seen = analysis.activations(net, test.images[:1] / 255)
+    assert_type(seen["conv1"], Tensor)
+    figure = seen.plot("conv1")
     assert_type(figure, plots.Figure)
     figure.save("maps.png")
 
     training.fit(net, train, epoch=3)  # type: ignore[call-arg]
     analysis.summary(net, 32)  # type: ignore[arg-type]
     figure.save(3)  # type: ignore[arg-type]
+
+
+@analysis.operation("mylib::blur", role="pooling")
+def follow_blur(call: analysis.OperationCall) -> analysis.Reach:
+    return call.x.windows(call.shape, kernel=call["size"])
+
+
+@analysis.operation("mylib::blur", role="pool")  # type: ignore[arg-type]
+def returns_no_reach(call: analysis.OperationCall) -> analysis.Reach:
+    return call.x
 
 
 def a_source_of_your_own(batches: data.BatchSource) -> None:
@@ -84,6 +97,13 @@ def a_source_of_your_own(batches: data.BatchSource) -> None:
         assert_type(y, Tensor)
 
 
-def stop_early(step: training.Step) -> bool:
-    assert_type(step.history.train_loss, list[float])
-    return step.number == 100
+class StopEarly(training.Callback):
+    def on_step(self, run: training.Run) -> None:
+        assert_type(run.history.train_loss, list[float])
+        if run.step == 100:
+            run.stop("enough")
+
+
+def a_callback_of_your_own() -> None:
+    training.fit(models.lenet5(), data.load("digits")[0], callbacks=[StopEarly()])
+    training.fit(models.lenet5(), data.load("digits")[0], callbacks=3)  # type: ignore[arg-type]

@@ -52,7 +52,12 @@ def fingerprint() -> str:
 
 
 def forget_pages() -> None:
-    # Sphinx does not read an unchanged page again, so it would not repeat its warnings.
+    """Have every page read and written again.
+
+    Cause: Sphinx 7.4.7 does not read an unchanged page again, so it would not repeat its warnings,
+      and copies style sheets and scripts only along with pages that it writes.
+    Delete when: it does both.
+    """
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
 
 
@@ -97,8 +102,11 @@ def run(notebook, timeout: int):
 def execute(paths: Sequence[Path]) -> int:
     """Execute the notebooks that are not in the cache, several at once, and put them there.
 
-    The cache is the one that Jupyter Book reads. By itself it would execute one notebook after
-    another, each with a thread for every core, which small networks hardly profit from.
+    The cache is the one that Jupyter Book reads.
+
+    Cause: myst-nb 1.4.0 executes one notebook after another while it reads them, each with a
+      thread for every core, which small networks hardly profit from.
+    Delete when: MyST-NB can execute notebooks side by side before it reads them.
     """
     import nbformat
     from jupyter_cache import get_cache
@@ -156,9 +164,8 @@ def build() -> int:
         # Outputs of another package or environment are worth nothing.
         shutil.rmtree(CACHE, ignore_errors=True)
         forget_pages()
-    looks = hash_of([], ["_static", "tools"])
+    looks = hash_of([], ["_static", "tools/sphinx"])
     if not LOOKS.is_file() or LOOKS.read_text() != looks:
-        # Sphinx copies style sheets and scripts only along with pages it writes.
         forget_pages()
     BUILD.mkdir(exist_ok=True)
     FINGERPRINT.write_text(now)

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 # Where a version is written, and how.
-PLACES = {
+FILES = {
     "cnnbook/__init__.py": r'^__version__ = "(.+)"$',
     "CITATION.cff": r"^version: (\S+)$",
     "CHANGELOG.md": r"^## (\d\S*) \(\d{4}-\d{2}-\d{2}\)$",  # the first one is the newest
@@ -21,7 +21,7 @@ PLACES = {
 def versions(root: Path = ROOT) -> dict[str, str | None]:
     """Return the version that each file names, None where there is none."""
     found = {}
-    for name, pattern in PLACES.items():
+    for name, pattern in FILES.items():
         match = re.search(pattern, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
         found[name] = match[1] if match else None
     return found
@@ -39,7 +39,7 @@ def problems(tag: str, root: Path = ROOT) -> list[str]:
 def notes(root: Path = ROOT) -> str:
     """Return the change log's section on the newest version, without its heading."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    _, _, text = text.partition(re.search(PLACES["CHANGELOG.md"], text, re.MULTILINE)[0])
+    _, _, text = text.partition(re.search(FILES["CHANGELOG.md"], text, re.MULTILINE)[0])
     return text.partition("\n## ")[0].strip()
 
 

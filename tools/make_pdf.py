@@ -4,6 +4,10 @@ python tools/make_pdf.py
 
 The pages in `_build/html` become parts of a single page, with links among them, a title page and a
 list of contents; Chromium prints it, with an outline, to `_build/html/cnnbook.pdf`.
+
+Cause: jupyter-book 1.0.4.post1 makes PDFs through LaTeX, which has neither our tables, HTML, nor
+  our figures, SVG, or prints its single page by pyppeteer, which nobody maintains.
+Delete when: a builder that is kept prints HTML with an outline.
 """
 
 import base64
@@ -77,7 +81,7 @@ def parts(toc: dict) -> list[tuple[str, list[str]]]:
     ]
 
 
-def moved(address: str, page: str, pages: set[str], site: str) -> str:
+def relinked(address: str, page: str, pages: set[str], site: str) -> str:
     """Return where a link of a page leads when all pages are one."""
     if re.match(r"[a-z]+:|//", address):
         return address
@@ -105,7 +109,7 @@ def article(page: str, pages: set[str], site: str) -> Tag:
         if element.find_parent("svg") is None and element.name != "svg":
             element["id"] = f"{page}--{element['id']}"
     for link in content("a", href=True):
-        link["href"] = moved(link["href"], page, pages, site)
+        link["href"] = relinked(link["href"], page, pages, site)
     for image in content("img", src=True):
         if not image["src"].startswith("data:"):
             file = posixpath.join(posixpath.dirname(page), image["src"])

@@ -77,14 +77,14 @@ def text_of(path: Path) -> str | None:
 
 
 def set_repository(new: str, root: Path = ROOT) -> list[Path]:
-    """Write the address `new` in place of the present one, and return the files changed."""
+    """Write the address `new` instead of the present one, and return the files changed."""
     old, new = current(root), "https://github.com/{}/{}".format(*owner_and_name(new))
     changes = {}
     for path in files(root):
         text = text_of(path)
         if text is not None and (changed := replaced(text, old, new)) != text:
             changes[path] = changed
-    # The place that counts comes last: interrupted before, the same command does the rest.
+    # The file that counts comes last: interrupted before, the same command does the rest.
     for path in sorted(changes, key=lambda path: path.name == "_config.yml"):
         write_whole(path, changes[path].encode())
     return list(changes)

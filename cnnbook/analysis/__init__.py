@@ -1,21 +1,40 @@
 """Numbers about a network."""
 
-from cnnbook.analysis.activations import activation_statistics, activations
-from cnnbook.analysis.attribution import grad_cam, occlusion
-from cnnbook.analysis.confusion import confusion_matrix
+from cnnbook.analysis.activations import (
+    Activations,
+    ActivationStatistics,
+    activation_statistics,
+    activations,
+)
+from cnnbook.analysis.attribution import Attribution, grad_cam, occlusion
+from cnnbook.analysis.confusion import ConfusionMatrix, confusion_matrix
 from cnnbook.analysis.cost import Cost, conv_cost, linear_cost
-from cnnbook.analysis.gradients import GradientRecorder, gradient_flow, gradient_norms
+from cnnbook.analysis.gradients import (
+    GradientFlow,
+    GradientHistory,
+    GradientRecorder,
+    gradient_flow,
+    gradient_norms,
+)
+from cnnbook.analysis.graph import (
+    OperationCall,
+    Reach,
+    Trace,
+    Untraceable,
+    operation,
+    trace,
+)
 from cnnbook.analysis.kernels import KernelFactors, compose_kernels, factorize_kernel
-from cnnbook.analysis.layers import summary
-from cnnbook.analysis.probes import linear_probes
+from cnnbook.analysis.layers import Summary, summary
+from cnnbook.analysis.probes import LinearProbes, linear_probes
 from cnnbook.analysis.receptive import (
+    EffectiveReceptiveField,
     ReceptiveField,
     effective_receptive_field,
     effective_size,
     receptive_field,
 )
 from cnnbook.analysis.surface import LossSurface, filter_directions, loss_surface
-from cnnbook.analysis.trace import Trace, trace
 from cnnbook.analysis.visualize import (
     MaximizedUnits,
     TopPatches,
@@ -24,14 +43,26 @@ from cnnbook.analysis.visualize import (
 )
 
 __all__ = [
+    "ActivationStatistics",
+    "Activations",
+    "Attribution",
+    "ConfusionMatrix",
     "Cost",
+    "EffectiveReceptiveField",
+    "GradientFlow",
+    "GradientHistory",
     "GradientRecorder",
     "KernelFactors",
+    "LinearProbes",
     "LossSurface",
     "MaximizedUnits",
+    "OperationCall",
+    "Reach",
     "ReceptiveField",
+    "Summary",
     "TopPatches",
     "Trace",
+    "Untraceable",
     "activation_statistics",
     "activations",
     "compose_kernels",
@@ -49,6 +80,7 @@ __all__ = [
     "loss_surface",
     "maximize_activation",
     "occlusion",
+    "operation",
     "receptive_field",
     "summary",
     "top_patches",

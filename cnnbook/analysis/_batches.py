@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis._hooks import Hook, device_of, evaluation, forward_hooks
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 
 Labeled = Dataset | ImageFolder | BatchSource
@@ -37,7 +37,7 @@ def image_batches(
             yield x
         return
     check_images(data)
-    for x in data.split(batch_size):
+    for x in torch.split(data, batch_size):
         yield x.to(device)
 
 
@@ -51,7 +51,7 @@ def check_images(x: Tensor) -> None:
 
 
 def check_tensor(name: str, output: object) -> Tensor:
-    """Return what a layer put out, or raise TypeError if it is not a tensor."""
+    """Return the output of a layer, or raise TypeError if it is not a tensor."""
     if not isinstance(output, Tensor):
         raise TypeError(f"layer {name!r} returns {type(output).__name__}, not a tensor")
     return output
@@ -71,7 +71,7 @@ def watch(
     changed if the next layer works in place: it must copy what it keeps.
     """
 
-    def hook_of(name: str):
+    def hook_of(name: str) -> Hook:
         return lambda _module, _inputs, output: see(name, check_tensor(name, output))
 
     with forward_hooks(model, layers, hook_of), evaluation(model), torch.no_grad():

@@ -3,11 +3,15 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnbook._errors import unknown
+
+# What torch calls after a layer, with the layer, its inputs and its output.
+Hook = Callable[[nn.Module, Any, Any], object]
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
@@ -18,7 +22,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     ValueError
         If there is none. The message lists all names and the nearest one.
     """
-    layers = dict(model.named_modules())
+    layers: dict[str, nn.Module] = dict(model.named_modules())
     layers.pop("", None)
     if name not in layers:
         raise unknown("layer", name, layers)
@@ -45,9 +49,9 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def forward_hooks(
-    model: nn.Module, names: Iterable[str], hook: Callable[[str], Callable]
+    model: nn.Module, names: Iterable[str], hook: Callable[[str], Hook]
 ) -> Iterator[None]:
-    """Place ``hook(name)`` on each named layer, as a forward hook, as long as the block runs.
+    """Give each named layer ``hook(name)`` as a forward hook, as long as the block runs.
 
     Raises
     ------

@@ -1,20 +1,98 @@
 """What a network computes on the way."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from cnnbook._draw import draw
+from cnnbook._errors import unknown
 from cnnbook.analysis._batches import Labeled, check_tensor, watch
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.tables import Table
 
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
-def activations(
-    model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
-) -> dict[str, Tensor]:
+
+class Activations(dict[str, Tensor]):
+    """Outputs of the layers of a network: a dict from layer name to tensor.
+
+    Parameters
+    ----------
+    outputs
+        Layer name to output, ``(N, …)``, in the order in which the layers ran.
+    inputs
+        What the network was given, ``(N, C, H, W)``.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> seen = activations(lenet5(), torch.zeros(2, 1, 32, 32), ["c1", "f6"])
+    >>> seen
+    <Activations of 2 inputs: c1 6×28×28, f6 84>
+    >>> seen["c1"].shape
+    torch.Size([2, 6, 28, 28])
+    """
+
+    def __init__(self, outputs: Mapping[str, Tensor], inputs: Tensor):
+        super().__init__(outputs)
+        self.inputs = inputs
+
+    def plot(
+        self,
+        layers: str | Sequence[str] | None = None,
+        *,
+        image: Tensor | None = None,
+        index: int = 0,
+        **options: Any,
+    ) -> "Figure":
+        """Draw the feature maps of one layer, or those of several beside the image.
+
+        Parameters
+        ----------
+        layers
+            One name: a grid of that layer's maps, by :func:`cnnbook.plots.feature_maps`. Several
+            names, or all if not given: the image and every layer's maps at one scale, by
+            :func:`cnnbook.plots.activations`.
+        image
+            Picture to show with several layers, ``(1 or 3, H, W)``, uint8 or float from 0 to 1.
+            If not given, the network's input, stretched from its lowest to its highest value.
+        index
+            Which of the N inputs.
+        **options
+            What the two functions take beside this, for example ``columns``, or ``titles``.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer or input, or its output is neither maps nor a vector.
+        """
+        if not 0 <= index < len(self.inputs):
+            raise ValueError(f"index must be from 0 to {len(self.inputs) - 1}, got {index}")
+        names = [layers] if isinstance(layers, str) else list(self if layers is None else layers)
+        for name in names:
+            if name not in self:
+                raise unknown("layer", name, self)
+        if isinstance(layers, str):
+            return draw("feature_maps", self[layers][index], **options)
+        chosen = Activations({name: self[name] for name in names}, self.inputs)
+        return draw("activations", chosen, image, index=index, **options)
+
+    def __repr__(self) -> str:
+        """Return the layers with the shapes of their outputs."""
+        shapes = (f"{name} {'×'.join(map(str, t.shape[1:]))}" for name, t in self.items())
+        return f"<Activations of {len(self.inputs)} inputs: {', '.join(shapes)}>"
+
+
+def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None) -> Activations:
     """Run a network on `x` and keep the outputs of some of its layers.
 
     All outputs are held in memory. For numbers over many images see
@@ -31,9 +109,9 @@ def activations(
 
     Returns
     -------
-    dict of str to Tensor
-        Output of each layer, on the CPU, in the order in which the layers ran. A layer that runs
-        more than once keeps its last output.
+    Activations
+        A dict with the output of each layer, on the CPU, in the order in which the layers ran. A
+        layer that runs more than once keeps its last output. Its ``plot`` draws them.
 
     Raises
     ------
@@ -45,19 +123,19 @@ def activations(
     Examples
     --------
     >>> from cnnbook.models import lenet5
-    >>> maps = activations(lenet5(), torch.zeros(2, 1, 32, 32), ["c1", "c3", "c5"])
-    >>> {name: tuple(output.shape[1:]) for name, output in maps.items()}
+    >>> seen = activations(lenet5(), torch.zeros(2, 1, 32, 32), ["c1", "c3", "c5"])
+    >>> {name: tuple(output.shape[1:]) for name, output in seen.items()}
     {'c1': (6, 28, 28), 'c3': (16, 10, 10), 'c5': (120, 1, 1)}
     """
     names = [name for name, _ in model.named_children()] if layers is None else list(layers)
     kept: dict[str, Tensor] = {}
 
-    def keeper(name: str):
-        def hook(_module, _inputs, output):
-            check_tensor(name, output)
+    def keeper(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: object) -> None:
+            tensor = check_tensor(name, output)
             kept.pop(name, None)
-            # A copy: the next layer may work in place.
-            kept[name] = output.detach().to("cpu", copy=True)
+            # A copy: the next layer may operate in place.
+            kept[name] = tensor.detach().to("cpu", copy=True)
 
         return hook
 
@@ -66,7 +144,7 @@ def activations(
     silent = [name for name in names if name not in kept]
     if silent and layers is not None:
         raise ValueError(f"layers {silent} do not run in evaluation mode; leave them out")
-    return kept
+    return Activations(kept, x.detach().cpu())
 
 
 @dataclass
@@ -81,18 +159,47 @@ class _Moments:
     highest: Tensor | None = None  # of each unit
 
     def add(self, output: Tensor) -> None:
-        variance, mean = torch.var_mean(output.float(), correction=0)
-        new, mean = output.numel(), mean.item()
+        variance, mean = (v.item() for v in torch.var_mean(output.float(), correction=0))
+        new = output.numel()
         # Chan, Golub and LeVeque (1983): joins two parts without the cancellation that a
         # difference of sums of squares suffers.
         total, step = self.count + new, mean - self.mean
-        self.squares += variance.item() * new + step**2 * self.count * new / total
+        self.squares += variance * new + step**2 * self.count * new / total
         self.mean += step * new / total
         self.count = total
         self.zeros += int((output == 0).sum())
         self.lowest = min(self.lowest, output.min().item())
         units = output.transpose(0, 1).flatten(1).amax(1)
         self.highest = units if self.highest is None else torch.maximum(self.highest, units)
+
+    def row(self, layer: str) -> dict[str, object]:
+        assert self.highest is not None  # something was added
+        return {
+            "layer": layer,
+            "mean": self.mean,
+            "standard_deviation": math.sqrt(self.squares / self.count),
+            "zeros": self.zeros / self.count,
+            "units": len(self.highest),
+            "dead": int((self.highest <= 0).sum()) if self.lowest >= 0 else None,
+        }
+
+
+class ActivationStatistics(Table):
+    """The table that :func:`activation_statistics` returns.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    >>> activation_statistics(net, torch.zeros(1, 1, 8, 8), ["1"]).plot().alt.split(":")[0]
+    'Activations by layer'
+    """
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw mean, standard deviation, zeros and dead units by layer.
+
+        See :func:`cnnbook.plots.activation_statistics`.
+        """
+        return draw("activation_statistics", self, alt=alt)
 
 
 def activation_statistics(
@@ -101,12 +208,12 @@ def activation_statistics(
     layers: Sequence[str] | None = None,
     *,
     batch_size: int = 100,
-) -> Table:
+) -> ActivationStatistics:
     """Describe the outputs of some layers over many images.
 
-    A *unit* is a channel of a layer's maps, or an entry of its output vector. It is *dead* if it
-    is above zero nowhere, in no image of `x`: behind a ReLU its weights then get no gradient
-    from these images.
+    A *unit* is a channel of a layer's feature maps, or an entry of its output vector. It is
+    *dead* if it is above zero nowhere, in no image of `x`: behind a ReLU its weights then get no
+    gradient from these images.
 
     Parameters
     ----------
@@ -122,12 +229,13 @@ def activation_statistics(
 
     Returns
     -------
-    Table
-        One row per layer, in the order in which they first ran: layer, mean, standard deviation
-        (of all values, divided by their number), zeros (share of values that are exactly zero,
-        0 to 1), units, dead (their number). The last is None where the layer puts out negative
-        values, as then it is not behind a ReLU and the word has no meaning. A layer that runs
-        more than once is described over all its outputs.
+    ActivationStatistics
+        A :class:`cnnbook.tables.Table` with one row per layer, in the order in which they first
+        ran: layer, mean, standard_deviation (of all values, divided by their number), zeros
+        (share of values that are exactly zero, 0 to 1), units, dead (their number). The last is
+        None where the layer has negative outputs, as then it is not behind a ReLU and the
+        word has no meaning. A layer that runs more than once is described over all its outputs.
+        Its ``plot`` draws it.
 
     Raises
     ------
@@ -157,17 +265,5 @@ def activation_statistics(
         lambda name, output: seen.setdefault(name, _Moments()).add(output),
         batch_size=batch_size,
     )
-    return Table(
-        [
-            {
-                "layer": name,
-                "mean": found.mean,
-                "standard deviation": math.sqrt(found.squares / found.count),
-                "zeros": found.zeros / found.count,
-                "units": len(found.highest),
-                "dead": int((found.highest <= 0).sum()) if found.lowest >= 0 else None,
-            }
-            for name, found in seen.items()
-        ],
-        formats={"zeros": ".1%"},
-    )
+    rows = [moments.row(name) for name, moments in seen.items()]
+    return ActivationStatistics(rows, formats={"zeros": ".1%"})

@@ -1,13 +1,90 @@
 """Which part of an image a class score rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._draw import draw
 from cnnbook.analysis._batches import check_images, check_tensor, scores_of
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """How much each position of an image counts for a class.
+
+    Parameters
+    ----------
+    maps
+        ``(N, H, W)``, one map for each image.
+    images
+        What the network was given, ``(N, C, H, W)``.
+    target
+        The class that is explained in each image, ``(N,)``.
+    label
+        What the values of the maps are, with units.
+    common_scale
+        Whether values of different images can be compared.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> found = occlusion(net, torch.rand(1, 1, 8, 8), target=1)
+    >>> found
+    <Attribution of classes [1]: drop in probability, 8×8>
+    >>> found.plot(titles=["noise"]).alt.split(":")[1]
+    ' noise'
+    """
+
+    maps: Tensor
+    images: Tensor
+    target: Tensor
+    label: str
+    common_scale: bool = True
+
+    def plot(
+        self,
+        images: Tensor | None = None,
+        titles: Sequence[str] | None = None,
+        *,
+        label: str | None = None,
+        common_scale: bool | None = None,
+        alt: str | None = None,
+    ) -> "Figure":
+        """Lay the maps over the images. See :func:`cnnbook.plots.attribution`.
+
+        Parameters
+        ----------
+        images
+            Pictures to show, ``(N, 1 or 3, H, W)``, uint8 or float from 0 to 1. If not given,
+            the network's inputs, each stretched from its lowest to its highest value.
+        titles
+            One line above each image; the number of the class if not given.
+        label, common_scale
+            If not given, the attribution's own.
+        alt
+            Text alternative.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+        """
+        return draw(
+            "attribution", self, images, titles, label=label, common_scale=common_scale, alt=alt
+        )
+
+    def __repr__(self) -> str:
+        """Return what is explained, by what, and the size of the maps."""
+        height, width = self.maps.shape[1:]
+        classes = self.target.tolist()
+        return f"<Attribution of classes {classes}: {self.label}, {height}×{width}>"
 
 
 def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
@@ -35,13 +112,13 @@ def grad_cam(
     target: int | Tensor | None = None,
     *,
     upsample: bool = True,
-) -> Tensor:
-    """Show where a layer's maps speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
+) -> Attribution:
+    """Show where a layer's feature maps support a class (Selvaraju et al. 2017, arXiv:1610.02391).
 
-    Each map of the layer is weighted by the mean of the class score's gradient over it (their
-    equation 1); the weighted sum's positive part is the result (equation 2). In a network that
-    ends with global average pooling and one dense layer, the last maps give the class activation
-    maps of Zhou et al. 2016, but for a constant factor.
+    Each feature map of the layer is weighted by the mean of the class score's gradient over it
+    (their equation 1); the weighted sum's positive part is the result (equation 2). In a network
+    that ends with global average pooling and one fully connected layer, the last feature maps
+    give the class activation maps of Zhou et al. 2016, but for a constant factor.
 
     Parameters
     ----------
@@ -51,8 +128,8 @@ def grad_cam(
     x
         Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     layer
-        Name as in ``model.named_modules()`` of a layer that puts out maps ``(N, M, h, w)``,
-        usually the last such. If it runs more than once, its last output counts.
+        Name as in ``model.named_modules()`` of a layer that outputs feature maps
+        ``(N, M, h, w)``, usually the last such. If it runs more than once, its last output counts.
     target
         Class number, or one for each image ``(N,)``; the class with the highest score if not
         given.
@@ -61,15 +138,15 @@ def grad_cam(
 
     Returns
     -------
-    Tensor
-        Not negative, in units of the score, on the CPU: ``(N, H, W)``, or ``(N, h, w)`` without
-        `upsample`.
+    Attribution
+        On the CPU. Its ``maps`` are not negative, in units of the score: ``(N, H, W)``, or
+        ``(N, h, w)`` without `upsample`. Its ``plot`` lays them over the images.
 
     Raises
     ------
     ValueError
-        If there is no such layer, it puts out no maps, the score does not depend on it, or the
-        target is not a class.
+        If there is no such layer, it outputs no feature maps, the score does not depend on it,
+        or the target is not a class.
     TypeError
         If the layer or the network does not return a tensor.
 
@@ -83,15 +160,15 @@ def grad_cam(
     ...     net[2].weight.view(4, 4)[:, :2] = 1
     >>> picture = torch.zeros(1, 1, 4, 4)
     >>> picture[..., 0] = 1
-    >>> grad_cam(net, picture, "0")[0, 0]
+    >>> grad_cam(net, picture, "0").maps[0, 0]
     tensor([0.5000, 0.0000, 0.0000, 0.0000])
     """
     check_images(x)
     kept: list[Tensor] = []
 
-    def keeper(name: str):
-        def hook(_module, _inputs, output):
-            # The network goes on with a copy: the next layer may work in place.
+    def keeper(name: str) -> Callable[..., Tensor]:
+        def hook(_module: nn.Module, _inputs: Any, output: object) -> Tensor:
+            # The network goes on with a copy: the next layer may operate in place.
             maps = check_tensor(name, output).detach().requires_grad_()
             kept[:] = [maps]
             return maps.clone()
@@ -101,14 +178,15 @@ def grad_cam(
     x = x.to(device_of(model))
     with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
         scores = scores_of(model(x))
-        wanted = scores.gather(1, _targets(scores, target)[:, None]).sum()
+        columns = _targets(scores, target)
+        wanted = scores.gather(1, columns[:, None]).sum()
     gradient = None
     if kept and wanted.requires_grad:
         maps = kept[0]
         if maps.ndim != 4:
             raise ValueError(
-                f"layer {layer!r} puts out {tuple(maps.shape)}, not maps (N, M, h, w); choose a "
-                "convolution or a block of them"
+                f"layer {layer!r} outputs {tuple(maps.shape)}, not feature maps (N, M, h, w); "
+                "choose a convolution or a block of them"
             )
         (gradient,) = torch.autograd.grad(wanted, maps, allow_unused=True)
     if gradient is None:
@@ -117,7 +195,11 @@ def grad_cam(
     result = F.relu((importance * maps.detach()).sum(1, keepdim=True))
     if upsample:
         result = F.interpolate(result, x.shape[2:], mode="bilinear", align_corners=False)
-    return result[:, 0].cpu()
+    # Scores have no unit: their size differs from image to image.
+    label = f"Grad-CAM of {layer}"
+    return Attribution(
+        result[:, 0].cpu(), x.detach().cpu(), columns.cpu(), label, common_scale=False
+    )
 
 
 def occlusion(
@@ -129,7 +211,7 @@ def occlusion(
     stride: int | None = None,
     fill: float | Sequence[float] = 0.0,
     batch_size: int = 100,
-) -> Tensor:
+) -> Attribution:
     """Cover the image piece by piece and see how much the class loses (Zeiler & Fergus 2014).
 
     "Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, Section 4.2.
@@ -147,8 +229,8 @@ def occlusion(
     patch
         Side of the covering square in pixels; a quarter of the shorter side if not given.
     stride
-        Pixels from one place of the square to the next; half its side if not given. The last
-        place is at the border, even if that is a shorter step.
+        Pixels from one position of the square to the next; half its side if not given. The last
+        position is at the border, even if that is a shorter step.
     fill
         Value of the covered pixels, or one per channel, in the units of `x`. The default 0 is
         the mean of the data where images are normalized.
@@ -157,9 +239,10 @@ def occlusion(
 
     Returns
     -------
-    Tensor
-        ``(N, H, W)``, on the CPU: probability (softmax) of the class in the whole image less that
-        in the covered one, from -1 to 1, averaged at each pixel over the squares that cover it.
+    Attribution
+        On the CPU. Its ``maps``, ``(N, H, W)``, hold the probability (softmax) of the class in
+        the whole image less that in the covered one, from -1 to 1, averaged at each pixel over
+        the squares that cover it. Its ``plot`` lays them over the images.
 
     Raises
     ------
@@ -175,8 +258,8 @@ def occlusion(
     >>> with torch.no_grad():
     ...     _ = net[1].weight.zero_(), net[1].bias.zero_()
     ...     net[1].weight[0].view(8, 8)[:4, :4] = 1
-    >>> fall = occlusion(net, torch.ones(1, 1, 8, 8), target=0, patch=4, stride=4)[0]
-    >>> [round(value, 2) for value in fall[::4, ::4].flatten().tolist()]
+    >>> found = occlusion(net, torch.ones(1, 1, 8, 8), target=0, patch=4, stride=4)
+    >>> [round(value, 2) for value in found.maps[0, ::4, ::4].flatten().tolist()]
     [0.5, 0.0, 0.0, 0.0]
     """
     check_images(x)
@@ -194,7 +277,7 @@ def occlusion(
     if cover.ndim > 1 or (cover.ndim == 1 and len(cover) != channels):
         raise ValueError(f"fill must be one value or one for each of {channels} channels: {fill}")
     cover = cover.view(-1, 1, 1)
-    places = [
+    positions = [
         (top, left)
         for top in _starts(height, patch, stride)
         for left in _starts(width, patch, stride)
@@ -205,17 +288,17 @@ def occlusion(
         columns = _targets(scores_of(model(x)), target)
         for image, column, seen in zip(x, columns, fall, strict=True):
             whole = scores_of(model(image[None])).softmax(1)[0, column]
-            for start in range(0, len(places), batch_size):
-                some = places[start : start + batch_size]
+            for start in range(0, len(positions), batch_size):
+                some = positions[start : start + batch_size]
                 covered = image.repeat(len(some), 1, 1, 1)
                 for one, (top, left) in zip(covered, some, strict=True):
                     one[:, top : top + patch, left : left + patch] = cover
                 lost = (whole - scores_of(model(covered)).softmax(1)[:, column]).cpu()
                 for value, (top, left) in zip(lost, some, strict=True):
                     seen[top : top + patch, left : left + patch] += value
-    for top, left in places:
+    for top, left in positions:
         times[top : top + patch, left : left + patch] += 1
-    return fall / times
+    return Attribution(fall / times, x.detach().cpu(), columns.cpu(), "drop in probability")
 
 
 def _starts(length: int, patch: int, stride: int) -> list[int]:

@@ -1,10 +1,57 @@
 """Which classes a network mistakes for which."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+from cnnbook._draw import draw
 
-def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionMatrix:
+    """How often each class was taken for each.
+
+    Parameters
+    ----------
+    counts
+        int64, ``(K, K)``: row is the true class, column the predicted one.
+    classes
+        Names of the K classes.
+
+    Examples
+    --------
+    >>> matrix = ConfusionMatrix(torch.tensor([[9, 1], [4, 6]]), ("shirt", "coat"))
+    >>> matrix
+    <ConfusionMatrix of 2 classes: 15 of 20 images on the diagonal>
+    >>> matrix.plot().alt.split("; ")[1]
+    'the most frequent mistake is coat taken for shirt (4 images).'
+    """
+
+    counts: Tensor
+    classes: tuple[str, ...]
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw the matrix. See :func:`cnnbook.plots.confusion_matrix`."""
+        return draw("confusion_matrix", self, alt=alt)
+
+    def __repr__(self) -> str:
+        """Return the number of classes, and of right predictions."""
+        right, images = int(self.counts.trace()), int(self.counts.sum())
+        return (
+            f"<ConfusionMatrix of {len(self.classes)} classes: {right} of {images} images on the "
+            "diagonal>"
+        )
+
+
+def confusion_matrix(
+    labels: Tensor, predictions: Tensor, classes: int | Sequence[str]
+) -> ConfusionMatrix:
     """Count predictions by true class.
 
     Parameters
@@ -13,13 +60,14 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
         True classes, ``(N,)``.
     predictions
         Predicted classes, ``(N,)``.
-    num_classes
-        Number of classes K; all entries must lie in 0 … K-1.
+    classes
+        Names of the K classes, or their number K; all entries must lie in 0 … K-1.
 
     Returns
     -------
-    Tensor
-        int64, ``(K, K)``: row is the true class, column the predicted one.
+    ConfusionMatrix
+        Its ``counts`` are ``(K, K)``: row is the true class, column the predicted one. Its
+        ``plot`` draws it.
 
     Raises
     ------
@@ -30,19 +78,22 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
     --------
     One of three images of class 0 was taken for class 1:
 
-    >>> confusion_matrix(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 0, 1]), 2)
+    >>> labels, predictions = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 0, 1])
+    >>> confusion_matrix(labels, predictions, ["cat", "dog"]).counts
     tensor([[2, 1],
             [0, 1]])
     """
+    names = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
     if labels.shape != predictions.shape:
         raise ValueError(
             f"labels and predictions must have one shape, got {tuple(labels.shape)} and "
             f"{tuple(predictions.shape)}"
         )
     for what, values in (("labels", labels), ("predictions", predictions)):
-        if len(values) and not 0 <= values.min() <= values.max() < num_classes:
+        if len(values) and not 0 <= values.min() <= values.max() < len(names):
             raise ValueError(
-                f"{what} must lie in 0 … {num_classes - 1}, got {values.min()} … {values.max()}"
+                f"{what} must lie in 0 … {len(names) - 1}, got {values.min()} … {values.max()}"
             )
-    pairs = labels.long() * num_classes + predictions.long()  # small types would overflow
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    k = len(names)
+    pairs = labels.long() * k + predictions.long()  # small types would overflow
+    return ConfusionMatrix(torch.bincount(pairs, minlength=k**2).view(k, k), names)

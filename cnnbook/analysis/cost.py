@@ -1,4 +1,4 @@
-"""Cost of a layer by hand: the formulas that are behind the layer table."""
+"""Cost of a layer by hand: the formulas behind :func:`cnnbook.analysis.summary`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ class Cost:
     parameters
         Weights and biases.
     macs
-        Multiplications, each with its addition, for one image. Adding biases is not counted.
+        Multiply–adds (MACs) for one image: multiplications, each with its addition. Adding
+        biases is not counted.
     formula
         The multiply–adds as one calculates them with pencil and paper.
 
@@ -61,18 +62,18 @@ def conv_cost(
 ) -> Cost:
     """Return the cost of a convolution.
 
-    Each of the ``out_channels`` numbers at each of the ``H·W`` places of the output is a sum of
-    ``in_channels/groups · k·k`` products. The weights are the same at all places, so there are
+    Each of the ``out_channels`` numbers at each of the ``H·W`` positions of the output is a sum of
+    ``in_channels/groups · k·k`` products. The weights are the same at all positions, so there are
     ``out_channels · in_channels/groups · k·k`` of them, and one bias per output channel.
 
     Parameters
     ----------
     in_channels, out_channels
-        Maps before and after.
+        Numbers of feature maps before and after.
     kernel
         Side of the kernel, or its height and width.
     output_size
-        Side of the output maps, or their height and width.
+        Side of the output, or its height and width.
     groups
         Number of parts into which the channels are divided; each sees only itself.
     bias
@@ -89,7 +90,7 @@ def conv_cost(
 
     Examples
     --------
-    A 5×5 convolution from 192 to 32 maps of 28×28, and the same behind a reduction to 16 maps
+    A 5×5 convolution from 192 to 32 feature maps of 28×28, and the same behind a reduction to 16
     (Szegedy et al. 2015, module 3a):
 
     >>> print(conv_cost(192, 32, 5, 28).formula)
@@ -120,7 +121,7 @@ def linear_cost(inputs: int | Sequence[int], outputs: int, *, bias: bool = True)
     Parameters
     ----------
     inputs
-        Number of inputs, or the shape of the maps that are flattened into them.
+        Number of inputs, or the shape of the feature maps that are flattened into them.
     outputs
         Number of outputs.
     bias
@@ -146,7 +147,8 @@ def linear_cost(inputs: int | Sequence[int], outputs: int, *, bias: bool = True)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    height, width = (value, value) if isinstance(value, int) else value
+    return height, width
 
 
 def _product(*factors: int) -> tuple[int, str]:

@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._draw import draw
 from cnnbook.analysis._hooks import device_of
 from cnnbook.tables import Table
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
 _FORMATS = {"gradient": ".2e"}
 
 
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put buffers back as they were: batch normalization in training mode moves its averages."""
+    """Put buffers back as they were: batch normalization in training mode updates its averages."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
@@ -96,6 +100,22 @@ def gradient_norms(
     }
 
 
+class GradientFlow(Table):
+    """The table that :func:`gradient_flow` returns.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    >>> flow = gradient_flow({"linear": net}, torch.randn(4, 1, 4, 4), torch.arange(4))
+    >>> flow.plot().alt.split(":")[0]
+    'Gradient by layer. linear'
+    """
+
+    def plot(self, *, align: bool = False, alt: str | None = None) -> "Figure":
+        """Draw one line per network. See :func:`cnnbook.plots.gradient_flow`."""
+        return draw("gradient_flow", self, align=align, alt=alt)
+
+
 def gradient_flow(
     models: Mapping[str, nn.Module],
     x: Tensor,
@@ -103,7 +123,7 @@ def gradient_flow(
     *,
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
     seed: int = 0,
-) -> Table:
+) -> GradientFlow:
     """Compare several networks by the gradient that reaches each of their layers.
 
     Parameters
@@ -121,20 +141,20 @@ def gradient_flow(
 
     Returns
     -------
-    Table
-        One row per weight tensor of each network: network, layer (name of the parameter), number
-        (1 for the network's first), gradient (root mean square). Drawn by
-        :func:`cnnbook.plots.gradient_flow`.
+    GradientFlow
+        A :class:`cnnbook.tables.Table` with one row per weight tensor of each network: network,
+        layer (name of the parameter), number (1 for the network's first), gradient (root mean
+        square). Its ``plot`` draws it.
 
     Examples
     --------
     >>> from cnnbook.models import create
     >>> models = {"ResNet-20": create("resnet20"), "plain": create("resnet20", plain=True)}
     >>> table = gradient_flow(models, torch.randn(4, 3, 32, 32), torch.arange(4))
-    >>> len(table) // 2, table.columns  # 19 convolutions and a dense layer each
+    >>> len(table) // 2, table.columns  # 19 convolutions and a linear layer each
     (20, ['network', 'layer', 'number', 'gradient'])
     """
-    return Table(
+    return GradientFlow(
         [
             row
             for label, model in models.items()
@@ -149,6 +169,21 @@ def _rows(what: str, label: object, norms: Mapping[str, float]) -> list[dict[str
         {what: label, "layer": layer, "number": number, "gradient": norm}
         for number, (layer, norm) in enumerate(norms.items(), start=1)
     ]
+
+
+class GradientHistory(Table):
+    """The table of a :class:`GradientRecorder`.
+
+    Examples
+    --------
+    >>> row = {"step": 1, "layer": "weight", "number": 1, "gradient": 0.5}
+    >>> GradientHistory([row, row | {"step": 9}]).plot().alt.split(". ")[1]
+    'First layer: 5.0e-01 at step 1, 5.0e-01 at step 9.'
+    """
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw gradient by layer and step. See :func:`cnnbook.plots.gradient_history`."""
+        return draw("gradient_history", self, alt=alt)
 
 
 class GradientRecorder:
@@ -186,9 +221,8 @@ class GradientRecorder:
     >>> train, _ = data.load("fashion-mini", size=32)
     >>> x, y = next(data.Batches(train, 32, device="cpu").epoch(0))
     >>> recorder = GradientRecorder(x, y, every=2)
-    >>> _ = training.fit(
-    ...     models.lenet5(), train[:320], epochs=1, callback=recorder, device="cpu", progress=False
-    ... )
+    >>> options = {"epochs": 1, "callbacks": [recorder], "device": "cpu", "progress": False}
+    >>> _ = training.fit(models.lenet5(), train[:320], **options)
     >>> list(recorder.norms)
     [1, 2, 4]
     """
@@ -206,17 +240,21 @@ class GradientRecorder:
         self.x, self.y, self.every, self.loss = x, y, every, loss
         self.norms: dict[int, dict[str, float]] = {}
 
-    def __call__(self, step: Any) -> None:
-        """Record, if the step is due. Returns None, so training goes on."""
-        if step.number == 1 or step.number % self.every == 0:
-            self.norms[step.number] = gradient_norms(step.model, self.x, self.y, loss=self.loss)
+    def on_step(self, run: Any) -> None:
+        """Record, if the step is due: the hook of :class:`cnnbook.training.Callback`."""
+        if run.step == 1 or run.step % self.every == 0:
+            self.norms[run.step] = gradient_norms(run.model, self.x, self.y, loss=self.loss)
 
-    def table(self) -> Table:
+    def table(self) -> GradientHistory:
         """Return one row per recorded step and weight tensor: step, layer, number, gradient."""
-        return Table(
+        return GradientHistory(
             [row for step, norms in self.norms.items() for row in _rows("step", step, norms)],
             formats=_FORMATS,
         )
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw gradient by layer and step. See :func:`cnnbook.plots.gradient_history`."""
+        return self.table().plot(alt=alt)
 
     def __repr__(self) -> str:
         """Return how much has been recorded."""

@@ -1,10 +1,16 @@
 """Algebra of convolution kernels: several layers as one, and one as several."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cnnbook._draw import draw
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
 
 def compose_kernels(*weights: Tensor) -> Tensor:
@@ -12,7 +18,7 @@ def compose_kernels(*weights: Tensor) -> Tensor:
 
     Without a non-linearity between them, convolutions with stride 1 compute
     ``y[o, p] = Σ K[o, i, c] x[i, p + c]`` with a single kernel K. For two layers,
-    ``K[o, i, c] = Σ w2[o, m, a] w1[m, i, b]`` over all channels m between them and all places
+    ``K[o, i, c] = Σ w2[o, m, a] w1[m, i, b]`` over all channels m between them and all positions
     with a + b = c: the product of two polynomials. Biases are not part of it. At the border the
     two agree only where no layer pads.
 
@@ -48,7 +54,7 @@ def compose_kernels(*weights: Tensor) -> Tensor:
     for number, weight in enumerate(weights[1:], start=2):
         if weight.shape[1] != whole.shape[0]:
             raise ValueError(
-                f"kernel {number} takes {weight.shape[1]} channels, the one before it puts out "
+                f"kernel {number} takes {weight.shape[1]} channels, the one before it outputs "
                 f"{whole.shape[0]}; kernels of grouped convolutions must be written out in full"
             )
         # The transposed convolution adds a copy of `weight` for every entry of `whole`.
@@ -94,7 +100,15 @@ class KernelFactors:
     @property
     def residual(self) -> float:
         """Norm of what the product misses, in units of the kernel's norm. 0 is exact."""
-        return ((self.kernel - self.product).norm() / self.kernel.norm()).item()
+        return float((self.kernel - self.product).norm() / self.kernel.norm())
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw kernel, product, difference and factors.
+
+        Of kernels with one input and one output channel; see
+        :func:`cnnbook.plots.kernel_factors`.
+        """
+        return draw("kernel_factors", self, alt=alt)
 
     def __repr__(self) -> str:
         """Return the shapes and the residual."""
@@ -115,8 +129,8 @@ def factorize_kernel(
 ) -> KernelFactors:
     """Find two small kernels whose composition comes nearest to a larger one.
 
-    Two 3×3 kernels with one channel between them have 9 + 9 - 1 free numbers (a factor moved
-    from one to the other changes nothing), a 5×5 kernel has 25: most 5×5 kernels are out of
+    Two 3×3 kernels with one channel between them have 9 + 9 - 1 free numbers (a factor
+    shifted from one to the other changes nothing), a 5×5 kernel has 25: most 5×5 kernels are out of
     their reach, although they see the same pixels. With two channels between them it is
     2 · 18 - 4 = 32 numbers, and generic 5×5 kernels are reached exactly.
 
@@ -214,7 +228,8 @@ def factorize_kernel(
 def _residuals(kernel: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Return the relative residual of each restart's factors, ``(restarts,)``."""
     products = [compose_kernels(*pair) for pair in zip(first, second, strict=True)]
-    return (kernel - torch.stack(products)).flatten(1).norm(dim=1) / kernel.norm()
+    residuals: Tensor = (kernel - torch.stack(products)).flatten(1).norm(dim=1) / kernel.norm()
+    return residuals
 
 
 def _solve(known: Tensor, side: int, target: Tensor) -> Tensor:
@@ -235,9 +250,11 @@ def _solve(known: Tensor, side: int, target: Tensor) -> Tensor:
         ``(restarts, channels · side · side, columns)``.
     """
     restarts, channels, n = known.shape[:3]
-    # The composition with a kernel that is 1 in one place only, for each place.
-    places = torch.eye(side * side, dtype=known.dtype).view(-1, 1, side, side)
-    shifted = F.conv_transpose2d(known.reshape(-1, 1, *known.shape[3:]), places.transpose(0, 1))
+    # The composition with a kernel that is 1 at one position only, for each position.
+    units = torch.eye(side * side, dtype=known.dtype).view(-1, 1, side, side)
+    shifted = F.conv_transpose2d(known.reshape(-1, 1, *known.shape[3:]), units.transpose(0, 1))
     shifted = shifted.view(restarts, channels, n, side * side, -1)
     matrix = shifted.permute(0, 2, 4, 1, 3).reshape(restarts, len(target), -1)
-    return torch.linalg.lstsq(matrix, target.expand(restarts, -1, -1), driver="gelsd").solution
+    targets = target.expand(restarts, -1, -1)
+    solution: Tensor = torch.linalg.lstsq(matrix, targets, driver="gelsd").solution
+    return solution

@@ -1,17 +1,73 @@
 """The layers of a network as a table."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from torch import nn
 
-from cnnbook.analysis._reach import Reach, Untraceable
-from cnnbook.analysis.receptive import _times, field_of
-from cnnbook.analysis.trace import Call, trace
+from cnnbook._draw import draw
+from cnnbook.analysis.graph import Call, Reach, Untraceable, trace
+from cnnbook.analysis.receptive import field_of, times
 from cnnbook.tables import Table
 
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
-def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> Table:
+
+class _Row(TypedDict):
+    layer: str
+    kind: str
+    output: str
+    parameters: int
+    macs: int
+    receptive_field: int | str | None
+    jump: int | str | None
+    activation_kib: float
+
+
+class Summary(Table):
+    """The layers of a network as a table, with totals; made by :func:`summary`.
+
+    Layers that only training uses, like auxiliary classifiers, are not in it.
+
+    Examples
+    --------
+    >>> from cnnbook import analysis, models
+    >>> table = analysis.summary(models.lenet5(), (1, 32, 32))
+    >>> table.total_parameters, table.total_macs
+    (61706, 416520)
+    >>> table.plot()  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most MACs
+    are in c3, 58%.>
+    """
+
+    @property
+    def total_parameters(self) -> int:
+        """Parameters of all layers."""
+        return sum(cast("int", row["parameters"]) for row in self.rows)
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply–adds (MACs) of all layers, for one image."""
+        return sum(cast("int", row["macs"]) for row in self.rows)
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw parameters and multiply–adds of every layer side by side.
+
+        Parameters
+        ----------
+        alt
+            Text alternative; names the largest if not given.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+            See :func:`cnnbook.plots.layer_costs`, which draws any table with these columns.
+        """
+        return draw("layer_costs", self, alt=alt)
+
+
+def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> Summary:
     """Run a network once and list its layers.
 
     Parameters
@@ -19,7 +75,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     model
         Any network; left unchanged. Its parameters may be on the meta device.
     input_shape
-        Shape of one input, ``(C, H, W)``.
+        Shape of one image, ``(C, H, W)``, without the dimension of the batch.
     depth
         How far to descend: 1 lists the layers that `model` itself calls, 2 those that they call,
         and so on. Layers are listed in the order in which they run; one that runs more than once
@@ -27,21 +83,22 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
 
     Returns
     -------
-    Table
-        One row per layer, for one image in evaluation mode:
+    Summary
+        A table with one row per layer, for one image in evaluation mode, with these keys:
 
-        * layer: its name, as in ``model.named_modules()``;
-        * kind: its class; for a sequence, those of its members;
-        * output: shape without N;
-        * parameters: trainable or not; one that several layers share counts in the first;
-        * multiply–adds: half the floating-point operations that torch's own counter reports for
-          convolutions and matrix products. Additions of biases, activations and pooling are not
-          counted; weights that are always zero are, as in C3 of the LeNet-5 of 1998;
-        * receptive field: side of the box of pixels that a unit can depend on, or height × width;
-          see :func:`receptive_field`. Empty if it cannot be followed;
-        * jump: pixels between the boxes of neighboring units. Empty where all see the same;
-        * activations (KiB): memory of all tensors the layer makes on its way, of which training
-          keeps most for the gradient. Views and work in place take none.
+        * `layer`: its name, as in ``model.named_modules()``;
+        * `kind`: its class; for a sequence, those of its members;
+        * `output`: shape without N;
+        * `parameters`: trainable or not; one that several layers share counts in the first;
+        * `macs`: multiply–adds, half the floating-point operations that torch's own counter
+          reports for convolutions and matrix products. Additions of biases, activations and
+          pooling are not counted; weights that are always zero are, as in C3 of the LeNet-5 of
+          1998;
+        * `receptive_field`: side of the box of pixels that a unit can depend on, or height ×
+          width; see :func:`receptive_field`. None if it cannot be followed;
+        * `jump`: pixels between the boxes of neighboring units. None where all see the same;
+        * `activation_kib`: memory, in KiB, of all tensors that the layer makes on its way, of
+          which training keeps most for the gradient. Views and operations in place take none.
 
         A layer that is taken apart but has parameters or multiply–adds outside of the layers it
         calls gets a row of its own for those, named with a star.
@@ -57,20 +114,20 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     >>> table = summary(lenet5(), (1, 32, 32))
     >>> table[2]["layer"], table[2]["output"], table[2]["receptive_field"]
     ('c3', '16×10×10', 14)
-    >>> sum(row["macs"] for row in table.to_dicts())
+    >>> table.total_macs
     416520
     """
     found = trace(model, input_shape)
     chosen = found.layers(depth)
     counted: set[int] = set()
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, _Row] = {}
     for number in chosen:
         call = found.calls[number]
         size, jump = _field(call, found.input_shape[1:])
-        row = {
+        row: _Row = {
             "layer": call.name or type(model).__name__,
             "kind": _kind(call.module),
-            "output": _times(call.shape),
+            "output": times(call.shape),
             "parameters": _new_parameters(call.module, counted),
             "macs": call.macs,
             "receptive_field": size,
@@ -90,7 +147,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
             row = {
                 "layer": f"{call.name or type(model).__name__}*",
                 "kind": f"{type(call.module).__name__} itself",
-                "output": _times(call.shape),
+                "output": times(call.shape),
                 "parameters": parameters,
                 "macs": own,
                 "receptive_field": None,
@@ -98,14 +155,16 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
                 "activation_kib": (call.memory - sum(c.memory for c in inside)) / 1024,
             }
             _enter(rows, row)
-    return Table(list(rows.values()), formats={"activation_kib": ",.1f"})
+    return Summary(list(rows.values()), formats={"activation_kib": ",.1f"})
 
 
-def _enter(rows: dict[str, dict[str, Any]], row: dict[str, Any]) -> None:
+def _enter(rows: dict[str, _Row], row: _Row) -> None:
     """Enter a layer's row; what the layer cost when it ran before is added to it."""
-    earlier = rows.get(row["layer"], {})
-    for cost in ("parameters", "macs", "activation_kib"):
-        row[cost] += earlier.get(cost, 0)
+    earlier = rows.get(row["layer"])
+    if earlier is not None:
+        row["parameters"] += earlier["parameters"]
+        row["macs"] += earlier["macs"]
+        row["activation_kib"] += earlier["activation_kib"]
     rows[row["layer"]] = row
 
 
@@ -125,7 +184,7 @@ def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | st
     except Untraceable:
         return None, None
     size, jump = (
-        sides[0] if len(set(sides)) == 1 else _times(sides) for sides in (field.size, field.jump)
+        sides[0] if len(set(sides)) == 1 else times(sides) for sides in (field.size, field.jump)
     )
     return size, jump or None
 
@@ -140,16 +199,16 @@ def _repeats(kinds: list[str]) -> list[str]:
     """Shorten repetitions: A, B, A, B, C becomes 2×(A + B), C."""
     out = []
     while kinds:
-        best, times = 1, 1
+        best, repeated = 1, 1
         for period in range(1, len(kinds) // 2 + 1):
             count = 1
             while kinds[count * period : (count + 1) * period] == kinds[:period]:
                 count += 1
-            if (count - 1) * period > (times - 1) * best:
-                best, times = period, count
+            if (count - 1) * period > (repeated - 1) * best:
+                best, repeated = period, count
         unit = " + ".join(kinds[:best])
-        if times > 1:
-            unit = f"{times}×({unit})" if " + " in unit else f"{times}×{unit}"
+        if repeated > 1:
+            unit = f"{repeated}×({unit})" if " + " in unit else f"{repeated}×{unit}"
         out.append(unit)
-        kinds = kinds[times * best :]
+        kinds = kinds[repeated * best :]
     return out

@@ -1,16 +1,40 @@
 """How linearly separable the classes are at each depth."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._draw import draw
 from cnnbook.analysis._batches import Labeled, check_tensor, labeled_batches
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.tables import Table
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
+
+
+class LinearProbes(Table):
+    """The table that :func:`linear_probes` returns.
+
+    Examples
+    --------
+    >>> row = {"layer": "input", "train_accuracy": 0.86, "test_accuracy": 0.80}
+    >>> LinearProbes([row, row | {"layer": "c1", "test_accuracy": 0.82}]).plot()
+    <Figure: Test accuracy of linear probes by layer. input 80%, c1 82%.>
+    """
+
+    def plot(self, *, alt: str | None = None) -> "Figure":
+        """Draw the accuracy by depth.
+
+        Those of several networks can be drawn together: see
+        :func:`cnnbook.plots.linear_probes`.
+        """
+        return draw("linear_probes", self, alt=alt)
 
 
 def linear_probes(
@@ -22,8 +46,8 @@ def linear_probes(
     max_features: int = 1024,
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     batch_size: int = 500,
-) -> Table:
-    """Train a linear classifier on what each layer puts out (Alain & Bengio 2016).
+) -> LinearProbes:
+    """Train a linear classifier on the output of each layer (Alain & Bengio 2016).
 
     "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644. The
     network itself is not trained. A probe's accuracy says how much of the class a linear layer
@@ -47,22 +71,23 @@ def linear_probes(
     layers
         Names as in ``model.named_modules()``; the model's direct children if not given.
     max_features
-        Most inputs of a probe, D, so that wide early layers have no advantage. Maps ``(C, H, W)``
-        are averaged over windows to the largest square ``(C, S, S)`` with C·S² at most this, but
-        S at least 1. Maps and vectors that have fewer stay whole. Memory and time grow like D²
-        and D³.
+        Most inputs of a probe, D, so that wide early layers have no advantage. Feature maps
+        ``(C, H, W)`` are averaged over windows to the largest square ``(C, S, S)`` with C·S² at
+        most this, but S at least 1. Maps and vectors that have fewer stay whole. Memory and time
+        grow like D² and D³.
     penalties
-        Weights of the penalty to choose from, positive, for features scaled to deviation 1. Each
-        probe gets the one with the smallest leave-one-out error on the training images.
+        Weights of the penalty to choose from, positive, for features scaled to standard deviation
+        1. Each probe gets the one with the smallest leave-one-out error on the training images.
     batch_size
         Images at a time when the features are computed.
 
     Returns
     -------
-    Table
-        One row for the input (the normalized pixels) and one per layer in the order in which
-        they ran: layer, pooled to (shape of the probe's input), features (their number), train
-        accuracy, test accuracy (0 to 1).
+    LinearProbes
+        A :class:`cnnbook.tables.Table` with one row for the input (the normalized pixels) and
+        one per layer in the order in which they ran: layer, pooled_to (shape of the probe's
+        input), features (their number), train_accuracy, test_accuracy (0 to 1). Its ``plot``
+        draws it.
 
     Raises
     ------
@@ -81,7 +106,7 @@ def linear_probes(
     >>> table = linear_probes(net, train, test, ["2"])
     >>> [(row["layer"], row["features"]) for row in table.to_dicts()]
     [('input', 64), ('2', 4)]
-    >>> table[0]["test accuracy"] > table[1]["test accuracy"]
+    >>> table[0]["test_accuracy"] > table[1]["test_accuracy"]
     True
     """
     if max_features < 1:
@@ -93,19 +118,19 @@ def linear_probes(
     shapes, features, labels = _features(model, train, layers, max_features, batch_size)
     _, test_features, test_labels = _features(model, test, layers, max_features, batch_size)
     classes = 1 + int(max(labels.max(), test_labels.max()))
-    rows = []
+    rows: list[dict[str, object]] = []
     for name, x in features.items():
         classify = ridge_classifier(x, labels, classes, penalties)
         rows.append(
             {
                 "layer": name,
-                "pooled to": "×".join(map(str, shapes[name])),
+                "pooled_to": "×".join(map(str, shapes[name])),
                 "features": x.shape[1],
-                "train accuracy": _accuracy(classify(x), labels),
-                "test accuracy": _accuracy(classify(test_features[name]), test_labels),
+                "train_accuracy": _accuracy(classify(x), labels),
+                "test_accuracy": _accuracy(classify(test_features[name]), test_labels),
             }
         )
-    return Table(rows, formats={"train accuracy": ".1%", "test accuracy": ".1%"})
+    return LinearProbes(rows, formats={"train_accuracy": ".1%", "test_accuracy": ".1%"})
 
 
 def _accuracy(scores: Tensor, labels: Tensor) -> float:
@@ -113,7 +138,7 @@ def _accuracy(scores: Tensor, labels: Tensor) -> float:
 
 
 def _pooled(output: Tensor, max_features: int) -> Tensor:
-    """Average maps until their values are at most `max_features`."""
+    """Average feature maps until their values are at most `max_features`."""
     if output.ndim != 4:
         return output
     _, channels, height, width = output.shape
@@ -137,9 +162,9 @@ def _features(
     labels = []
     seen: dict[str, Tensor] = {}
 
-    def keeper(name: str):
-        def hook(_module, _inputs, output):
-            # Copied, as the next layer may work in place; the last output of a layer counts.
+    def keeper(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: object) -> None:
+            # Copied, as the next layer may operate in place; the last output of a layer counts.
             seen.pop(name, None)
             seen[name] = _pooled(check_tensor(name, output), max_features).to("cpu", copy=True)
 
@@ -186,9 +211,10 @@ def ridge_classifier(
     """Fit a linear classifier to features by penalized least squares.
 
     Minimizes ``mean ‖W z + b - t‖² + penalty · ‖W‖²`` over W and b. z are the features scaled to
-    mean 0 and deviation 1, t is 1 for the true class and 0 for the others. Of several penalties
-    the one with the least squared leave-one-out error is chosen, which needs no further fits
-    (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, Section 7.10).
+    mean 0 and standard deviation 1, t is 1 for the true class and 0 for the others. Of
+    several penalties the one with the least squared leave-one-out error is chosen, which needs no
+    further fits (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009,
+    Section 7.10).
 
     Parameters
     ----------
@@ -207,9 +233,9 @@ def ridge_classifier(
     """
     x, target = x.double(), F.one_hot(y, classes).double()
     mean, share = x.mean(0), target.mean(0)
-    deviation = x.std(0, correction=0)
+    std = x.std(0, correction=0)
     # A feature that never changes says nothing. It gets weight zero.
-    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)
+    scale = torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)
     x, target = (x - mean) * scale, target - share
     # One decomposition serves all penalties: along its axes the fit is a division.
     curvature, axes = torch.linalg.eigh(x.T @ x / len(x))
@@ -222,7 +248,7 @@ def ridge_classifier(
         # How much an image's own target counts in its prediction; 1/N of it through the bias.
         leverage = (x.square() @ inverse + 1) / len(x)
         wrong = target - x @ (inverse[:, None] * moments)
-        return (wrong / (1 - leverage)[:, None]).square().sum().item()
+        return float((wrong / (1 - leverage)[:, None]).square().sum())
 
     penalty = min(penalties, key=left_out_error)
     weight = (axes @ (moments / (curvature + penalty)[:, None])).T * scale

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from cnnbook.analysis._hooks import device_of, evaluation, find_layer, forward_hooks
-from cnnbook.analysis._reach import Reach, Untraceable
-from cnnbook.analysis.trace import trace
+from cnnbook._draw import draw
+from cnnbook.analysis._hooks import Hook, device_of, evaluation, find_layer, forward_hooks
+from cnnbook.analysis.graph import Reach, Untraceable, trace
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class ReceptiveField:
 
     Examples
     --------
-    A unit in the corner of ResNet-18's last maps sees most of the image, and much padding:
+    A unit in the corner of ResNet-18's last feature maps sees most of the image, and much padding:
 
     >>> from cnnbook.models import create
     >>> field = receptive_field(create("resnet18", width=0.1), (3, 224, 224), "conv5_x")
@@ -71,7 +75,7 @@ class ReceptiveField:
         *position
             Row and column of the unit; the one in the middle if not given.
         clip
-            Whether to cut the box off at the image's border.
+            Whether to clip the box to the image.
 
         Returns
         -------
@@ -89,7 +93,7 @@ class ReceptiveField:
             0 <= i < count for i, count in zip(position, self.positions, strict=True)
         ):
             raise ValueError(
-                f"layer {self.layer!r} has units at {_times(self.positions)} positions, none at "
+                f"layer {self.layer!r} has units at {times(self.positions)} positions, none at "
                 f"{position}"
             )
         first = [s + i * j for s, i, j in zip(self.start, position, self.jump, strict=True)]
@@ -100,15 +104,51 @@ class ReceptiveField:
             ]
         return tuple(bounds)
 
+    def plot(
+        self, image: Tensor, *, unit: tuple[float, float] = (0.5, 0.5), alt: str | None = None
+    ) -> "Figure":
+        """Draw the box on an image.
+
+        Parameters
+        ----------
+        image
+            uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, of the size for which
+            the field was computed.
+        unit
+            Which unit: its row and column as a share of the layer's height and width.
+        alt
+            Text alternative; gives the size if not given.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+            See :func:`cnnbook.plots.receptive_fields`, which draws several layers at once.
+
+        Raises
+        ------
+        ValueError
+            If the image has another shape.
+
+        Examples
+        --------
+        >>> from cnnbook import analysis, data, models
+        >>> net = models.create("vgg11", width=0.1)
+        >>> field = analysis.receptive_field(net, (3, 224, 224), "block3")
+        >>> field.plot(data.photo("cat", size=224)).alt[-15:]
+        ': block3 30×30.'
+        """
+        return draw("receptive_fields", image, [self], unit=unit, alt=alt)
+
     def __str__(self) -> str:
         """Return one line that says it in words."""
         return (
-            f"{self.layer}: {_times(self.size)} pixels, {_times(self.positions)} units "
-            f"{_times(self.jump)} pixels apart, the first from {self.start}"
+            f"{self.layer}: {times(self.size)} pixels, {times(self.positions)} units "
+            f"{times(self.jump)} pixels apart, the first from {self.start}"
         )
 
 
-def _times(numbers: Sequence[int]) -> str:
+def times(numbers: Sequence[int]) -> str:
+    """Return numbers as in 16×5×5."""
     return "×".join(map(str, numbers))
 
 
@@ -121,13 +161,13 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
         If its units do not lie on one grid.
     """
     axes = range(len(image))
-    places = [reach.place(axis) for axis in axes]
+    grid = [reach.grid(axis) for axis in axes]
     return ReceptiveField(
         layer,
         size=tuple(reach.spans[a].last - reach.spans[a].first + 1 for a in axes),
-        jump=tuple(step for _, step in places),
+        jump=tuple(step for _, step in grid),
         start=tuple(reach.spans[a].first for a in axes),
-        positions=tuple(count for count, _ in places),
+        positions=tuple(count for count, _ in grid),
         image=tuple(image),
     )
 
@@ -153,15 +193,16 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     -------
     ReceptiveField
         Exact for units whose box lies inside the image. At the border, where windows reach into
-        padding, the box cut off at the image is an upper bound; and a slice of a layer's
-        channels has the box of all of them.
+        padding, the box clipped to the image is an upper bound; and a slice of a layer's channels
+        has the box of all of them.
 
     Raises
     ------
     ValueError
         If there is no such layer, if it does not run in evaluation mode, if its output does not
         depend on the image, or if its field cannot be followed, as behind a transposed
-        convolution or uneven adaptive pooling. There is never a wrong number.
+        convolution or uneven adaptive pooling. There is never a wrong number. Operations that
+        are not known yet can be added: :func:`operation`.
 
     Examples
     --------
@@ -191,9 +232,84 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
         ) from None
 
 
+@dataclass(frozen=True, eq=False)
+class EffectiveReceptiveField:
+    """How strongly each pixel acts on one position of a layer.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer.
+    unit
+        Row and column of the position in the layer's feature maps.
+    effect
+        ``(H, W)``, on the CPU, not negative: the mean absolute gradient with respect to each
+        pixel.
+
+    Examples
+    --------
+    A 5×5 convolution with random weights can see 25 pixels, and uses most of them:
+
+    >>> from cnnbook import analysis
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2))
+    >>> found = analysis.effective_receptive_field(net, torch.randn(8, 1, 28, 28), "0")
+    >>> found
+    EffectiveReceptiveField(layer='0', unit=(14, 14), size=4.5)
+    """
+
+    layer: str
+    unit: tuple[int, int]
+    effect: Tensor
+
+    @property
+    def size(self) -> float:
+        """Side of a square as large as the area that holds 95.45 % of the effect, in pixels.
+
+        For another share see :func:`effective_size`.
+        """
+        return effective_size(self.effect)
+
+    def __repr__(self) -> str:
+        """Return the size, not the pixels."""
+        return (
+            f"{type(self).__name__}(layer={self.layer!r}, unit={self.unit}, size={self.size:.1f})"
+        )
+
+    def plot(
+        self,
+        image: Tensor | None = None,
+        field: ReceptiveField | None = None,
+        *,
+        alt: str | None = None,
+    ) -> "Figure":
+        """Draw the effect of each pixel, over the image if there is one.
+
+        Parameters
+        ----------
+        image
+            uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, drawn in gray.
+        field
+            Result of :func:`receptive_field` for the same layer, to draw its box.
+        alt
+            Text alternative; gives both sizes if not given.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+            See :func:`cnnbook.plots.effective_receptive_field`.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit together, or the effect is zero everywhere.
+        """
+        return draw("effective_receptive_field", self, image, field, alt=alt)
+
+
 def effective_receptive_field(
     model: nn.Module, x: Tensor, layer: str, *, unit: tuple[int, int] | None = None
-) -> Tensor:
+) -> EffectiveReceptiveField:
     """Return how strongly each pixel of the image acts on one position of a layer.
 
     It is the mean, over images and color channels, of the absolute gradient of the sum of all
@@ -212,19 +328,19 @@ def effective_receptive_field(
     layer
         Name as in ``model.named_modules()``. If it runs more than once, the last run counts.
     unit
-        Row and column in the layer's maps; the middle if not given.
+        Row and column in the layer's feature maps; the middle if not given.
 
     Returns
     -------
-    Tensor
-        ``(H, W)``, on the CPU, not negative; zero outside the theoretical receptive field.
+    EffectiveReceptiveField
+        Its `effect` is a tensor ``(H, W)``: zero outside the theoretical receptive field.
 
     Raises
     ------
     ValueError
         If there is no such layer, it does not run, or there is no unit at that position.
     TypeError
-        If the layer returns something else than maps ``(N, C, H, W)``.
+        If the layer returns something else than feature maps ``(N, C, H, W)``.
 
     Examples
     --------
@@ -234,22 +350,22 @@ def effective_receptive_field(
     >>> blur = nn.Sequential(*[nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(2)])
     >>> for layer in blur:
     ...     _ = nn.init.constant_(layer.weight, 1)
-    >>> effective_receptive_field(blur, torch.zeros(1, 1, 5, 5), "1")[2]
+    >>> effective_receptive_field(blur, torch.zeros(1, 1, 5, 5), "1").effect[2]
     tensor([3., 6., 9., 6., 3.])
     """
-    sums: list[Tensor] = []
+    sums: list[tuple[tuple[int, int], Tensor]] = []
 
-    def keeper(name: str):
-        def hook(_module, _inputs, output):
+    def keeper(name: str) -> Hook:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise TypeError(f"layer {name!r} returns {what}, not maps (N, C, H, W)")
+                raise TypeError(f"layer {name!r} returns {what}, not feature maps (N, C, H, W)")
             rows, columns = output.shape[2:]
             row, column = (rows // 2, columns // 2) if unit is None else unit
             if not (0 <= row < rows and 0 <= column < columns):
                 raise ValueError(f"layer {name!r} has {rows}×{columns} units, none at {unit}")
             # Summed here and now: the next layer may work in place.
-            sums.append(output[:, :, row, column].sum())
+            sums.append(((row, column), output[:, :, row, column].sum()))
 
         return hook
 
@@ -258,43 +374,44 @@ def effective_receptive_field(
         model(x)
     if not sums:
         raise ValueError(f"layer {layer!r} does not run in evaluation mode")
-    (gradient,) = torch.autograd.grad(sums[-1], x)
-    return gradient.abs().mean((0, 1)).cpu()
+    position, total = sums[-1]
+    (gradient,) = torch.autograd.grad(total, x)
+    return EffectiveReceptiveField(layer, position, gradient.abs().mean((0, 1)).cpu())
 
 
-def effective_size(field: Tensor, *, share: float = 0.9545) -> float:
-    """Return the side of a square as large as the area that does most of the work.
+def effective_size(effect: Tensor, *, share: float = 0.9545) -> float:
+    """Return the side of a square as large as the area in which most of the effect lies.
 
-    The area is made of the fewest pixels that together hold `share` of the whole field. 95.45 %
+    The area is made of the fewest pixels that together hold `share` of the whole effect. 95.45 %
     is what a normal distribution has within two standard deviations. Luo et al. (2016, Section 3)
     count the pixels above ``1 - 95.45 %`` of the value at the center instead; that depends on
     one pixel, and on the network's noise far from it.
 
     Parameters
     ----------
-    field
-        Result of :func:`effective_receptive_field`, ``(H, W)``.
+    effect
+        ``(H, W)``, for example that of an :class:`EffectiveReceptiveField`.
     share
         Share of the sum, between 0 and 1.
 
     Returns
     -------
     float
-        In pixels: the square root of the number of pixels. 0 for a field that is zero.
+        In pixels: the square root of the number of pixels. 0 if there is no effect anywhere.
 
     Raises
     ------
     ValueError
-        If `share` is not between 0 and 1, or the field has negative values.
+        If `share` is not between 0 and 1, or the effect has negative values.
 
     Examples
     --------
-    Nine equal pixels are a field of 3×3. A Gaussian has 95.45 % of its whole in a circle of 2.49
+    Nine equal pixels are a square of 3×3. A Gaussian has 95.45 % of its mass within 2.49 standard
     deviations, a disc as large as a square of 4.4:
 
-    >>> field = torch.zeros(9, 9)
-    >>> field[3:6, 3:6] = 1
-    >>> effective_size(field, share=1)
+    >>> effect = torch.zeros(9, 9)
+    >>> effect[3:6, 3:6] = 1
+    >>> effective_size(effect, share=1)
     3.0
     >>> x = torch.arange(-50, 51) / 10
     >>> gaussian = torch.exp(-(x[:, None] ** 2 + x**2) / 2)
@@ -303,11 +420,12 @@ def effective_size(field: Tensor, *, share: float = 0.9545) -> float:
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be more than 0 and at most 1, got {share}")
-    if field.min() < 0:
-        raise ValueError(f"an effective receptive field is not negative, got {field.min():.3g}")
-    total = field.double().flatten().sort(descending=True).values.cumsum(0)
+    if effect.min() < 0:
+        raise ValueError(f"an effective receptive field is not negative, got {effect.min():.3g}")
+    total = effect.double().flatten().sort(descending=True).values.cumsum(0)
     if total[-1] == 0:
         return 0.0
     # The first pixel with which the share is reached, up to rounding.
     reached = total >= share * total[-1] * (1 - 1e-12)
-    return float(1 + reached.int().argmax()) ** 0.5
+    side: float = float(1 + reached.int().argmax()) ** 0.5
+    return side

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cnnbook._draw import draw
 from cnnbook.analysis._batches import Labeled, labeled_batches
 from cnnbook.analysis._hooks import device_of, evaluation
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +25,7 @@ class LossSurface:
     ----------
     a, b
         How far along the first and the second direction, ``(steps,)`` each. 0 is the network
-        itself; at 1 each filter has moved by its own norm.
+        itself; at 1 each filter is displaced by its own norm.
     loss
         Mean loss per image, ``(steps, steps)``: ``loss[i, j]`` belongs to ``a[i]`` and ``b[j]``.
         It may be infinite or not a number where the weights are far off.
@@ -38,6 +43,16 @@ class LossSurface:
     b: Tensor
     loss: Tensor
 
+    def plot(
+        self, *, levels: int = 14, highest: float | None = None, alt: str | None = None
+    ) -> "Figure":
+        """Draw the surface as contours.
+
+        Several can be drawn side by side with common levels: see
+        :func:`cnnbook.plots.loss_surface`, also for what the arguments mean.
+        """
+        return draw("loss_surface", self, levels=levels, highest=highest, alt=alt)
+
     def __repr__(self) -> str:
         """Return the extent and the range of the loss."""
         finite = self.loss[self.loss.isfinite()]
@@ -50,8 +65,8 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
 
     Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neural Nets",
     arXiv:1712.09913, Section 4: each filter of a Gaussian direction is scaled to the norm of the
-    network's filter. A dense layer counts as a 1×1 convolution, so its filters are its rows.
-    Biases and the parameters of batch normalization do not move.
+    network's filter. A fully connected layer counts as a 1×1 convolution, so its filters are
+    its rows. Biases and the parameters of batch normalization stay as they are.
 
     Parameters
     ----------
@@ -69,7 +84,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     --------
     >>> net = nn.Linear(5, 2)
     >>> drawn = filter_directions(net)
-    >>> list(drawn)  # the bias does not move
+    >>> list(drawn)  # the bias stays as it is
     ['weight']
     >>> torch.allclose(drawn["weight"].norm(dim=1), net.weight.norm(dim=1))
     True
@@ -153,9 +168,10 @@ def loss_surface(
     with evaluation(model), torch.no_grad():
         for i, a in enumerate(axis.tolist()):
             for j, b in enumerate(axis.tolist()):
-                moved = {name: own[name] + a * first[name] + b * second[name] for name in first}
+                displaced = {name: own[name] + a * first[name] + b * second[name] for name in first}
                 total = sum(
-                    loss(functional_call(model, moved, (x,)), y).item() * len(y) for x, y in batches
+                    loss(functional_call(model, displaced, (x,)), y).item() * len(y)
+                    for x, y in batches
                 )
                 grid[i, j] = total / images
     return LossSurface(axis, axis.clone(), grid)

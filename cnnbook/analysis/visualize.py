@@ -2,18 +2,23 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._draw import draw
 from cnnbook.analysis._batches import check_tensor, image_batches
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
 from cnnbook.data import Dataset
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,8 @@ class MaximizedUnits:
     images
         ``(U, C, H, W)``, 0 to 1.
     activation
-        ``(steps, U)``: mean of the unit's map in each step, on the randomly changed image.
+        ``(steps, U)``: mean of the unit's feature map in each step, on the randomly changed
+        image.
 
     Examples
     --------
@@ -45,6 +51,10 @@ class MaximizedUnits:
     units: tuple[int, ...]
     images: Tensor
     activation: Tensor
+
+    def plot(self, *, columns: int = 6, alt: str | None = None) -> "Figure":
+        """Show the images. See :func:`cnnbook.plots.maximized_units`."""
+        return draw("maximized_units", self, columns=columns, alt=alt)
 
     def __repr__(self) -> str:
         """Return layer and units."""
@@ -83,8 +93,8 @@ def maximize_activation(
         Name as in ``model.named_modules()``. Prefer the output of a convolution to that of the
         ReLU behind it, whose gradient is zero where the unit is silent.
     units
-        Number of a channel of the layer's maps, or of an entry of its output vector; several are
-        worked on at once. What is maximized is the mean of the unit's map.
+        Number of a channel of the layer's feature maps, or of an entry of its output vector;
+        several are optimized at once. What is maximized is the mean of the unit's map.
     shape
         ``(C, H, W)`` of the images.
     mean, std
@@ -93,8 +103,8 @@ def maximize_activation(
     steps
         Steps of gradient ascent.
     lr
-        Length of a step: how far, in root mean square, it moves what is optimized, the logarithm
-        of the odds p/(1 - p) of pixels p or its Fourier coefficients.
+        Length of a step: how far, in root mean square, it changes what is optimized, the
+        logarithm of the odds p/(1 - p) of pixels p or its Fourier coefficients.
     decay
         How strongly each step pulls the image back to gray, so that it does not end in black and
         white: by the share ``lr * decay``.
@@ -157,7 +167,7 @@ def maximize_activation(
     device = device_of(model)
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (mean, std))
+    mu, sigma = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (mean, std))
     painted = (_Fourier if fourier else _Pixels)(
         (len(units), channels, height, width), generator, device
     )
@@ -167,19 +177,19 @@ def maximize_activation(
     activation = torch.empty(steps, len(units))
     climbed = torch.zeros(len(units), dtype=torch.bool, device=device)
 
-    def keeper(name: str):
-        def hook(_module, _inputs, output):
-            # The mean is taken at once: the next layer may work in place.
-            output = check_tensor(name, output)
-            _check_units(name, units, output.shape[1])
-            kept[:] = [output.flatten(2).mean(2) if output.ndim > 2 else output.clone()]
+    def keeper(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: object) -> None:
+            # The mean is taken at once: the next layer may operate in place.
+            tensor = check_tensor(name, output)
+            _check_units(name, units, tensor.shape[1])
+            kept[:] = [tensor.flatten(2).mean(2) if tensor.ndim > 2 else tensor.clone()]
 
         return hook
 
     with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
         for step in range(steps):
             changed = _changed(painted.image(), jitter, scale, rotate, generator)
-            model(((changed - mean) / std).to(dtype))
+            model(((changed - mu) / sigma).to(dtype))
             if not kept:
                 raise ValueError(f"layer {layer!r} does not run in evaluation mode")
             excited = kept[0][rows, columns]
@@ -231,7 +241,8 @@ class _Fourier:
         coefficients = torch.view_as_complex(self.parameter) * self.spread
         # norm="ortho" keeps steps of one size whatever the image's.
         size = (self.height, self.width)
-        return torch.fft.irfft2(coefficients, size, norm="ortho").sigmoid()
+        pixels: Tensor = torch.fft.irfft2(coefficients, size, norm="ortho")
+        return pixels.sigmoid()
 
 
 def _changed(
@@ -268,8 +279,8 @@ class TopPatches:
         set, or values of the tensor given. Black (0) where it looks beyond the image's border.
     images
         Numbers of the images, ``(U, k)``.
-    places
-        Row and column in the layer's map, ``(U, k, 2)``; 0, 0 for an output vector.
+    positions
+        Row and column in the layer's feature map, ``(U, k, 2)``; 0, 0 for an output vector.
     activation
         The unit's value there, ``(U, k)``.
 
@@ -279,7 +290,7 @@ class TopPatches:
     >>> found = top_patches(nn.Sequential(nn.Conv2d(1, 4, 3)), pictures, "0", [0, 1], k=5)
     >>> found
     <top 5 patches of 3×3 pixels for units [0, 1] of '0'>
-    >>> found.images.shape, found.places.shape
+    >>> found.images.shape, found.positions.shape
     (torch.Size([2, 5]), torch.Size([2, 5, 2]))
     """
 
@@ -287,8 +298,24 @@ class TopPatches:
     units: tuple[int, ...]
     patches: Tensor
     images: Tensor
-    places: Tensor
+    positions: Tensor
     activation: Tensor
+
+    def plot(self, maximized: MaximizedUnits | None = None, *, alt: str | None = None) -> "Figure":
+        """Show the patches, one row per unit. See :func:`cnnbook.plots.top_patches`.
+
+        Parameters
+        ----------
+        maximized
+            Images made for the same units by :func:`maximize_activation`, shown in front.
+        alt
+            Text alternative.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+        """
+        return draw("top_patches", self, maximized, alt=alt)
 
     def __repr__(self) -> str:
         """Return layer, units and size of the patches."""
@@ -322,11 +349,11 @@ def top_patches(
         ``(N, C, H, W)`` as the network takes them, or a data set, whose images are normalized
         first.
     layer
-        Name as in ``model.named_modules()`` of a layer that puts out maps ``(N, M, h, w)``, or
-        vectors ``(N, M)``, which see the whole image. If it runs more than once, the last run
-        counts.
+        Name as in ``model.named_modules()`` of a layer that outputs feature maps
+        ``(N, M, h, w)``, or vectors ``(N, M)``, which see the whole image. If it runs
+        more than once, the last run counts.
     units
-        Number of a channel of the maps or of an entry of the vector, or several.
+        Number of a channel of the feature maps or of an entry of the vector, or several.
     k
         Patches per unit.
     batch_size
@@ -354,7 +381,7 @@ def top_patches(
     >>> pictures = torch.zeros(10, 1, 6, 6)
     >>> pictures[7, 0, 2:4, 3:5] = 1
     >>> found = top_patches(net, pictures, "0", 0, k=1)
-    >>> found.images.tolist(), found.places.tolist(), found.activation.tolist()
+    >>> found.images.tolist(), found.positions.tolist(), found.activation.tolist()
     ([[7]], [[[2, 3]]], [[4.0]])
     """
     if not isinstance(images, Tensor | Dataset):
@@ -365,45 +392,46 @@ def top_patches(
     raw = images if isinstance(images, Tensor) else images.images
     if not 1 <= k <= len(raw):
         raise ValueError(f"k must be from 1 to the number of images, {len(raw)}; got {k}")
-    best, places = [], []
+    best, flat = [], []
     for x in image_batches(images, batch_size, device_of(model)):
         output = activations(model, x, [layer])[layer]
         if output.ndim not in (2, 4):
             raise ValueError(
-                f"layer {layer!r} puts out {tuple(output.shape)}, neither maps (N, M, h, w) nor "
-                "vectors (N, M)"
+                f"layer {layer!r} outputs {tuple(output.shape)}, neither feature maps "
+                "(N, M, h, w) nor vectors (N, M)"
             )
         _check_units(layer, units, output.shape[1])
-        # A vector counts as maps of one place.
-        value, place = output[:, list(units)].unflatten(1, (-1, 1)).flatten(2).max(2)
+        # A vector counts as maps with one position.
+        value, where = output[:, list(units)].reshape(len(output), len(units), -1).max(2)
         best.append(value)
-        places.append(place)
+        flat.append(where)
     activation, index = torch.cat(best).T.sort(dim=1, descending=True, stable=True)
     activation, index = activation[:, :k], index[:, :k]
-    place = torch.cat(places).T.gather(1, index)
+    where = torch.cat(flat).T.gather(1, index)
     columns = output.shape[3] if output.ndim == 4 else 1
-    place = torch.stack([place // columns, place % columns], 2)
+    positions = torch.stack([where // columns, where % columns], 2)
     height, width = raw.shape[2:]
     field = receptive_field(model, raw.shape[1:], layer) if output.ndim == 4 else None
     patches = []
-    for image, at in zip(index.flatten().tolist(), place.flatten(0, 1).tolist(), strict=True):
-        box = ((0, height), (0, width))
+    for image, at in zip(index.flatten().tolist(), positions.flatten(0, 1).tolist(), strict=True):
+        box: Sequence[tuple[int, int]] = ((0, height), (0, width))
         if field is not None:
             # Where all units see the same, behind a squeeze-and-excitation for example, the
             # field has one position.
             box = field.box(*(min(i, n - 1) for i, n in zip(at, field.positions, strict=True)))
-        patches.append(_cut(raw[image].cpu(), box))
-    patches = torch.stack(patches).unflatten(0, (len(units), k))
-    return TopPatches(layer, units, patches, index, place, activation)
+        patches.append(_crop(raw[image].cpu(), box))
+    stacked = torch.stack(patches)
+    stacked = stacked.view(len(units), k, *stacked.shape[1:])
+    return TopPatches(layer, units, stacked, index, positions, activation)
 
 
-def _cut(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
+def _crop(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
     """Return the pixels of a box: black beyond the image, and the whole image if it is larger."""
     for dim, (first, end) in zip((1, 2), box, strict=True):
         length = image.shape[dim]
         if end - first < length:
             # Behind a padded 1×1 kernel a box may lie beside the image: nothing is left of it then.
-            a, b = (min(max(place, 0), length) for place in (first, end))
+            a, b = (min(max(side, 0), length) for side in (first, end))
             before = min(max(0, -first), end - first)
             after = end - first - (b - a) - before
             image = image.narrow(dim, a, b - a)

@@ -1,4 +1,4 @@
-"""What there is to learn from: data sets, batches of them, random changes of the images."""
+"""Data to learn from: data sets, batches, and data augmentation."""
 
 from cnnbook.data.augment import Augment, AugmentParams
 from cnnbook.data.batches import Batches, BatchSource

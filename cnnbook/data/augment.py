@@ -1,4 +1,4 @@
-"""Random changes of whole batches: one matrix and one resampling per image, on the device."""
+"""Data augmentation of whole batches: one matrix and one resampling per image, on the device."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -10,32 +10,32 @@ from torch import Tensor
 
 from cnnbook._errors import unknown
 
-# Images are worked on in groups of about this many pixels: few enough for a group's floats and
-# coordinates to stay in the processor's cache, enough for its threads to be worth waking.
+# On a CPU, images are transformed in groups of about this many pixels: few enough for a group's
+# floats and coordinates to stay in the cache, enough to be worth starting the threads.
 _PIXELS_AT_ONCE = 300_000
 
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What happens to each of N images, as drawn by :meth:`Augment.draw`.
+    """The random numbers behind the augmentation of N images, as drawn by :meth:`Augment.draw`.
 
     Parameters
     ----------
     matrix
-        ``(N, 2, 3)``. Takes a point of the new image to the point of the old one whose color it
-        gets. Points are in pixels from the image's center, x to the right, y down.
+        ``(N, 2, 3)``. Maps a point of the new image to the point of the old one whose color it
+        takes. Points are in pixels from the image's center, x to the right, y down.
     contrast, brightness
         Factors, ``(N,)``.
     box
-        Erased rectangle as left, top, right, bottom in pixels, ``(N, 4)``; empty where nothing
-        is erased.
+        Erased rectangle as left, top, right, bottom in pixels, ``(N, 4)``; all zeros where
+        nothing is erased.
 
     Examples
     --------
-    Without any transform, each pixel keeps its place and its value:
+    Without any transform the matrix is the identity; mirroring flips the sign of x:
 
-    >>> changes = Augment().draw(2, size=(28, 28))
-    >>> changes.matrix[0]
+    >>> params = Augment().draw(2, size=(28, 28))
+    >>> params.matrix[0]
     tensor([[1., 0., 0.],
             [0., 1., 0.]])
     >>> Augment(flip=1).draw(1, size=(28, 28)).matrix[0, 0, 0]
@@ -52,36 +52,36 @@ class AugmentParams:
         return len(self.matrix)
 
     def __getitem__(self, index: Tensor | slice) -> "AugmentParams":
-        """Return the changes of the images at `index`."""
+        """Return the parameters of the images at `index`, a slice or an index tensor."""
         return AugmentParams(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def to(self, device: torch.device | str) -> "AugmentParams":
-        """Return the changes on `device`."""
+        """Return the parameters on `device`."""
         return AugmentParams(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random transforms for training images, each drawn anew for each image.
+    """Random transforms of training images, drawn independently for each image.
 
     Rotation, translation, scaling, shear, cropping and flipping are composed into *one* matrix
-    and need one resampling, whatever their number. The order of the changes is contrast,
-    brightness, geometry, normalization, erasing.
+    and need one resampling, however many of them are used. The order is contrast, brightness,
+    geometry, normalization, erasing.
 
     Parameters
     ----------
     rotate
-        Largest angle in degrees; the angle is uniform in minus `rotate` … `rotate`. Positive turns
-        clockwise.
+        Largest angle in degrees; the angle is uniform in −`rotate` … `rotate`. Positive angles
+        turn clockwise.
     translate
         Largest shift, as a fraction of width and height.
     scale
-        Smallest and largest magnification about the center. Above 1 things get larger.
+        Smallest and largest magnification about the center. Factors above 1 enlarge.
     shear
         Largest shear angle in degrees, horizontally.
     crop
-        Side of the smallest window, as a fraction. A window of random size `crop` … 1 and random
-        place is enlarged to the whole image; 1 crops nothing.
+        Side of the smallest crop, as a fraction of the image's. A window of random size `crop` …
+        1 at a random position is enlarged to the whole image; 1 crops nothing.
     flip
         Probability of mirroring left and right.
     contrast, brightness
@@ -89,18 +89,18 @@ class Augment:
     erase
         Probability of erasing a rectangle (Zhong et al. 2017, arXiv:1708.04896).
     erase_area
-        Smallest and largest share of the image that is erased. The ratio of the sides lies
-        between 0.3 and 3.3, as in the paper.
+        Smallest and largest fraction of the image that is erased. The aspect ratio lies between
+        0.3 and 3.3, as in the paper.
     fill
-        Pixel value, 0 to 255, of what comes from outside the image and of erased rectangles; or
-        ``"edge"`` (repeat the border pixel) or ``"reflect"``, with which rectangles are black.
+        Pixel value, 0 to 255, of areas outside the image and of erased rectangles; or ``"edge"``
+        (repeat the border pixel) or ``"reflect"``, with which erased rectangles are black.
     interpolation
-        ``"bilinear"`` or ``"nearest"``. With the latter a pure translation is by whole pixels.
+        ``"bilinear"`` or ``"nearest"``. With ``"nearest"``, images are shifted by whole pixels.
 
     Raises
     ------
     ValueError
-        If a value is outside its range; the message says which.
+        If a value is outside its range; the message says which one.
 
     Examples
     --------
@@ -139,7 +139,9 @@ class Augment:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be 0 < smallest ≤ largest, got {self.scale}")
         if not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
-            raise ValueError(f"erase_area must be 0 < least ≤ most ≤ 1, got {self.erase_area}")
+            raise ValueError(
+                f"erase_area must be 0 < smallest ≤ largest ≤ 1, got {self.erase_area}"
+            )
         if isinstance(self.fill, str):
             if self.fill not in ("edge", "reflect"):
                 raise unknown("fill", self.fill, ["edge", "reflect", "a number from 0 to 255"])
@@ -149,11 +151,11 @@ class Augment:
             raise unknown("interpolation", self.interpolation, ["bilinear", "nearest"])
 
     def draw(self, n: int, size: tuple[int, int], seed: int = 0) -> AugmentParams:
-        """Draw the changes of `n` images.
+        """Draw the random parameters for `n` images.
 
-        Every image has its own row of random numbers, and every transform its own column.
-        Therefore the batch an image falls into changes nothing about it, and neither does
-        switching another transform on.
+        Every image has its own row of random numbers, and every transform its own column. So
+        neither the batch an image falls into nor another transform being switched on changes
+        what happens to it.
 
         Parameters
         ----------
@@ -167,10 +169,10 @@ class Augment:
         Returns
         -------
         AugmentParams
-            On the CPU, so that a seed means the same on every device.
+            On the CPU, so that a seed gives the same numbers on every device.
         """
         uniform = torch.rand(n, 16, generator=torch.Generator().manual_seed(seed))
-        (turned, sheared, moved_x, moved_y, scaled, cut, cut_x, cut_y, flipped,
+        (turned, sheared, right, down, scaled, cropped, crop_left, crop_top, flipped,
          contrast, brightness, erased, area, ratio, top, left) = uniform.unbind(1)  # fmt: skip
         height, width = size
 
@@ -179,16 +181,16 @@ class Augment:
 
         angle = between(-self.rotate, self.rotate, turned) * (math.pi / 180)
         slope = torch.tan(between(-self.shear, self.shear, sheared) * (math.pi / 180))
-        shift_x = between(-self.translate, self.translate, moved_x) * width
-        shift_y = between(-self.translate, self.translate, moved_y) * height
+        shift_x = between(-self.translate, self.translate, right) * width
+        shift_y = between(-self.translate, self.translate, down) * height
         shrink = 1 / between(*self.scale, scaled)
-        side = between(self.crop, 1, cut)
-        crop_x = (1 - side) * width * (cut_x - 0.5)
-        crop_y = (1 - side) * height * (cut_y - 0.5)
+        side = between(self.crop, 1, cropped)
+        crop_x = (1 - side) * width * (crop_left - 0.5)
+        crop_y = (1 - side) * height * (crop_top - 0.5)
         mirror = torch.where(flipped < self.flip, -1.0, 1.0)
 
-        # The matrices lead from the new image back to the old one, so each undoes what its name
-        # says. The old image is cropped, flipped, scaled, sheared, turned and then shifted.
+        # The matrices map the new image back to the old one, so each is the inverse of what its
+        # name says. The old image is cropped, flipped, scaled, sheared, turned and then shifted.
         cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros(n), torch.ones(n)
         crop = _matrix((side, zero, crop_x), (zero, side, crop_y))
         flip = _matrix((mirror, zero, zero), (zero, one, zero))
@@ -215,25 +217,25 @@ class Augment:
     def __call__(
         self,
         images: Tensor,
-        changes: AugmentParams | None = None,
+        params: AugmentParams | None = None,
         *,
         seed: int = 0,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ) -> Tensor:
-        """Change images.
+        """Augment images.
 
         Parameters
         ----------
         images
             uint8, ``(N, C, H, W)``, 0 to 255, on any device.
-        changes
-            What to do to each image; drawn with `seed` if not given.
+        params
+            Parameters for each image; drawn with `seed` if not given.
         seed
-            Used only without `changes`.
+            Seed of the draw, used only without `params`.
         mean, std
-            Per channel, of images scaled to 0…1, to normalize with. Without them the result lies
-            in 0…1.
+            Mean and standard deviation per channel, of images scaled to 0…1, to normalize with.
+            Without them the result lies in 0…1.
 
         Returns
         -------
@@ -243,7 +245,7 @@ class Augment:
         Raises
         ------
         ValueError
-            If `images` are not uint8 of four dimensions, or `changes` are for another number of
+            If `images` are not uint8 of four dimensions, or `params` are for another number of
             images.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
@@ -252,12 +254,14 @@ class Augment:
                 f"{tuple(images.shape)}"
             )
         n, channels, height, width = images.shape
-        if changes is None:
-            changes = self.draw(n, (height, width), seed).to(images.device)
-        if len(changes) != n:
-            raise ValueError(f"{len(changes)} changes for {n} images; give one per image")
-        mean = torch.tensor(mean or [0.0] * channels, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(std or [1.0] * channels, device=images.device).view(-1, 1, 1)
+        if params is None:
+            params = self.draw(n, (height, width), seed).to(images.device)
+        if len(params) != n:
+            raise ValueError(
+                f"parameters for {len(params)} images, but {n} images; draw one set per image"
+            )
+        mu = torch.tensor(mean or [0.0] * channels, device=images.device).view(-1, 1, 1)
+        sigma = torch.tensor(std or [1.0] * channels, device=images.device).view(-1, 1, 1)
 
         out = torch.empty(images.shape, device=images.device)
         group = n
@@ -265,31 +269,35 @@ class Augment:
             group = max(1, _PIXELS_AT_ONCE // (height * width))
         for i in range(0, n, group):
             part = slice(i, i + group)
-            out[part] = self._change(images[part], changes[part], mean, std)
+            out[part] = self._apply(images[part], params[part], mu, sigma)
         return out
 
-    def _change(self, images: Tensor, changes: AugmentParams, mean: Tensor, std: Tensor) -> Tensor:
+    def _apply(self, images: Tensor, params: AugmentParams, mean: Tensor, std: Tensor) -> Tensor:
         x = images.float()
         if self.contrast:
             gray = _mean_gray(images)
-            x = x.sub_(gray).mul_(changes.contrast.view(-1, 1, 1, 1)).add_(gray).clamp_(0, 255)
+            x = x.sub_(gray).mul_(params.contrast.view(-1, 1, 1, 1)).add_(gray).clamp_(0, 255)
         if self.brightness:
-            x = x.mul_(changes.brightness.view(-1, 1, 1, 1)).clamp_(0, 255)
+            x = x.mul_(params.brightness.view(-1, 1, 1, 1)).clamp_(0, 255)
 
-        # grid_sample knows no fill value but zero.
-        fill = 0.0 if isinstance(self.fill, str) else float(self.fill)
+        # grid_sample can only fill with zero, so the fill value is subtracted before and added
+        # after it.
+        if isinstance(self.fill, str):
+            fill, padding = 0.0, {"edge": "border", "reflect": "reflection"}[self.fill]
+        else:
+            fill, padding = float(self.fill), "zeros"
         x = x.sub_(fill) if fill else x
         x = F.grid_sample(
             x,
-            _sampling_points(changes.matrix, *images.shape[2:]),
+            _sampling_points(params.matrix, *images.shape[2:]),
             mode=self.interpolation,
-            padding_mode={"edge": "border", "reflect": "reflection"}.get(self.fill, "zeros"),
+            padding_mode=padding,
             align_corners=False,
         )
         x.mul_(1 / (255 * std)).add_((fill / 255 - mean) / std)
 
         if self.erase:
-            x = torch.where(_inside(changes.box, *images.shape[2:]), (fill / 255 - mean) / std, x)
+            x = torch.where(_inside(params.box, *images.shape[2:]), (fill / 255 - mean) / std, x)
         return x
 
     def scaled(self, strength: float) -> "Augment":
@@ -298,8 +306,8 @@ class Augment:
         Parameters
         ----------
         strength
-            Factor on every range and probability; 0 changes nothing. Results are cut to the
-            largest value allowed.
+            Factor on every range and probability; 0 switches everything off. Results are
+            clipped to the largest value allowed.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Batches: from a data set held on the device, or from anywhere else by the same interface."""
+"""Batches of a data set held on the device, and the interface of any other source of batches."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -12,7 +12,7 @@ from cnnbook.data.datasets import Dataset
 
 
 class BatchSource(Protocol):
-    """What training and evaluation ask of a source of batches.
+    """The interface that training and evaluation need: any source of batches that has it will do.
 
     Attributes
     ----------
@@ -23,7 +23,8 @@ class BatchSource(Protocol):
 
     Examples
     --------
-    Whatever has these four can be trained on. :class:`Batches` has:
+    Any object with these two attributes and two methods can be trained on, such as
+    :class:`Batches`:
 
     >>> from cnnbook import data
     >>> train, _ = data.load("fashion-mini")
@@ -54,11 +55,11 @@ def epoch_seed(seed: int, number: int) -> int:
     return seed * 100_003 + number
 
 
-def share(index: Tensor, batch_size: int, rank: int, processes: int) -> list[Tensor]:
+def share(index: Tensor, batch_size: int, rank: int, world_size: int) -> list[Tensor]:
     """Divide an epoch's images into batches and take one process's part of each batch.
 
-    All parts together hold every image exactly once. They differ by at most one image, so a last
-    batch smaller than the number of processes leaves some with an empty part.
+    All parts together hold every image exactly once. Their sizes differ by at most one image, so
+    a last batch smaller than the number of processes leaves some of them with an empty part.
 
     Parameters
     ----------
@@ -66,62 +67,62 @@ def share(index: Tensor, batch_size: int, rank: int, processes: int) -> list[Ten
         Numbers of the epoch's images, in order.
     batch_size
         Images per batch, over all processes.
-    rank, processes
-        Number of this process, from 0, and of all of them.
+    rank, world_size
+        Number of this process, from 0, and how many processes there are.
 
     Returns
     -------
     list of Tensor
         This process's image numbers, one tensor per batch.
     """
-    return [batch[rank::processes] for batch in index.split(batch_size)]
+    return [batch[rank::world_size] for batch in torch.split(index, batch_size)]
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Turn uint8 images into floats of mean 0 and deviation 1.
+    """Turn uint8 images into floats of mean 0 and standard deviation 1.
 
     Parameters
     ----------
     images
         uint8, ``(N, C, H, W)``.
     mean, std
-        Per channel, of images scaled to 0…1.
+        Mean and standard deviation per channel, of images scaled to 0…1.
 
     Returns
     -------
     Tensor
         float32, of the same shape, on the same device.
     """
-    mean = torch.tensor(mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(std, device=images.device).view(-1, 1, 1)
+    mu = torch.tensor(mean, device=images.device).view(-1, 1, 1)
+    sigma = torch.tensor(std, device=images.device).view(-1, 1, 1)
     # (v/255 - mean) / std, as one multiplication and one addition per pixel
-    return images.float().mul_(1 / (255 * std)).add_(-mean / std)
+    return images.float().mul_(1 / (255 * sigma)).add_(-mu / sigma)
 
 
 class Batches:
     """Shuffled, normalized, augmented batches of a data set held on the device.
 
-    The images stay uint8 on the device. Each batch is gathered by index, turned to float,
-    augmented and normalized there, so no image passes through Python on its own.
+    The images stay on the device as uint8. Each batch is gathered by index, converted to float,
+    augmented and normalized there; no image is handled by Python on its own.
 
     Parameters
     ----------
     dataset
-        Where the images come from.
+        The images.
     batch_size
         Images per batch, N. The last batch of an epoch may be smaller.
     shuffle
         Whether to draw a new order for each epoch.
     augment
-        Random changes, drawn anew for each image in each epoch.
+        Random transforms, drawn afresh for each image in each epoch.
     seed
-        Seed of the order and the changes. They depend on seed and epoch only, not on the device
-        or the batch size.
+        Seed of the order and the augmentation. Both depend only on seed and epoch, not on the
+        device or the batch size.
     device
-        Where to hold the data; the machine's fastest device if not given.
-    rank, processes
-        Yield only every `processes`-th image of each batch, from image `rank` on: the part of
-        one of several training processes.
+        Device that holds the data; the machine's fastest one by default.
+    rank, world_size
+        Yield only every `world_size`-th image of each batch, starting with image `rank`: the
+        part of one of several training processes.
 
     Raises
     ------
@@ -147,7 +148,7 @@ class Batches:
         seed: int = 0,
         device: torch.device | str | None = None,
         rank: int = 0,
-        processes: int = 1,
+        world_size: int = 1,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -158,7 +159,7 @@ class Batches:
         self.shuffle = shuffle
         self.augment = augment
         self.seed = seed
-        self.rank, self.processes = rank, processes
+        self.rank, self.world_size = rank, world_size
         self.device = settings.device(device)
         self.images = dataset.images.to(self.device)
         self.labels = dataset.labels.to(self.device)
@@ -174,9 +175,9 @@ class Batches:
         Parameters
         ----------
         number
-            Number of the epoch, from 0; it selects order and changes.
+            Number of the epoch, from 0; it determines order and augmentation.
         start
-            Batch to begin with, from 0.
+            Number of the first batch to yield, from 0.
 
         Yields
         ------
@@ -189,14 +190,14 @@ class Batches:
         order = torch.arange(self.images_per_epoch)
         if self.shuffle:
             order = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
-        parts = share(order.to(self.device), self.batch_size, self.rank, self.processes)
+        parts = share(order.to(self.device), self.batch_size, self.rank, self.world_size)
         if self.augment is not None:
-            size = tuple(self.images.shape[2:])
-            changes = self.augment.draw(len(order), size, seed).to(self.device)
+            height, width = self.images.shape[2:]
+            params = self.augment.draw(len(order), (height, width), seed).to(self.device)
         for index in parts[start:]:
             images = self.images[index]
             if self.augment is None:
                 images = normalize(images, self.mean, self.std)
             else:
-                images = self.augment(images, changes[index], mean=self.mean, std=self.std)
+                images = self.augment(images, params[index], mean=self.mean, std=self.std)
             yield images, self.labels[index]

@@ -1,4 +1,4 @@
-"""The data sets the book learns from."""
+"""Data sets held in memory, and those that the book uses."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +108,8 @@ class Dataset:
     classes
         Names of the classes; ``classes[labels[i]]`` names image ``i``.
     mean, std
-        Per channel, of the *training* images scaled to 0…1; used to normalize both parts alike.
+        Mean and standard deviation per channel, of the *training* images scaled to 0…1; both
+        parts are normalized with them.
 
     Raises
     ------
@@ -117,7 +118,7 @@ class Dataset:
 
     Examples
     --------
-    Any tensors will do, not only those of :func:`load`:
+    Tensors of your own work as well as those of :func:`load`:
 
     >>> images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     >>> labels = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -182,8 +183,8 @@ class Dataset:
         Returns
         -------
         Dataset
-            Images of shape ``(N, C, size, size)``. Mean and standard deviation stay those of
-            the original pixels, so that a pixel keeps its normalized value.
+            Images of shape ``(N, C, size, size)``. Mean and standard deviation remain those of
+            the original pixels, so a pixel keeps its normalized value.
 
         Raises
         ------
@@ -193,7 +194,7 @@ class Dataset:
         height, width = self.images.shape[2:]
         if size < max(height, width):
             raise ValueError(
-                f"size={size} would cut images of {height}×{width}; choose {max(height, width)} "
+                f"size={size} would crop images of {height}×{width}; choose {max(height, width)} "
                 "or more"
             )
         left, top = (size - width) // 2, (size - height) // 2
@@ -201,7 +202,7 @@ class Dataset:
         return replace(self, images=F.pad(self.images, borders))
 
 
-def _mean_and_std(images: Tensor) -> tuple[tuple[float], tuple[float]]:
+def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     # From the histogram of the 256 values: no float copy of the images.
     share = torch.bincount(images.flatten(), minlength=256).double() / images.numel()
     value = torch.arange(256).double() / 255
@@ -222,12 +223,12 @@ def _from_idx(
 
 
 def fashion_mini(download: bool) -> tuple[Dataset, Dataset]:
-    """Read the embedded images; nothing is ever downloaded."""
+    """Read the 12,000 images that come with the package; nothing is ever downloaded."""
     return _embedded("fashion-mini", FASHION_MINI, FASHION_CLASSES)
 
 
 def digits(download: bool) -> tuple[Dataset, Dataset]:
-    """Read the embedded handwritten digits; nothing is ever downloaded."""
+    """Read the handwritten digits that come with the package; nothing is ever downloaded."""
     return _embedded("digits", DIGITS, DIGIT_CLASSES)
 
 
@@ -238,7 +239,7 @@ def _embedded(
 
 
 def fashion_mnist(download: bool) -> tuple[Dataset, Dataset]:
-    """Read Fashion-MNIST, from the first place that has it."""
+    """Read Fashion-MNIST from the first folder that has it."""
     paths = [find("fashion-mnist", f, download=download) for f in FASHION_MNIST]
     contents = [read_checked(path, f) for path, f in zip(paths, FASHION_MNIST, strict=True)]
     return _from_idx("fashion-mnist", contents, FASHION_CLASSES)

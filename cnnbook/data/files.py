@@ -40,7 +40,7 @@ class IdxFile:
     name
         File name, ending in ``.gz`` or ``.xz``.
     sha256
-        Checksum of the *uncompressed* content: distributors compress the same data anew.
+        Checksum of the *uncompressed* content: distributors compress the same data differently.
     urls
         Where to download it from, in order of preference.
     """
@@ -68,12 +68,12 @@ def search_folders(name: str) -> list[Path]:
 
 
 def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
-    """Return the path of a data file, downloading it if it is nowhere on this machine.
+    """Return the path of a data file; download it if it is not on this machine.
 
     Parameters
     ----------
     dataset
-        Name of the data set, which is the folder's name in every place searched.
+        Name of the data set; in every location searched, its folder has this name.
     file
         The file wanted.
     download
@@ -100,7 +100,7 @@ def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
 
 
 def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -> Path:
-    """Download a file, check it, and only then give it its name.
+    """Download a file, verify it, and only then give it its final name.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
     Raises
     ------
     DataError
-        If every address failed or delivered something else.
+        If every address failed or delivered another file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -151,7 +151,7 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
 
 
 def read_checked(path: Path, file: IdxFile) -> bytes:
-    """Return the uncompressed content of `path` after comparing its checksum.
+    """Return the uncompressed content of `path` after verifying its checksum.
 
     Parameters
     ----------
@@ -171,10 +171,9 @@ def read_checked(path: Path, file: IdxFile) -> bytes:
         If the file is truncated, damaged, or holds other data.
     """
     remedy = f"Delete {path} and run again to get a fresh copy."
-    opener = lzma.open if file.name.endswith(".xz") else gzip.open
     try:
-        with opener(path, "rb") as stream:
-            content = stream.read()
+        with lzma.open(path) if file.name.endswith(".xz") else gzip.open(path) as stream:
+            content: bytes = stream.read()
     except EOFError:
         size = path.stat().st_size
         raise DataError(f"{path} is truncated: it ends after {size:,} bytes. {remedy}") from None

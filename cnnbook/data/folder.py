@@ -1,4 +1,4 @@
-"""Data sets too large for memory: folders of images, read while the network trains."""
+"""Data sets too large for memory: folders of images, read during training."""
 
 import atexit
 import os
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,53 +21,56 @@ from cnnbook.data.batches import epoch_seed, normalize, share
 from cnnbook.data.files import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# For gray images: the mean over the three color channels.
+GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Images in one folder per class, the layout of ImageNet.
+    """Images in one folder per class, ImageNet's layout.
 
     Parameters
     ----------
     name
-        Name of the set and its part.
+        Name of the data set and its part.
     folder
-        Folder that holds the classes' folders.
+        Folder that contains one folder per class.
     paths
-        Paths below `folder`, as bytes: a million strings would be copied into each worker.
+        Paths relative to `folder`, as an array of bytes: a million strings would be copied into
+        each worker process.
     labels
         int64, ``(N,)``.
     classes
         Names of the classes.
     train
-        Whether images are cut out at random (as in Szegedy et al. 2015, Section 6) and mirrored,
-        or cut from the middle.
+        True for random crops (as in Szegedy et al. 2015, Section 6), half of them mirrored; False
+        for center crops.
     size
-        Side of the images that come out, in pixels.
+        Height and width of the crops, in pixels.
     channels
         3 for color, 1 for gray.
     mean, std
-        Per channel, to normalize with.
+        Mean and standard deviation per channel, to normalize with.
     margin
-        For images cut from the middle: the shorter side they are shrunk to before, as a multiple
-        of `size`. The usual one is 256 to 224 pixels; 1 cuts no more than a square needs.
+        For center crops: the shorter side is first resized to `margin` times `size`. The usual
+        ratio is 256 to 224 pixels; with 1 the crop is the largest square.
 
     Examples
     --------
-    Nothing but names is read until an image is asked for:
+    Only file names are read until an image is requested:
 
     >>> import tempfile
     >>> from pathlib import Path
     >>> from PIL import Image
     >>> from cnnbook import data
-    >>> with tempfile.TemporaryDirectory() as place:
+    >>> with tempfile.TemporaryDirectory() as root:
     ...     for part in ("train", "val"):
     ...         for color in ("blue", "red"):
-    ...             folder = Path(place, part, color)
+    ...             folder = Path(root, part, color)
     ...             folder.mkdir(parents=True)
     ...             Image.new("RGB", (40, 30), color).save(folder / "1.png")
-    ...     _, test = data.load(f"imagefolder:{place}", size=16)
+    ...     _, test = data.load(f"imagefolder:{root}", size=16)
     ...     picture = test.read(1, test.transform())
     >>> test.classes, test.labels.tolist()
     (('blue', 'red'), [0, 1])
@@ -76,7 +80,7 @@ class ImageFolder:
 
     name: str
     folder: Path
-    paths: np.ndarray
+    paths: NDArray[np.bytes_]
     labels: Tensor
     classes: tuple[str, ...]
     train: bool
@@ -92,9 +96,9 @@ class ImageFolder:
 
     def __repr__(self) -> str:
         """Return name, size and shape."""
+        shape = f"{self.channels}×{self.size}×{self.size}"
         return (
-            f"<{self.name}: {len(self):,} images, cut to {self.channels}×{self.size}×{self.size}, "
-            f"{len(self.classes)} classes>"
+            f"<{self.name}: {len(self):,} images, cropped to {shape}, {len(self.classes)} classes>"
         )
 
     def transform(self) -> Callable[[Any], Tensor]:
@@ -102,10 +106,11 @@ class ImageFolder:
         from torchvision.transforms import v2
 
         if self.train:
-            cut = [v2.RandomResizedCrop(self.size, antialias=True), v2.RandomHorizontalFlip()]
+            steps = [v2.RandomResizedCrop(self.size, antialias=True), v2.RandomHorizontalFlip()]
         else:
-            cut = [v2.Resize(round(self.size * self.margin)), v2.CenterCrop(self.size)]
-        return v2.Compose([*cut, v2.PILToTensor()])
+            steps = [v2.Resize(round(self.size * self.margin)), v2.CenterCrop(self.size)]
+        to_uint8: Callable[[Any], Tensor] = v2.Compose([*steps, v2.PILToTensor()])
+        return to_uint8
 
     def read(self, index: int, transform: Callable[[Any], Tensor]) -> Tensor:
         """Return image `index`, transformed.
@@ -120,7 +125,7 @@ class ImageFolder:
         path = self.folder / os.fsdecode(bytes(self.paths[index]))
         try:
             with Image.open(path) as image:
-                if image.mode.startswith("I;16"):  # convert() would cut at 255, not scale
+                if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
                     image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
                 return transform(image.convert("L" if self.channels == 1 else "RGB"))
         except FileNotFoundError:
@@ -139,16 +144,16 @@ def load_image_folder(
     Parameters
     ----------
     path
-        Folder that holds ``train`` and ``val`` (or ``test``).
+        Folder that contains ``train`` and ``val`` (or ``test``).
     size
-        Side of the images that come out, in pixels.
+        Height and width of the crops, in pixels.
     channels
         3 for color, 1 for gray.
 
     Returns
     -------
     train, test : ImageFolder
-        Only paths and labels are in memory.
+        Only paths and labels are held in memory.
 
     Raises
     ------
@@ -167,32 +172,40 @@ def load_image_folder(
                 f"there is no folder {folder}; an image folder has train/CLASS/IMAGE.jpg and "
                 "val/CLASS/IMAGE.jpg"
             )
-    classes, others = (
-        {f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")}
-        for folder in (path / "train", test_folder)
-    )
-    classes, other = tuple(sorted(classes)), others - classes
-    if not classes or other:
-        reason = f"{test_folder} has the classes {sorted(other)[:5]}" if other else "no class"
-        raise DataError(f"{path / 'train'} has {len(classes)} classes, but {reason} to learn from")
-    kinds = {"size": size, "channels": channels}
+    classes = tuple(sorted(_classes(path / "train")))
+    if not classes:
+        raise DataError(
+            f"{path / 'train'} contains no folder of a class: there is nothing to learn"
+        )
+    unknown = sorted(_classes(test_folder) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{test_folder} has classes that {path / 'train'} does not have, so they could not be "
+            f"learned: {unknown[:5]}"
+        )
+    options: dict[str, Any] = {"size": size, "channels": channels}
     if channels == 1:
-        kinds |= {"mean": (0.449,), "std": (0.226,)}  # means of the three colors'
+        options |= {"mean": GRAY_MEAN, "std": GRAY_STD}
     return (
-        _scan(path / "train", classes, f"{path.name} train", train=True, **kinds),
-        _scan(test_folder, classes, f"{path.name} test", train=False, **kinds),
+        _scan(path / "train", classes, f"{path.name} train", train=True, **options),
+        _scan(test_folder, classes, f"{path.name} test", train=False, **options),
     )
+
+
+def _classes(folder: Path) -> set[str]:
+    return {f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")}
 
 
 def _scan(folder: Path, classes: tuple[str, ...], name: str, **options: Any) -> ImageFolder:
-    paths, labels = [], []
+    paths: list[bytes] = []
+    labels: list[int] = []
     for label, class_name in enumerate(classes):
-        for where, _, files in os.walk(folder / class_name, followlinks=True):
+        for parent, _, files in os.walk(folder / class_name, followlinks=True):
             kept = sorted(f for f in files if Path(f).suffix.lower() in _SUFFIXES)
-            paths += [os.fsencode(os.path.relpath(os.path.join(where, f), folder)) for f in kept]
+            paths += [os.fsencode(os.path.relpath(os.path.join(parent, f), folder)) for f in kept]
             labels += [label] * len(kept)
     if not paths:
-        raise DataError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))})")
+        raise DataError(f"{folder} contains no images ({', '.join(sorted(_SUFFIXES))})")
     order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
     return ImageFolder(
         name,
@@ -205,19 +218,20 @@ def _scan(folder: Path, classes: tuple[str, ...], name: str, **options: Any) -> 
 
 
 class StreamingBatches:
-    """Batches of an image folder, decoded ahead by worker processes.
+    """Batches of an image folder, decoded in advance by worker processes.
 
-    Workers read, cut and shrink; the device turns bytes to floats, augments and normalizes, as
-    :class:`Batches` does.
+    Workers read, crop and resize; the device converts bytes to floats, augments and normalizes,
+    as :class:`Batches` does.
 
     Parameters
     ----------
     dataset
-        The folder.
-    batch_size, shuffle, augment, seed, device, rank, processes
-        As in :class:`Batches`.
+        The image folder.
+    batch_size, shuffle, augment, seed, device, rank, world_size
+        As for :class:`Batches`.
     workers
-        Worker processes; by the number of processors if not given, 0 to read in this process.
+        Number of worker processes: 0 reads in this process; by default it depends on the number
+        of CPU cores.
 
     Examples
     --------
@@ -225,13 +239,13 @@ class StreamingBatches:
     >>> from pathlib import Path
     >>> from PIL import Image
     >>> from cnnbook import data
-    >>> with tempfile.TemporaryDirectory() as place:
+    >>> with tempfile.TemporaryDirectory() as root:
     ...     for part in ("train", "val"):
-    ...         folder = Path(place, part, "red")
+    ...         folder = Path(root, part, "red")
     ...         folder.mkdir(parents=True)
     ...         for name in ("1.png", "2.png", "3.png"):
     ...             Image.new("RGB", (40, 30), "red").save(folder / name)
-    ...     train, _ = data.load(f"imagefolder:{place}", size=16)
+    ...     train, _ = data.load(f"imagefolder:{root}", size=16)
     ...     batches = StreamingBatches(train, 2, device="cpu", workers=0)
     ...     shapes = [tuple(x.shape) for x, y in batches.epoch(0)]
     >>> shapes
@@ -248,7 +262,7 @@ class StreamingBatches:
         seed: int = 0,
         device: torch.device | str | None = None,
         rank: int = 0,
-        processes: int = 1,
+        world_size: int = 1,
         workers: int | None = None,
     ):
         if batch_size < 1:
@@ -258,9 +272,9 @@ class StreamingBatches:
         self.dataset, self.seed = dataset, seed
         self.device = settings.device(device)
         if workers is None:
-            workers = min(8, (os.cpu_count() or 1) // processes)
-        self._plan = _Plan(len(dataset), batch_size, shuffle, seed, rank, processes)
-        # Workers stay for all epochs: starting them takes seconds.
+            workers = min(8, (os.cpu_count() or 1) // world_size)
+        self._plan = _Plan(len(dataset), batch_size, shuffle, seed, rank, world_size)
+        # Workers persist over all epochs: starting them takes seconds.
         self._loader = DataLoader(
             _Reader(dataset),
             batch_sampler=self._plan,
@@ -282,36 +296,38 @@ class StreamingBatches:
         self._plan.number, self._plan.start = number, start
         if self.augment is not None:
             size = (self.dataset.size, self.dataset.size)
-            changes = self.augment.draw(self.images_per_epoch, size, epoch_seed(self.seed, number))
+            params = self.augment.draw(self.images_per_epoch, size, epoch_seed(self.seed, number))
         mean, std = self.dataset.mean, self.dataset.std
         for images, labels, index in self._loader:
             images = images.to(self.device, non_blocking=True)
             if self.augment is None:
                 images = normalize(images, mean, std)
             else:
-                images = self.augment(images, changes[index].to(self.device), mean=mean, std=std)
+                images = self.augment(images, params[index].to(self.device), mean=mean, std=std)
             yield images, labels.to(self.device, non_blocking=True)
 
 
 def _leave_signals_to_parent(_worker: int) -> None:
-    """Go on reading after Ctrl-C or a cluster's signal, until the step under way is done."""
+    """Keep reading after Ctrl-C or a cluster's signal, until the current step is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-_loaders: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()
+_loaders: "weakref.WeakSet[DataLoader[Any]]" = weakref.WeakSet()
 
 
 @atexit.register
 def _end_readers() -> None:
-    """End what still reads: Python would wait for ever for workers that ignore its SIGTERM."""
+    """End the workers: Python would wait forever for them, as they ignore its SIGTERM."""
     for loader in _loaders:
-        if loader._iterator is not None:
-            loader._iterator._shutdown_workers()
+        # Without workers, torch's iterator has nothing to shut down.
+        shut_down = getattr(loader._iterator, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
 
 
 class _Plan:
-    """Which images, with which seeds, make up each batch of this process."""
+    """The images, and the seed of each one's crop, in every batch of this process."""
 
     def __init__(self, images: int, batch_size: int, shuffle: bool, seed: int, *process: int):
         self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
@@ -324,14 +340,14 @@ class _Plan:
         if self.shuffle:
             order = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
         for batch in share(order, self.batch_size, *self.process)[self.start :]:
-            # Each image's own seed, so that neither workers nor a resumption change its cut.
+            # A seed of its own for each image: neither workers nor resuming change its crop.
             yield [(i, seed * self.images + i) for i in batch.tolist()]
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
 
-class _Reader(torch.utils.data.Dataset):
+class _Reader(torch.utils.data.Dataset[tuple[Tensor, int, int]]):
     def __init__(self, folder: ImageFolder):
         self.folder, self.transform = folder, folder.transform()
 
@@ -347,7 +363,7 @@ class _Stack:
         self.empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
 
     def __call__(self, items: list[tuple[Tensor, int, int]]) -> tuple[Tensor, Tensor, Tensor]:
-        # A process may have no part in a small last batch.
+        # In a small last batch, a process may have no image.
         images = torch.stack([image for image, _, _ in items]) if items else self.empty
         labels = torch.tensor([label for _, label, _ in items], dtype=torch.int64)
         return images, labels, torch.tensor([i for _, _, i in items], dtype=torch.int64)

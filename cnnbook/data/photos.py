@@ -1,4 +1,4 @@
-"""Photographs to try things on, free of copyright restrictions."""
+"""Photographs to experiment with, free of copyright restrictions."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 from cnnbook._errors import unknown
 from cnnbook.data.datasets import ASSETS
 
-# Credits and checksums stand in assets/photos/CREDITS.
+# Credits and checksums are in assets/photos/CREDITS.
 PHOTOS = {"cat": "cat.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
 
 
@@ -30,8 +30,8 @@ def photo(name: str = "cat", size: int | None = None) -> Tensor:
     name
         ``"cat"`` (300×451 pixels), ``"coffee"`` (400×600) or ``"rocket"`` (427×640).
     size
-        Side in pixels of the square to cut from the middle and shrink; the whole photograph if
-        not given.
+        Height and width in pixels: the largest square in the center is cropped and resized. The
+        whole photograph by default.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Data sets by name, and the batches that fit each kind."""
+"""Data sets by name, and the kind of batches that each of them needs."""
 
 from typing import Any, Literal, overload
 
@@ -12,7 +12,7 @@ _FOLDER = "imagefolder:"
 
 
 def list_datasets() -> list[str]:
-    """Return the names of the data sets that :func:`load` can provide by itself.
+    """Return the names of the data sets that :func:`load` knows.
 
     Examples
     --------
@@ -44,20 +44,20 @@ def load(
     """Load a data set.
 
     ``"fashion-mini"`` comes with the package: 10,000 training and 2,000 test images drawn from
-    Fashion-MNIST, classes in turn, so that the first ``n`` images are balanced for every ``n``.
+    Fashion-MNIST. The classes take turns, so the first ``n`` images are balanced for every ``n``.
 
-    ``"digits"`` comes with the package, too: 1,000 training and 740 test images of handwritten
+    ``"digits"`` also comes with the package: 1,000 training and 740 test images of handwritten
     digits, 8×8 pixels, balanced in the same way (Alpaydin and Kaynak 1998,
     doi:10.24432/C50P49). The same 13 people wrote both parts.
 
     ``"fashion-mnist"`` is the whole set (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), 60,000
-    and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, the user's cache
-    folder, ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist), and
-    then downloaded into the first of these that applies. Every file is checked against its
-    SHA-256.
+    and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, in the user's cache
+    folder and in ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist).
+    If it is in none of them, it is downloaded into ``$CNNBOOK_DATA`` or, if that is not set, the
+    cache folder. Every file is checked against its SHA-256.
 
     ``"imagefolder:PATH"`` is a folder of your own in ImageNet's layout, ``PATH/train/CLASS/*.jpg``
-    and ``PATH/val/CLASS/*.jpg``. Its images stay on the disk and are read while a network trains.
+    and ``PATH/val/CLASS/*.jpg``. Its images stay on disk and are read during training.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def load(
         ``"fashion-mini"``, ``"digits"``, ``"fashion-mnist"`` or ``"imagefolder:PATH"``.
     size
         If given, center the images on black squares of this side (see :meth:`Dataset.padded`).
-        For an image folder, the side to which images are cut; 224 if not given.
+        For an image folder, the height and width of the crops; 224 by default.
     channels
         For an image folder: 3 for color, 1 for gray.
     download
@@ -107,11 +107,11 @@ def make_batches(
     Parameters
     ----------
     dataset
-        Images in memory, a folder of them, or a source of batches, which is returned as it is.
+        Images in memory, an image folder, or a source of batches, which is returned unchanged.
     batch_size
         Images per batch.
     **options
-        As of :class:`Batches`.
+        Passed to :class:`Batches` or :class:`StreamingBatches`.
 
     Raises
     ------

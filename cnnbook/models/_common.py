@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Return how many places a kernel finds along `size` pixels (0 if it does not fit)."""
+    """Return the output size of a kernel along `size` pixels (0 if it does not fit)."""
     return max(0, (size + 2 * padding - kernel) // stride + 1)
 
 

@@ -4,8 +4,8 @@
 figures below are that paper's.
 
 * :class:`AlexNet` is the network of Figure 2 on one device. Its two towers become two groups:
-  conv2, conv4 and conv5 see only their own tower's maps. 60,965,224 parameters. With
-  ``towers=1`` it is the one-column network, 62,378,344 parameters.
+  conv2, conv4 and conv5 see only the feature maps of their own tower. 60,965,224 parameters.
+  With ``towers=1`` it is the one-column network, 62,378,344 parameters.
 * :class:`AlexNetTwoDevices` puts each tower on its own device, as the authors did.
 * :class:`AlexNet2014` is torchvision's "alexnet", after the one-column network of Krizhevsky's
   later paper (arXiv:1404.5997): other widths, no response normalization. 61,100,840 parameters.
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, load_imagenet_weights, out_size, scaled
+from cnnbook.models._common import check_exact_input, out_size, scaled
 
-# Kernel, stride and padding of conv1, and the input size it is meant for.
+# Kernel size, stride and padding of conv1, and the input size it is meant for.
 STEMS = {
-    "227": (11, 4, 0, 227),  # the paper's 55×55 maps need 227 pixels …
-    "224": (11, 4, 2, 224),  # … or the 224 it states and a padding of 2
+    "227": (11, 4, 0, 227),  # the paper's 55×55 feature maps need 227 pixels …
+    "224": (11, 4, 2, 224),  # … or the 224 that it states and a padding of 2
     "small": (5, 1, 2, 32),  # for images of 28 to 96 pixels
 }
 
@@ -31,9 +31,9 @@ STEMS = {
 class ResponseNorm(nn.Module):
     """Local response normalization (Section 3.3), within each tower.
 
-    ``b_i = a_i / (2 + 1e-4 * sum of a_j² over the 5 neighboring maps j) ** 0.75``. torch's layer
-    divides its sum by 5, hence the factor. Towers exchange nothing here: the paper lets them
-    communicate only before conv3 and the dense layers.
+    ``b_i = a_i / (2 + 1e-4 * sum of a_j² over 5 neighboring channels j) ** 0.75``. torch's layer
+    divides its sum by 5, hence the factor of 5. The towers do not communicate here: in the paper
+    they do so only before conv3 and the fully connected layers.
 
     Parameters
     ----------
@@ -68,15 +68,16 @@ class AlexNet(nn.Module):
         ``"227"``: conv1 without padding; ``"224"``: with padding 2; ``"small"``: 5×5 with
         stride 1, for images of 28 to 96 pixels.
     input_size
-        Height and width of the images; 227, 224 or 32 by the stem if not given.
+        Height and width of the images; by default 227, 224 or 32, depending on the stem.
     activation
-        Class of the activation. The paper's is ReLU.
-    normalize
-        Whether response normalization follows conv1 and conv2.
+        Class of the activation function. The paper's is ReLU.
+    lrn
+        Whether local response normalization follows conv1 and conv2, as in the paper.
     pool
-        Side of the pooling windows, whose stride is 2: 3 overlaps, as in the paper; 2 does not.
+        Size of the pooling windows, whose stride is 2: with 3 they overlap, as in the paper; with
+        2 they do not.
     dropout
-        Probability with which a unit of fc6 or fc7 is dropped in training.
+        Probability of dropping a unit of fc6 or fc7 during training.
 
     Raises
     ------
@@ -85,7 +86,7 @@ class AlexNet(nn.Module):
 
     Examples
     --------
-    Two towers save the weights between them, in three of the convolutions only:
+    Two towers do without the weights between them, but only in three of the convolutions:
 
     >>> with torch.device("meta"):  # shapes without values
     ...     counts = [sum(p.numel() for p in AlexNet(towers=n).parameters()) for n in (2, 1)]
@@ -103,7 +104,7 @@ class AlexNet(nn.Module):
         stem: str = "227",
         input_size: int | None = None,
         activation: type[nn.Module] = nn.ReLU,
-        normalize: bool = True,
+        lrn: bool = True,
         pool: int = 3,
         dropout: float = 0.5,
     ):
@@ -117,12 +118,12 @@ class AlexNet(nn.Module):
         self.input_size = usual_size if input_size is None else input_size
         side = _side_of_pool5(self.input_size, stem, pool)
         n1, n2, n3, n4, n5 = (scaled(n, width, 2) for n in (96, 256, 384, 384, 256))
-        dense = scaled(4096, width, 2)
+        fc = scaled(4096, width, 2)
 
         def norm() -> nn.Module:
-            return ResponseNorm(towers) if normalize else nn.Identity()
+            return ResponseNorm(towers) if lrn else nn.Identity()
 
-        # Comments: the size of the maps for an input of 227×227.
+        # Comments: channels and size of the feature maps for an input of 227×227.
         self.conv1 = nn.Sequential(  # 96@55×55
             nn.Conv2d(in_channels, n1, kernel, stride, padding), activation(), norm()
         )
@@ -141,11 +142,9 @@ class AlexNet(nn.Module):
             nn.Conv2d(n4, n5, 3, padding=1, groups=towers), activation()
         )
         self.pool5 = nn.MaxPool2d(pool, 2)  # 256@6×6
-        self.fc6 = nn.Sequential(
-            nn.Linear(n5 * side * side, dense), activation(), nn.Dropout(dropout)
-        )
-        self.fc7 = nn.Sequential(nn.Linear(dense, dense), activation(), nn.Dropout(dropout))
-        self.fc8 = nn.Linear(dense, num_classes)
+        self.fc6 = nn.Sequential(nn.Linear(n5 * side * side, fc), activation(), nn.Dropout(dropout))
+        self.fc7 = nn.Sequential(nn.Linear(fc, fc), activation(), nn.Dropout(dropout))
+        self.fc8 = nn.Linear(fc, num_classes)
 
     @torch.no_grad()
     def init_as_in_paper(self) -> "AlexNet":
@@ -203,14 +202,14 @@ def _side_of_pool5(input_size: int, stem: str, pool: int) -> int:
 
 
 class Tower(nn.Module):
-    """One half of AlexNet: the layers in one row of Figure 2."""
+    """One half of AlexNet: one row of layers in Figure 2."""
 
     def __init__(self, net: AlexNet):
         super().__init__()
 
         def half(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-            # Every layer makes half of its outputs in each tower. What a layer sees differs:
-            # a grouped convolution already sees its own tower only.
+            # Every layer computes half of its outputs in each tower. Inputs differ: a grouped
+            # convolution already sees only its own tower.
             if isinstance(layer, nn.Linear):
                 return nn.Linear(layer.in_features, layer.out_features // 2)
             return nn.Conv2d(
@@ -237,13 +236,13 @@ class Tower(nn.Module):
 class AlexNetTwoDevices(nn.Module):
     """AlexNet with each tower on its own device (Section 3.2, Figure 2).
 
-    The devices exchange maps before conv3, before fc6 and before fc7, and the second sends its
-    half of fc7 to the first, where fc8 runs. Everywhere else a tower sees only itself.
+    The devices exchange feature maps before conv3, fc6 and fc7, and the second device sends its
+    half of fc7 to the first, which runs fc8. All other layers see only their own tower.
 
     Parameters
     ----------
     devices
-        The two devices. They may be the same one.
+        The two devices, which may be the same.
     num_classes, in_channels, **options
         As for :class:`AlexNet`, except `towers`.
 
@@ -283,9 +282,9 @@ class AlexNetTwoDevices(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, net: AlexNet) -> "AlexNetTwoDevices":
-        """Take over the weights of a grouped :class:`AlexNet` of the same options.
+        """Copy the weights of a grouped :class:`AlexNet` with the same options.
 
-        Each tower gets half of the outputs of every layer.
+        Each tower gets half of every layer's outputs.
 
         Returns
         -------
@@ -301,7 +300,7 @@ class AlexNetTwoDevices(nn.Module):
         return self
 
     def exchange(self, halves: list[Tensor]) -> list[Tensor]:
-        """Give each device both halves, in the order of the towers: the only communication."""
+        """Give both halves to each device, in the order of the towers: the only communication."""
         return [torch.cat([half.to(d) for half in halves], dim=1) for d in self.devices]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -324,35 +323,26 @@ class AlexNetTwoDevices(nn.Module):
 class AlexNet2014(nn.Module):
     """torchvision's "alexnet", after the one-column network of Krizhevsky 2014 (arXiv:1404.5997).
 
-    It has 64, 192, 384, 256, 256 maps, where that paper says 384 for conv4 and its author's own
-    code 256. It has no response normalization, and dropout before fc6 and fc7 instead of after
-    them.
+    Its convolutions have 64, 192, 384, 256 and 256 channels; for conv4, that paper says 384 and its
+    author's own code 256. There is no response normalization, and dropout precedes fc6 and fc7
+    instead of following them.
 
     Parameters
     ----------
     num_classes, in_channels
-        Outputs, and channels of the input image (224×224).
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None.
+        Number of outputs, and channels of the input image (224×224).
     dropout
-        Probability with which an input of fc6 or fc7 is dropped in training.
-
-    Raises
-    ------
-    ValueError
-        For unknown weights.
-    RuntimeError
-        If weights cannot be loaded.
+        Probability of dropping an input of fc6 or fc7 during training.
 
     Examples
     --------
-    Nearly all parameters are in the dense layers:
+    Nearly all parameters are in the fully connected layers:
 
     >>> with torch.device("meta"):  # shapes without values
     ...     net = AlexNet2014()
     >>> total = sum(p.numel() for p in net.parameters())
-    >>> dense = sum(p.numel() for name, p in net.named_parameters() if name.startswith("fc"))
-    >>> f"{dense / total:.0%} of {total:,}"
+    >>> fc = sum(p.numel() for name, p in net.named_parameters() if name.startswith("fc"))
+    >>> f"{fc / total:.0%} of {total:,}"
     '96% of 61,100,840'
     """
 
@@ -361,7 +351,6 @@ class AlexNet2014(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         *,
-        weights: str | None = None,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -381,10 +370,6 @@ class AlexNet2014(nn.Module):
         self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU())
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes)
-        if weights not in (None, "imagenet"):
-            raise unknown("weights", weights, ("imagenet",))
-        if weights:
-            load_imagenet_weights(self, "AlexNet_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(N, in_channels, 224, 224)`` to scores ``(N, num_classes)``."""

@@ -14,9 +14,9 @@ from cnnbook._errors import unknown
 from cnnbook.models._common import check_exact_input, check_input, out_size, scaled
 from cnnbook.models.alexnet import ResponseNorm
 
-# Three rows of Table 1 contradict themselves: conv1 has 9.4K weights, not 2.7K; the operations of
-# 4c fit its filters, its parameter count does not; both counts of 5a fit a 5×5 reduction to 48
-# maps, but its column says 32, which we follow.
+# Three rows of Table 1 are inconsistent: conv1 has 9.4K weights, not 2.7K; 4c's operations match
+# its filters, its parameter count does not; both counts of 5a match a 5×5 reduction to 48 channels,
+# but its column says 32, which we follow.
 #
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj; None is a pooling 3×3/2.
 INCEPTIONS: dict[str, tuple[int, ...] | None] = {
@@ -47,9 +47,9 @@ class Inception(nn.Module):
     Parameters
     ----------
     channels
-        Input maps.
+        Input channels.
     n1, n3_reduce, n3, n5_reduce, n5, pool_proj
-        Output maps of the convolutions, as the columns of Table 1.
+        Output channels of the convolutions, named like the columns of Table 1.
     batch_norm
         Whether batch normalization follows each convolution.
     """
@@ -88,14 +88,14 @@ class Inception(nn.Module):
 
 
 class NaiveInception(nn.Module):
-    """Inception module without reductions (Figure 2a): the pooled input is passed on whole.
+    """Inception module without reductions (Figure 2a); pooling keeps all input channels.
 
     Parameters
     ----------
     channels
-        Input maps.
+        Input channels.
     n1, n3, n5
-        Output maps of the convolutions.
+        Output channels of the convolutions.
     batch_norm
         Whether batch normalization follows each convolution.
     """
@@ -116,16 +116,17 @@ class NaiveInception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Small classifier on top of 4a or 4d, used in training only (Section 5).
+    """Small classifier on top of 4a or 4d, used only during training (Section 5).
 
-    Average pooling 5×5 with stride 3, 128 1×1 convolutions, 1024 units, 70 % dropout.
+    Average pooling 5×5 with stride 3, a 1×1 convolution with 128 filters, a fully connected layer
+    with 1024 units, 70 % dropout.
 
     Parameters
     ----------
     channels
-        Input maps.
+        Input channels.
     side
-        Their height and width.
+        Height and width of the input feature maps.
     num_classes
         Number of outputs.
     width
@@ -138,14 +139,14 @@ class AuxiliaryClassifier(nn.Module):
         self, channels: int, side: int, num_classes: int, *, width: float, batch_norm: bool
     ):
         super().__init__()
-        reduced, dense = scaled(128, width), scaled(1024, width)
-        # Small images leave maps on which a 5×5 window would not fit.
+        reduced, fc = scaled(128, width), scaled(1024, width)
+        # With small images, a 5×5 window would not fit onto the feature maps.
         window = min(5, side)
         self.pool = nn.AvgPool2d(window, 3)
         self.conv = conv(channels, reduced, 1, batch_norm=batch_norm)
         pooled = out_size(side, window, 3)
-        self.fc = nn.Sequential(nn.Linear(reduced * pooled**2, dense), nn.ReLU(), nn.Dropout(0.7))
-        self.output = nn.Linear(dense, num_classes)
+        self.fc = nn.Sequential(nn.Linear(reduced * pooled**2, fc), nn.ReLU(), nn.Dropout(0.7))
+        self.output = nn.Linear(fc, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, side, side)`` to scores ``(N, num_classes)``."""
@@ -153,7 +154,7 @@ class AuxiliaryClassifier(nn.Module):
 
 
 class GoogLeNetOutput(NamedTuple):
-    """What GoogLeNet returns in training: scores of the three classifiers, main one first.
+    """What GoogLeNet returns in training: the scores of its three classifiers.
 
     Examples
     --------
@@ -171,18 +172,25 @@ class GoogLeNetOutput(NamedTuple):
 
 
 def googlenet_loss(
-    output: GoogLeNetOutput | Tensor, target: Tensor, *, auxiliary_weight: float = 0.3
+    output: GoogLeNetOutput | Tensor,
+    target: Tensor,
+    *,
+    auxiliary_weight: float = 0.3,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross entropy of the main classifier plus 0.3 times each auxiliary one's (Section 5).
 
     Parameters
     ----------
     output
-        What the network returned: three score tensors in training, one in evaluation.
+        What the network returned: three score tensors in training; one in evaluation, or of a
+        network without auxiliary classifiers.
     target
         Class numbers, ``(N,)``.
     auxiliary_weight
         Factor on the auxiliary losses.
+    label_smoothing
+        Share of the target that is spread over all classes, 0 to 1.
 
     Returns
     -------
@@ -199,9 +207,10 @@ def googlenet_loss(
     >>> round((loss / torch.tensor(10.0).log()).item(), 4)
     1.6
     """
-    if isinstance(output, Tensor):
-        return F.cross_entropy(output, target)
-    main, *auxiliary = (F.cross_entropy(scores, target) for scores in output)
+    classifiers = (output,) if isinstance(output, Tensor) else output
+    main, *auxiliary = (
+        F.cross_entropy(scores, target, label_smoothing=label_smoothing) for scores in classifiers
+    )
     return main + auxiliary_weight * sum(auxiliary)
 
 
@@ -209,7 +218,7 @@ class GoogLeNet(nn.Module):
     """GoogLeNet after Table 1 and Figure 3.
 
     In training mode it returns :class:`GoogLeNetOutput` if it has auxiliary classifiers; in
-    evaluation mode they are skipped and it returns scores.
+    evaluation mode it skips them and returns the scores of the main classifier.
 
     Parameters
     ----------
@@ -220,32 +229,33 @@ class GoogLeNet(nn.Module):
     auxiliary
         Whether to have the two auxiliary classifiers.
     naive
-        Use modules without 1×1 reductions (Figure 2a).
+        Whether to use modules without 1×1 reductions (Figure 2a).
     head
-        ``"gap"``: global average pooling and one dense layer, as in the paper; ``"dense"``: the
-        last maps are flattened into a dense layer of 1024 units first.
+        ``"gap"``: global average pooling and one fully connected layer, as in the paper;
+        ``"fc"``: the last feature maps are flattened and go through a fully connected layer with
+        1024 units first.
     batch_norm
-        Put batch normalization after each convolution and drop response normalization, as
-        GoogLeNet is trained today. The paper has none.
+        Whether batch normalization follows each convolution and response normalization is left
+        out, as GoogLeNet is trained today. The paper has no batch normalization.
     width
         Factor on all layer widths; 1 is the paper's.
     stem
         ``"paper"`` for large images; ``"small"`` for 28 to 96 pixels: 3×3 with stride 1 instead
         of 7×7 with stride 2, and no pooling after it.
     input_size
-        Height and width of the images; 224 or 32 by the stem if not given. It matters to the
-        auxiliary classifiers and the dense head only.
+        Height and width of the images; by default 224 or 32, depending on the stem. Only the
+        auxiliary classifiers and the fully connected head depend on it.
     dropout
-        Probability with which an input of the last layer is dropped in training.
+        Probability of dropping an input of the last layer during training.
 
     Raises
     ------
     ValueError
-        For an unknown stem or head, or a too small input.
+        For an unknown stem or head, or an input that is too small.
 
     Examples
     --------
-    The auxiliary classifiers are almost half of all parameters, and are gone after training:
+    The auxiliary classifiers have almost half of all parameters, and only training needs them:
 
     >>> with torch.device("meta"):  # shapes without values
     ...     counts = [
@@ -276,8 +286,8 @@ class GoogLeNet(nn.Module):
         super().__init__()
         if stem not in ("paper", "small"):
             raise unknown("stem of GoogLeNet", stem, ("paper", "small"))
-        if head not in ("gap", "dense"):
-            raise unknown("head of GoogLeNet", head, ("gap", "dense"))
+        if head not in ("gap", "fc"):
+            raise unknown("head of GoogLeNet", head, ("gap", "fc"))
         self.smallest = {"paper": 32, "small": 8}[stem]
         if input_size is None:
             input_size = {"paper": 224, "small": 32}[stem]
@@ -287,14 +297,14 @@ class GoogLeNet(nn.Module):
                 f"{self.smallest} pixels or more"
             )
         self.in_channels, self.input_size = in_channels, input_size
-        self.fixed_input_size = auxiliary or head == "dense"
+        self.fixed_input_size = auxiliary or head == "fc"
         bn = {"batch_norm": batch_norm}
         n64, n192 = scaled(64, width), scaled(192, width)
 
         def norm() -> nn.Module:
             return nn.Identity() if batch_norm else ResponseNorm()
 
-        # The size of maps on the way; pooling 3×3/2 rounds up, as 112 → 56 in Table 1 needs.
+        # `side` is the size of the feature maps; pooling 3×3/2 rounds up: 112 → 56 in Table 1.
         if stem == "paper":
             self.conv1 = conv(in_channels, n64, 7, 2, **bn)
             self.pool1 = nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), norm())
@@ -328,11 +338,11 @@ class GoogLeNet(nn.Module):
         if head == "gap":
             self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
         else:
-            dense = scaled(1024, width)
+            fc = scaled(1024, width)
             self.head = nn.Sequential(
-                nn.Flatten(), nn.Linear(channels * side**2, dense), nn.ReLU(), nn.Dropout(dropout)
+                nn.Flatten(), nn.Linear(channels * side**2, fc), nn.ReLU(), nn.Dropout(dropout)
             )
-            channels = dense
+            channels = fc
         self.output = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor | GoogLeNetOutput:
@@ -342,7 +352,7 @@ class GoogLeNet(nn.Module):
         ----------
         x
             Images, ``(N, in_channels, input_size, input_size)``. Without auxiliary classifiers
-            and dense head, any size from `smallest` on.
+            and fully connected head, images of any size from `smallest` pixels on.
 
         Returns
         -------

@@ -7,8 +7,8 @@ Two forms:
 
 * :class:`LeNet51998` is the network of Section II-B: trainable subsampling, a partly connected
   C3, scaled tanh, and Euclidean radial basis function outputs. 60,000 trainable parameters.
-* :class:`LeNet5` is the form taught today: plain pooling, a densely connected C3 and a linear
-  output layer, with the activation as a choice. 61,706 parameters for ten classes.
+* :class:`LeNet5` is the form taught today: plain pooling, a fully connected C3 and a linear
+  output layer, with a choice of activation. 61,706 parameters for ten classes.
 """
 
 from typing import Any
@@ -23,8 +23,8 @@ from cnnbook._errors import unknown
 class ScaledTanh(nn.Module):
     """The squashing function f(a) = 1.7159 tanh(2a/3) (eq. 6 and Appendix A).
 
-    Its constants make f(±1) = ±1, so that targets of ±1 lie where the function bends most
-    rather than at its asymptotes.
+    Its constants make f(±1) = ±1, so targets of ±1 are where the function bends most rather than
+    at its asymptotes.
     """
 
     def forward(self, a: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ def _check_input(x: Tensor, channels: int) -> None:
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as it is taught: every map of C3 sees every map of S2.
+    """LeNet-5 as it is taught: every feature map of C3 is connected to every one of S2.
 
-    Layer names are the paper's. As there, a layer includes the activation that follows it.
+    Layer names are the paper's; as in the paper, a layer includes its activation function.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class LeNet5(nn.Module):
     activation
         ``"tanh"``, ``"sigmoid"``, ``"relu"`` or ``"scaled_tanh"``.
     pool
-        ``"avg"`` (nearest to the paper's subsampling) or ``"max"``.
+        ``"avg"`` (closest to the paper's subsampling) or ``"max"``.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class LeNet5(nn.Module):
 
     Examples
     --------
-    Most of the weights are in C5, which sees all of S4 at once:
+    Most of the weights are in C5, whose kernels cover the whole of S4:
 
     >>> net = LeNet5()
     >>> {name: sum(p.numel() for p in layer.parameters()) for name, layer in net.named_children()}
@@ -131,7 +131,7 @@ class LeNet5(nn.Module):
         return self.output(self.f6(x))
 
 
-# Table I: for each of the sixteen maps of C3, the maps of S2 that feed it.
+# Table I: for each of the sixteen feature maps of C3, the maps of S2 that it is connected to.
 C3_INPUTS = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
@@ -141,12 +141,12 @@ C3_INPUTS = (
 
 
 class Subsampling(nn.Module):
-    """S2 and S4: the sum of each 2×2 block, times one coefficient, plus one bias per map.
+    """S2 and S4: the sum of each 2×2 block, times a coefficient, plus a bias.
 
     Parameters
     ----------
     channels
-        Number of maps C; the layer has 2·C parameters.
+        Number of feature maps, C. Each has its own coefficient and bias: 2·C parameters.
     """
 
     def __init__(self, channels: int):
@@ -160,7 +160,7 @@ class Subsampling(nn.Module):
 
 
 class PartialConv2d(nn.Module):
-    """C3: a 5×5 convolution in which each output map sees only some input maps (Table I).
+    """C3: a 5×5 convolution whose feature maps see only some of the input maps (Table I).
 
     Only the kernels that exist are stored, so that counting parameters gives the paper's 1,516.
 
@@ -169,7 +169,7 @@ class PartialConv2d(nn.Module):
     inputs
         For each output map, the input maps it is connected to.
     kernel_size
-        Side of the kernels.
+        Height and width of the kernels.
     """
 
     def __init__(self, inputs: tuple[tuple[int, ...], ...], kernel_size: int = 5):
@@ -181,17 +181,17 @@ class PartialConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(sum(map(len, inputs)), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(len(inputs)))
 
-    def dense_weight(self) -> Tensor:
+    def full_weight(self) -> Tensor:
         """Return the kernels as ``(out, in, k, k)``, zero where maps are not connected."""
-        dense = self.weight.new_zeros(*self.connected.shape, *self.weight.shape[1:])
-        return dense.masked_scatter(self.connected[..., None, None], self.weight)
+        full = self.weight.new_zeros(*self.connected.shape, *self.weight.shape[1:])
+        return full.masked_scatter(self.connected[..., None, None], self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, in, H, W)`` to ``(N, out, H-k+1, W-k+1)``."""
-        return F.conv2d(x, self.dense_weight(), self.bias)
+        return F.conv2d(x, self.full_weight(), self.bias)
 
 
-# Our own drawing of the digits 0-9 on a 7×12 grid, in the manner of the paper's Figure 3.
+# Our own drawing of the digits 0-9 on a 7×12 grid, in the style of the paper's Figure 3.
 DIGIT_BITMAPS = """
 .#####.|...##..|.#####.|.#####.|....##.|#######|..####.|#######|.#####.|.#####.
 ##...##|..###..|##...##|##...##|...###.|##.....|.##....|##...##|##...##|##...##
@@ -216,22 +216,22 @@ def digit_codes() -> Tensor:
 
 
 def random_codes(num_classes: int) -> Tensor:
-    """Return random ±1 codes, ``(num_classes, 84)``: the alternative Section II-B mentions.
+    """Return random ±1 codes, ``(num_classes, 84)``, an alternative that Section II-B mentions.
 
-    The draw is fixed, so that the same number of classes always has the same codes.
+    The seed is fixed, so a given number of classes always has the same codes.
     """
     generator = torch.Generator().manual_seed(1998)
     return torch.randint(0, 2, (num_classes, 84), generator=generator) * 2.0 - 1.0
 
 
 class EuclideanRBF(nn.Module):
-    """Output layer: squared distance of F6's state to each class's fixed code (eq. 7).
+    """Output layer: squared distance between F6 and each class's fixed code (eq. 7).
 
     Parameters
     ----------
     codes
-        One code of ±1 per class, ``(num_classes, 84)``. Kept as a buffer: the paper fixes them
-        by hand.
+        One code of ±1 per class, ``(num_classes, 84)``. A buffer, not a parameter: the paper
+        fixes the codes by hand.
     """
 
     def __init__(self, codes: Tensor):
@@ -241,7 +241,7 @@ class EuclideanRBF(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, 84)`` to scores ``(N, num_classes)``: *minus* the paper's penalty y.
 
-        The sign is turned so that, as everywhere in this package, the largest score wins.
+        The sign is reversed so that, as everywhere in this package, the largest score wins.
         """
         return -(x[:, None, :] - self.codes).square().sum(2)
 
@@ -256,8 +256,8 @@ class LeNet51998(nn.Module):
     in_channels
         Channels of the input image (1 in the paper).
     codes
-        The targets F6 has to reach: ``"digits"``, ten 7×12 bitmaps; ``"random"``, fixed random
-        ±1 codes for any number of classes; or a tensor of ±1, ``(num_classes, 84)``.
+        The targets of F6: ``"digits"``, ten 7×12 bitmaps; ``"random"``, fixed random ±1 codes
+        for any number of classes; or a tensor of ±1, ``(num_classes, 84)``.
 
     Raises
     ------
@@ -266,7 +266,7 @@ class LeNet51998(nn.Module):
 
     Examples
     --------
-    Sixty thousand parameters; the codes of the classes are none. A score is minus a distance:
+    Sixty thousand parameters, not counting the fixed codes. A score is minus a squared distance:
 
     >>> net = LeNet51998()
     >>> sum(p.numel() for p in net.parameters())
@@ -301,7 +301,7 @@ class LeNet51998(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw every weight from U(-2.4/F, 2.4/F), F being its unit's fan-in (Appendix A)."""
+        """Draw every weight from U(-2.4/F, 2.4/F), where F is its unit's fan-in (Appendix A)."""
         per_map = torch.tensor([25.0 * len(inputs) for inputs in C3_INPUTS])
         per_kernel = torch.tensor([25.0 * len(inputs) for inputs in C3_INPUTS for _ in inputs])
         for parameter, fan_in in (
@@ -327,7 +327,7 @@ class LeNet51998(nn.Module):
         -------
         Tensor
             Scores, ``(N, num_classes)``, all ≤ 0: minus the squared distances of eq. 7. The
-            nearest code has the largest score.
+            closest code has the largest score.
 
         Raises
         ------
@@ -345,8 +345,8 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
     """Discriminative loss of the 1998 network (equation 9), averaged over the batch.
 
     ``y_target + log(exp(-j) + sum_i exp(-y_i))`` with the penalties ``y = -scores``: cross
-    entropy with one more, constant "rubbish" class, which stops pushing wrong classes away once
-    they are far.
+    entropy with an additional, constant "rubbish" class. It stops pushing wrong classes away once
+    they are far off.
 
     Parameters
     ----------
@@ -369,8 +369,8 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
 
     Examples
     --------
-    Where all penalties are far above `j`, only that of the right class counts, and the loss goes on
-    pulling at it. Cross entropy compares it with the wrong class's, and may be content:
+    Where all penalties are far above `j`, only that of the right class counts, and the loss keeps
+    reducing it. Cross entropy only compares it with the wrong class's and may already be near zero:
 
     >>> target = torch.tensor([0])
     >>> near, far = torch.tensor([[-50.0, -50.0]]), torch.tensor([[-50.0, -90.0]])
@@ -385,10 +385,8 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
     return F.cross_entropy(torch.cat([scores, rubbish], 1), target)
 
 
-def lenet5(
-    num_classes: int = 10, in_channels: int = 1, *, form: str = "dense", **options: Any
-) -> LeNet5 | LeNet51998:
-    """Build LeNet-5.
+def lenet5(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet5:
+    """Build LeNet-5 as it is taught today.
 
     Parameters
     ----------
@@ -396,23 +394,20 @@ def lenet5(
         Number of outputs.
     in_channels
         Channels of the input image.
-    form
-        ``"dense"`` for the teaching form :class:`LeNet5` (options `activation`, `pool`) or
-        ``"1998"`` for the paper's network :class:`LeNet51998` (option `codes`).
     **options
-        Passed to that class.
+        `activation` and `pool`, see :class:`LeNet5`.
 
     Returns
     -------
-    LeNet5 or LeNet51998
+    LeNet5
         A network for images of 32×32 pixels.
 
     Raises
     ------
     ValueError
-        For an unknown form, or as the classes say.
+        For an unknown activation or pooling.
     TypeError
-        For an option the form does not have.
+        For an option the network does not have.
 
     Examples
     --------
@@ -420,7 +415,37 @@ def lenet5(
     >>> lenet5(activation="relu")(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 10])
     """
-    forms = {"dense": LeNet5, "1998": LeNet51998}
-    if form not in forms:
-        raise unknown("form of LeNet-5", form, forms)
-    return forms[form](num_classes, in_channels, **options)
+    return LeNet5(num_classes, in_channels, **options)
+
+
+def lenet5_1998(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet51998:
+    """Build LeNet-5 as the paper has it. It is trained with :func:`map_loss`.
+
+    Parameters
+    ----------
+    num_classes
+        Number of outputs.
+    in_channels
+        Channels of the input image.
+    **options
+        `codes`, see :class:`LeNet51998`.
+
+    Returns
+    -------
+    LeNet51998
+        A network for images of 32×32 pixels.
+
+    Raises
+    ------
+    ValueError
+        For unknown codes, or codes of another shape.
+    TypeError
+        For an option the network does not have.
+
+    Examples
+    --------
+    >>> import torch
+    >>> lenet5_1998(26, codes="random")(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 26])
+    """
+    return LeNet51998(num_classes, in_channels, **options)

@@ -9,25 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_input, load_imagenet_weights, scaled
+from cnnbook.models._common import check_input, scaled
 
 
 def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Return a convolution and its batch normalization, which follows each one (Section 3.4)."""
+    """Return a convolution followed by batch normalization, as in Section 3.4."""
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out)
     )
 
 
 class ZeroPadShortcut(nn.Module):
-    """Shortcut of option A: every `stride`-th pixel, and zeros for the new channels.
+    """Shortcut of option A: takes every `stride`-th position, and adds channels of zeros.
 
     Parameters
     ----------
     n_in, n_out
         Channels before and after; `n_out` is at least `n_in`.
     stride
-        Step in height and width.
+        Stride in height and width.
     """
 
     def __init__(self, n_in: int, n_out: int, stride: int):
@@ -71,7 +71,7 @@ class BasicBlock(nn.Module):
     shortcut
         Option A, B or C, or None for a plain block.
     version
-        No difference for this block.
+        Not used: this block is the same in both versions.
     """
 
     expansion = 1
@@ -126,7 +126,7 @@ class Bottleneck(nn.Module):
         return F.relu(residual + self.shortcut(x))
 
 
-# Table 1: block, and how many of them in conv2_x … conv5_x.
+# Table 1: type of block, and the number of blocks in conv2_x … conv5_x.
 IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
@@ -134,7 +134,7 @@ IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]]
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
-# Section 4.2, for CIFAR-10: 6n + 2 layers, n blocks for each of three map sizes.
+# Section 4.2, for CIFAR-10: 6n + 2 layers, n blocks for each of three feature map sizes.
 CIFAR = (20, 32, 44, 56, 110)
 
 
@@ -147,41 +147,37 @@ class ResNet(nn.Module):
     Parameters
     ----------
     depth
-        Layers with weights: 18, 34, 50, 101, 152 for large images, 20, 32, 44, 56, 110 for small
-        ones. Any other 6n + 2 is built like the small ones.
+        Number of layers with weights: 18, 34, 50, 101, 152 for large images, 20, 32, 44, 56, 110
+        for small ones. Any other 6n + 2 is built like the latter.
     num_classes
         Number of outputs.
     in_channels
         Channels of the input image.
     shortcut
-        Option ``"A"``, ``"B"`` or ``"C"``; by default B for depths 18 to 152 and A for the small
-        ones, as in the paper.
+        Option ``"A"``, ``"B"`` or ``"C"``; by default, as in the paper, B for the networks of
+        Table 1 and A for those of Section 4.2.
     plain
-        Leave out all shortcuts: the paper's plain networks.
+        Whether to leave out all shortcuts: the paper's plain networks.
     version
-        ``"v1"`` (the paper) or ``"v1.5"`` (torchvision): where a bottleneck has its stride.
+        Which convolution of a bottleneck has the stride: ``"v1"`` (the paper), the first 1×1;
+        ``"v1.5"`` (torchvision), the 3×3.
     zero_init
-        Start the last scale of every residual branch at zero, so that each block begins as the
-        identity (Goyal et al. 2017, arXiv:1706.02677).
+        Whether the last batch normalization of every residual branch starts with weight zero, so
+        that F = 0 at first (Goyal et al. 2017, arXiv:1706.02677).
     width
         Factor on all layer widths; 1 is the paper's.
     stem
-        ``"imagenet"``: 7×7 with stride 2 and pooling; ``"small"``: 3×3 with stride 1. By default
-        the paper's for the depth; choose ``"small"`` for images of 28 to 96 pixels.
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None. They belong to shortcut B and,
-        from depth 50 on, to v1.5.
+        ``"imagenet"``: 7×7 with stride 2 and pooling; ``"small"``: 3×3 with stride 1. The default
+        is the paper's for this depth; choose ``"small"`` for images of 28 to 96 pixels.
 
     Raises
     ------
     ValueError
-        For an unknown depth or option, or weights of another network.
-    RuntimeError
-        If weights cannot be loaded.
+        For an unknown depth or option.
 
     Examples
     --------
-    The shortcuts of option A cost no parameter, so the plain network is as large:
+    Shortcuts of option A have no parameters, so the plain network has as many:
 
     >>> net, plain = ResNet(20), ResNet(20, plain=True)
     >>> [sum(p.numel() for p in n.parameters()) for n in (net, plain)]
@@ -200,7 +196,6 @@ class ResNet(nn.Module):
         zero_init: bool = False,
         width: float = 1,
         stem: str | None = None,
-        weights: str | None = None,
     ):
         super().__init__()
         large = depth in IMAGENET
@@ -228,7 +223,7 @@ class ResNet(nn.Module):
         for number, count in enumerate(counts):
             blocks = []
             for i in range(count):
-                # Half the size, twice the filters: the work per layer stays (Section 3.3).
+                # Half the size, twice the filters: the MACs per layer stay the same (Section 3.3).
                 stride = 2 if number > 0 and i == 0 else 1
                 blocks.append(block(channels, n, stride, None if plain else shortcut, version))
                 channels = n * block.expansion
@@ -246,16 +241,6 @@ class ResNet(nn.Module):
                 if isinstance(module, BasicBlock | Bottleneck):
                     last = module.conv2 if isinstance(module, BasicBlock) else module.conv3
                     nn.init.zeros_(last[1].weight)
-        if weights is not None:
-            if weights != "imagenet":
-                raise unknown("weights", weights, ("imagenet",))
-            if not large or plain or shortcut != "B" or (depth >= 50 and version != "v1.5"):
-                raise ValueError(
-                    "published weights exist for depths 18, 34, 50, 101, 152 with shortcut='B', "
-                    f"from depth 50 on with version='v1.5'; got depth={depth}, "
-                    f"shortcut={shortcut!r}, version={version!r}, plain={plain}"
-                )
-            load_imagenet_weights(self, f"ResNet{depth}_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Score images.

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, load_imagenet_weights, scaled
+from cnnbook.models._common import check_exact_input, scaled
 from cnnbook.models.alexnet import ResponseNorm
 
-# Table 1, column by column. Three dense layers follow in each: 4096, 4096, num_classes.
+# Table 1, column by column. In each, three fully connected layers follow: 4096, 4096, num_classes.
 CONFIGURATIONS = {
     "A": "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool "
     "conv3-512 conv3-512 maxpool conv3-512 conv3-512 maxpool",
@@ -47,33 +47,29 @@ class VGG(nn.Module):
     in_channels
         Channels of the input image.
     batch_norm
-        Whether batch normalization follows each convolution. The paper, of 2014, has none.
+        Whether batch normalization follows each convolution. The paper, of 2014, does not use it.
     width
         Factor on all layer widths; 1 is the paper's.
     input_size
-        Height and width of the images, 224 in the paper; at least 16. Sizes that cannot be
-        halved evenly are rounded up, which the paper's never need.
+        Height and width of the images, 224 in the paper; at least 16. Where pooling halves an odd
+        size, it rounds up; with 224 pixels this does not occur.
     init
         Initial weights: ``"he"`` (normal, variance 2 / fan-out; today's usual choice),
-        ``"glorot"`` (with which, Section 3.1 adds, the deep configurations start by themselves),
-        ``"paper"`` (normal, *variance* 0.01, with which the authors started configuration A),
-        ``"small"`` (normal, *deviation* 0.01, as He et al. 2015 calculate, under which depth
-        kills the signal). Biases start at zero.
-    weights
-        ``"imagenet"`` for torchvision's trained weights, or None.
+        ``"glorot"`` (with which, Section 3.1 adds, the deep configurations can be trained without
+        pretraining), ``"paper"`` (normal, *variance* 0.01, which the authors used for
+        configuration A), ``"small"`` (normal, *standard deviation* 0.01, with which, as He et al.
+        2015 calculate, the signal dies out with depth). Biases start at zero.
     dropout
-        Probability with which a unit of fc6 or fc7 is dropped in training.
+        Probability of dropping a unit of fc6 or fc7 during training.
 
     Raises
     ------
     ValueError
-        For an unknown name, a too small input, or weights that do not exist.
-    RuntimeError
-        If weights cannot be loaded.
+        For an unknown name or an input that is too small.
 
     Examples
     --------
-    The first dense layer of VGG-16 holds three quarters of its parameters:
+    The first fully connected layer of VGG-16 has three quarters of all parameters:
 
     >>> with torch.device("meta"):  # shapes without values
     ...     net = VGG("D")
@@ -92,7 +88,6 @@ class VGG(nn.Module):
         width: float = 1,
         input_size: int = 224,
         init: str = "he",
-        weights: str | None = None,
         dropout: float = 0.5,
     ):
         super().__init__()
@@ -102,8 +97,8 @@ class VGG(nn.Module):
             raise unknown("initialization", init, INITIALIZATIONS)
         if input_size < 16:
             raise ValueError(
-                f"VGG halves its maps five times, so images need at least 16×16 pixels, got "
-                f"input_size={input_size}"
+                "VGG halves its feature maps five times, so images need at least 16×16 pixels, "
+                f"got input_size={input_size}"
             )
         self.in_channels, self.input_size = in_channels, input_size
 
@@ -117,22 +112,18 @@ class VGG(nn.Module):
             elif item == "LRN":
                 block.append(ResponseNorm())
             else:
-                kernel, maps = map(int, item.removeprefix("conv").split("-"))
-                maps = scaled(maps, width)
-                block.append(nn.Conv2d(channels, maps, kernel, padding=kernel // 2))
-                block += [nn.BatchNorm2d(maps)] if batch_norm else []
+                kernel, n_out = map(int, item.removeprefix("conv").split("-"))
+                n_out = scaled(n_out, width)
+                block.append(nn.Conv2d(channels, n_out, kernel, padding=kernel // 2))
+                block += [nn.BatchNorm2d(n_out)] if batch_norm else []
                 block.append(nn.ReLU())
-                channels = maps
+                channels = n_out
 
-        dense = scaled(4096, width)
-        self.fc6 = nn.Sequential(
-            nn.Linear(channels * side**2, dense), nn.ReLU(), nn.Dropout(dropout)
-        )
-        self.fc7 = nn.Sequential(nn.Linear(dense, dense), nn.ReLU(), nn.Dropout(dropout))
-        self.fc8 = nn.Linear(dense, num_classes)
+        fc = scaled(4096, width)
+        self.fc6 = nn.Sequential(nn.Linear(channels * side**2, fc), nn.ReLU(), nn.Dropout(dropout))
+        self.fc7 = nn.Sequential(nn.Linear(fc, fc), nn.ReLU(), nn.Dropout(dropout))
+        self.fc8 = nn.Linear(fc, num_classes)
         self._init(init)
-        if weights is not None:
-            self._load(weights, configuration, batch_norm)
 
     def _init(self, init: str) -> None:
         draw = {
@@ -145,18 +136,6 @@ class VGG(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 draw(module.weight)
                 nn.init.zeros_(module.bias)
-
-    def _load(self, weights: str, configuration: str, batch_norm: bool) -> None:
-        if weights != "imagenet":
-            raise unknown("weights", weights, ("imagenet",))
-        depths = {"A": 11, "B": 13, "D": 16, "E": 19}
-        if configuration not in depths:
-            raise ValueError(
-                f"there are no published weights for configuration {configuration!r}; there are "
-                f"for {', '.join(depths)}"
-            )
-        suffix = "_BN" if batch_norm else ""
-        load_imagenet_weights(self, f"VGG{depths[configuration]}{suffix}_Weights.IMAGENET1K_V1")
 
     def forward(self, x: Tensor) -> Tensor:
         """Score images.

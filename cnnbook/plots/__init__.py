@@ -1,7 +1,6 @@
 """Pictures of networks, images and results, in one style for light and dark pages."""
 
 from cnnbook.plots.architecture import architecture
-from cnnbook.plots.attribution import heatmap
 from cnnbook.plots.costs import layer_costs
 from cnnbook.plots.depth import (
     activation_statistics,
@@ -10,33 +9,34 @@ from cnnbook.plots.depth import (
     linear_probes,
 )
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.kernels import factorization
-from cnnbook.plots.pictures import feature_maps, filters, images, maps_through_depth
+from cnnbook.plots.heatmaps import attribution
+from cnnbook.plots.kernels import kernel_factors
+from cnnbook.plots.pictures import activations, feature_maps, filters, images
 from cnnbook.plots.receptive import effective_receptive_field, receptive_fields
-from cnnbook.plots.results import bars, confusion, curves, lines, sweep
-from cnnbook.plots.surfaces import loss_surfaces
+from cnnbook.plots.results import bars, confusion_matrix, curves, lines, sweep
+from cnnbook.plots.surfaces import loss_surface
 from cnnbook.plots.units import maximized_units, top_patches
 
 __all__ = [
     "Figure",
     "activation_statistics",
+    "activations",
     "architecture",
+    "attribution",
     "bars",
-    "confusion",
+    "confusion_matrix",
     "curves",
     "effective_receptive_field",
-    "factorization",
     "feature_maps",
     "filters",
     "gradient_flow",
     "gradient_history",
-    "heatmap",
     "images",
+    "kernel_factors",
     "layer_costs",
     "linear_probes",
     "lines",
-    "loss_surfaces",
-    "maps_through_depth",
+    "loss_surface",
     "maximized_units",
     "receptive_fields",
     "sweep",

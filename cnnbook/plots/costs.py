@@ -1,4 +1,4 @@
-"""Where the parameters and the work of a network are."""
+"""Where the parameters and the operations of a network are."""
 
 import torch
 
@@ -11,13 +11,13 @@ PANELS = {"parameters": COLORS[0], "macs": COLORS[1]}
 
 
 def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
-    """Draw parameters and multiply–adds of every layer side by side.
+    """Draw parameters and multiply–adds (MACs) of every layer side by side.
 
     Parameters
     ----------
     table
         Result of :func:`cnnbook.analysis.summary`, or any table with the columns layer,
-        parameters and multiply–adds.
+        parameters and macs.
     alt
         Text alternative; names the largest if not given.
 
@@ -34,13 +34,13 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
 
     Examples
     --------
-    Where the weights are is not where the work is:
+    Most weights are in one layer, most operations in another:
 
     >>> from cnnbook import analysis, models
     >>> table = analysis.summary(models.lenet5(), (1, 32, 32))
     >>> layer_costs(table)  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most
-    multiply–adds are in c3, 58%.>
+    MACs are in c3, 58%.>
     """
     if not len(table):
         raise ValueError("the table has no layers")
@@ -57,14 +57,15 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
             total = max(values.sum().item(), 1)
             scale, unit = _unit(values.max().item())
             drawn = axes.barh(range(len(names)), (values / scale).numpy(), color=color, height=0.7)
-            labels = [_short(value, value / total) for value in values.tolist()]
-            axes.bar_label(drawn, labels, padding=3, fontsize=9)
+            numbers = [_short(value, value / total) for value in values.tolist()]
+            axes.bar_label(drawn, numbers, padding=3, fontsize=9)
             axes.margins(x=0.42)
-            axes.set(xlabel=f"{column}{unit}", ylim=(len(names) - 0.4, -0.6))
+            what = table.label(column)
+            axes.set(xlabel=f"{what}{unit}", ylim=(len(names) - 0.4, -0.6))
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_linewidth(0.6)
             biggest = int(values.argmax())
-            largest.append(f"most {column} are in {names[biggest]}, {values[biggest] / total:.0%}")
+            largest.append(f"most {what} are in {names[biggest]}, {values[biggest] / total:.0%}")
         panels[0].set_yticks(range(len(names)), names)
     alt = alt or f"Two bar charts of {len(names)} layers: {' and '.join(largest)}."
     return Figure(figure, alt)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
+from cnnbook.analysis import GradientRecorder
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
 from cnnbook.tables import Table
@@ -39,7 +40,7 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
         :class:`cnnbook.analysis.GradientRecorder`, with few steps. The first column tells the
         lines apart.
     align
-        Whether to place layers of one name above one another, in the order of the network that
+        Whether to align layers of one name above one another, in the order of the network that
         has the most: for networks that differ in a few layers, such as auxiliary classifiers.
         Otherwise each network's layers are counted on their own.
     alt
@@ -48,7 +49,8 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
     Returns
     -------
     Figure
-        The vertical axis is logarithmic. A gradient of zero has no place on it and leaves a gap.
+        The vertical axis is logarithmic. A gradient of zero cannot be shown on it and leaves a
+        gap.
 
     Raises
     ------
@@ -97,14 +99,18 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
     return Figure(figure, alt or f"Gradient by layer. {'; '.join(ends)}.")
 
 
-def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> Figure:
+def gradient_history(
+    tables: Mapping[str, GradientRecorder | Table] | GradientRecorder | Table,
+    *,
+    alt: str | None = None,
+) -> Figure:
     """Draw the gradient at each layer in the course of training, as color.
 
     Parameters
     ----------
     tables
-        Name of the network to the table of its :class:`cnnbook.analysis.GradientRecorder`; up to
-        four.
+        A :class:`cnnbook.analysis.GradientRecorder`, or its table; or several of either by the
+        name of the network, up to four.
     alt
         Text alternative.
 
@@ -126,16 +132,17 @@ def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> 
     >>> train, _ = data.load("fashion-mini", size=32)
     >>> x, y = next(data.Batches(train, 32, device="cpu").epoch(0))
     >>> recorder = analysis.GradientRecorder(x, y, every=2)
-    >>> _ = training.fit(
-    ...     models.lenet5(), train[:320], epochs=1, callback=recorder, device="cpu", progress=False
-    ... )
-    >>> gradient_history({"LeNet-5": recorder.table()}).alt.split(".")[0]
+    >>> options = {"epochs": 1, "callbacks": [recorder], "device": "cpu", "progress": False}
+    >>> _ = training.fit(models.lenet5(), train[:320], **options)
+    >>> gradient_history({"LeNet-5": recorder}).alt.split(".")[0]
     'Gradient by layer and step'
     """
-    if not 1 <= len(tables) <= 4:
-        raise ValueError(f"give one to four tables, got {len(tables)}")
+    several = {"": tables} if isinstance(tables, GradientRecorder | Table) else tables
+    if not 1 <= len(several) <= 4:
+        raise ValueError(f"give one to four tables, got {len(several)}")
     grids = {}
-    for name, table in tables.items():
+    for name, given in several.items():
+        table = given.table() if isinstance(given, GradientRecorder) else given
         _check(table, "step", "layer", "number", "gradient")
         steps = list(dict.fromkeys(row["step"] for row in table.rows))
         values = np.full((max(row["number"] for row in table.rows), len(steps)), np.nan)
@@ -160,8 +167,9 @@ def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> 
             axes.set_xticks([i + 0.5 for i in some], [steps[i] for i in some])
             axes.set(title=name, xlabel="step")
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+            first = f"{name}, first layer" if name else "First layer"
             facts.append(
-                f"{name}, first layer: {values[0, 0]:.1e} at step {steps[0]}, "
+                f"{first}: {values[0, 0]:.1e} at step {steps[0]}, "
                 f"{values[0, -1]:.1e} at step {steps[-1]}"
             )
         panels[0].set_ylabel("layer, counted from the input")
@@ -172,7 +180,7 @@ def gradient_history(tables: Mapping[str, Table], *, alt: str | None = None) -> 
 
 
 def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
-    """Draw mean and deviation, zeros, and dead units by layer.
+    """Draw mean and standard deviation, zeros, and dead units by layer.
 
     Parameters
     ----------
@@ -202,7 +210,7 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
     >>> activation_statistics(table).alt.split(":")[0]
     'Activations by layer'
     """
-    _check(table, "layer", "mean", "standard deviation", "zeros", "units", "dead")
+    _check(table, "layer", "mean", "standard_deviation", "zeros", "units", "dead")
     names = [row["layer"] for row in table.rows]
     x = range(len(names))
     zeros = [100 * row["zeros"] for row in table.rows]
@@ -212,7 +220,7 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
         top.errorbar(
             x,
             [row["mean"] for row in table.rows],
-            [row["standard deviation"] for row in table.rows],
+            [row["standard_deviation"] for row in table.rows],
             fmt="o",
             color=COLORS[0],
             capsize=3,
@@ -228,7 +236,7 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
         _layers_on_x(bottom, names)
     if alt is None:
         listed = ", ".join(f"{name} {zero:.0f}%" for name, zero in zip(names, zeros, strict=True))
-        alt = f"Activations by layer: mean, deviation, dead units, and zeros: {listed}."
+        alt = f"Activations by layer: mean, standard deviation, dead units, and zeros: {listed}."
     return Figure(figure, alt)
 
 
@@ -256,8 +264,8 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     --------
     >>> table = Table(
     ...     [
-    ...         {"layer": "input", "train accuracy": 0.86, "test accuracy": 0.80},
-    ...         {"layer": "c1", "train accuracy": 0.90, "test accuracy": 0.82},
+    ...         {"layer": "input", "train_accuracy": 0.86, "test_accuracy": 0.80},
+    ...         {"layer": "c1", "train_accuracy": 0.90, "test_accuracy": 0.82},
     ...     ]
     ... )
     >>> linear_probes(table)
@@ -265,7 +273,7 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     """
     several = {"": tables} if isinstance(tables, Table) else tables
     for table in several.values():
-        _check(table, "layer", "train accuracy", "test accuracy")
+        _check(table, "layer", "train_accuracy", "test_accuracy")
     names = [row["layer"] for row in next(iter(several.values())).rows]
     facts = []
     with new_figure(CHART, 3.6) as figure:
@@ -275,7 +283,7 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
             if layers != names:
                 raise ValueError(f"the tables have different layers: {names} and {layers}")
             train, test = (
-                [100 * row[f"{part} accuracy"] for row in table.rows] for part in ("train", "test")
+                [100 * row[f"{part}_accuracy"] for row in table.rows] for part in ("train", "test")
             )
             axes.plot(test, label=name or "test images", marker="o", **line_style(i))
             if len(several) == 1:

@@ -12,7 +12,7 @@ from cnnbook.plots.style import CHART, INK, SIGNED, new_figure
 _GAP = 1.6  # between tiles, in cells
 
 
-def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
+def kernel_factors(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     """Show a kernel, its best approximation by two smaller ones, the difference, and the factors.
 
     Parameters
@@ -40,7 +40,7 @@ def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     >>> import torch
     >>> from cnnbook import analysis
     >>> kernel = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
-    >>> factorization(analysis.factorize_kernel(kernel, restarts=3)).alt.split(".")[0]
+    >>> kernel_factors(analysis.factorize_kernel(kernel, restarts=3)).alt.split(".")[0]
     'A 5×5 kernel and the best composition of two smaller kernels with 1 channel between them'
     """
     channels = len(factors.first)
@@ -75,8 +75,8 @@ def factorization(factors: KernelFactors, *, alt: str | None = None) -> Figure:
         _row(axes, below, cell, pairs, names, signs, small)
         axes.set(xlim=(left, right), ylim=(bottom + 0.2, top))
         axes.set_axis_off()
-        place = ((width + 1.1) / (right - left), 0.2, 0.6 / (right - left), 0.6)
-        bar = figure.colorbar(ScalarMappable(norm, SIGNED), cax=figure.add_axes(place))
+        box = ((width + 1.1) / (right - left), 0.2, 0.6 / (right - left), 0.6)
+        bar = figure.colorbar(ScalarMappable(norm, SIGNED), cax=figure.add_axes(box))
         bar.set_label("weight, upper row", fontsize=9)
         bar.outline.set_linewidth(0.4)
     if alt is None:

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from torch import Tensor
 
+from cnnbook.analysis import Activations
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import INK, POSITIVE, SIGNED, WIDTH, new_figure
 
@@ -26,6 +27,12 @@ def _range(values: Tensor) -> tuple[str, float, float]:
 def _height(tiles: Tensor, rows: int, columns: int, title: float) -> float:
     """Return the inches that `rows` of tiles need at page width, `title` inches above each."""
     return rows * (WIDTH / columns * tiles.shape[-2] / tiles.shape[-1] + title)
+
+
+def _stretched(image: Tensor) -> Tensor:
+    """Return an image as floats from 0, its lowest value, to 1: of a normalized one, a picture."""
+    image = image.detach().cpu().float()
+    return (image - image.min()) / (image.max() - image.min()).clamp(min=1e-6)
 
 
 def _framed(axes) -> None:
@@ -91,7 +98,7 @@ def images(
 
 
 def _chosen(count: int, limit: int) -> list[int]:
-    """Return the numbers of at most `limit` of `count` maps, evenly spread."""
+    """Return the numbers of at most `limit` of `count` tiles, evenly spaced."""
     if count <= limit:
         return list(range(count))
     return torch.linspace(0, count - 1, limit).round().int().tolist()
@@ -133,14 +140,14 @@ def filters(
     weight
         Kernels, ``(out, in, k, k)``.
     columns
-        Tiles per row where each output map has one tile; 8, or 16 for more than 32 tiles, if not
+        Tiles per row where each filter has one tile; 8, or 16 for more than 32 tiles, if not
         given.
     limit
-        Most tiles. Of more output maps (and input channels) evenly chosen ones are shown.
+        Most tiles. Of more filters (and input channels) evenly chosen ones are shown.
     color
         Whether to draw each kernel as one picture whose red, green and blue are the weights of
         its three input channels. By default if there are three. Otherwise, with several input
-        channels, rows are output maps and columns input channels.
+        channels, rows are filters (output channels) and columns input channels.
     alt
         Text alternative.
 
@@ -169,23 +176,23 @@ def filters(
     color = channels == 3 if color is None else color
     weight = weight.detach().cpu().float()
     grid = channels > 1 and not color
-    maps = _chosen(out, math.isqrt(limit) if grid and out * channels > limit else limit)
+    chosen = _chosen(out, math.isqrt(limit) if grid and out * channels > limit else limit)
     alt = alt or (
         f"{out}×{channels} kernels of {height}×{width} weights"
-        f"{f', {len(maps)} of {out} output maps shown' if len(maps) < out else ''}."
+        f"{f', {len(chosen)} of {out} filters shown' if len(chosen) < out else ''}."
     )
     if grid:
-        inputs = _chosen(channels, limit // len(maps))
-        tiles = weight[maps][:, inputs].flatten(0, 1)
-        titles = [f"{o}, {i}" for o in maps for i in inputs]
-        return _signed_tiles(tiles, len(inputs), titles, "weight  (output map, input)", alt)
-    columns = columns or (8 if len(maps) <= 32 else 16)
-    titles = [f"map {i}" if columns <= 10 else f"{i}" for i in maps]
-    label = "weight" if len(maps) == out else f"weight  ({len(maps)} of {out} maps)"
+        inputs = _chosen(channels, limit // len(chosen))
+        tiles = weight[chosen][:, inputs].flatten(0, 1)
+        titles = [f"{o}, {i}" for o in chosen for i in inputs]
+        return _signed_tiles(tiles, len(inputs), titles, "weight  (filter, input channel)", alt)
+    columns = columns or (8 if len(chosen) <= 32 else 16)
+    titles = [f"filter {i}" if columns <= 10 else f"{i}" for i in chosen]
+    label = "weight" if len(chosen) == out else f"weight  ({len(chosen)} of {out} filters)"
     if not color:
-        return _signed_tiles(weight[maps, 0], columns, titles, label, alt)
-    limit_of_scale = weight[maps].abs().max().clamp(min=1e-12)
-    tiles = (0.5 + weight[maps] / (2 * limit_of_scale)).clamp(0, 1)
+        return _signed_tiles(weight[chosen, 0], columns, titles, label, alt)
+    limit_of_scale = weight[chosen].abs().max().clamp(min=1e-12)
+    tiles = (0.5 + weight[chosen] / (2 * limit_of_scale)).clamp(0, 1)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     with new_figure(WIDTH, _height(tiles, rows, columns, 0.22) + 0.3) as figure:
@@ -203,12 +210,13 @@ def filters(
 def feature_maps(
     maps: Tensor, *, columns: int = 8, limit: int = 32, alt: str | None = None
 ) -> Figure:
-    """Show the maps of one layer for one image.
+    """Show the feature maps of one layer for one image.
 
     Parameters
     ----------
     maps
-        ``(C, H, W)``, or ``(1, C, H, W)`` as :func:`cnnbook.analysis.activations` returns it.
+        ``(C, H, W)``, or ``(1, C, H, W)`` as :func:`cnnbook.analysis.activations` holds it for
+        one image.
     columns
         Maps per row.
     limit
@@ -231,8 +239,8 @@ def feature_maps(
     --------
     >>> import torch
     >>> from cnnbook import analysis, models
-    >>> maps = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["s2"])
-    >>> feature_maps(maps["s2"]).alt.split(",")[0]
+    >>> seen = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["s2"])
+    >>> feature_maps(seen["s2"]).alt.split(",")[0]
     '6 feature maps of 14×14'
     """
     if maps.ndim == 4 and len(maps) == 1:
@@ -242,31 +250,37 @@ def feature_maps(
     maps = maps.detach().cpu().float()
     count, height, width = maps.shape
     shown = _chosen(count, limit)
-    cut = "" if len(shown) == count else f"{len(shown)} of {count} maps"
+    some = "" if len(shown) == count else f"{len(shown)} of {count} feature maps"
     if alt is None:
         alt = f"{count} feature maps of {height}×{width}, from {maps.min():.2g} to {maps.max():.2g}"
-        alt += f"; {cut} are shown." if cut else "."
+        alt += f"; {len(shown)} of {count} are shown." if some else "."
     titles = [f"map {i}" if maps[i].any() else f"{i}: all 0" for i in shown]
-    label = f"activation  ({cut})" if cut else "activation"
+    label = f"activation  ({some})" if some else "activation"
     return _signed_tiles(maps[shown], columns, titles, label, alt)
 
 
-def maps_through_depth(
-    image: Tensor,
+def activations(
     maps: Mapping[str, Tensor],
+    image: Tensor | None = None,
     *,
+    index: int = 0,
     rows: int | None = None,
     titles: Mapping[str, str] | None = None,
     alt: str | None = None,
 ) -> Figure:
-    """Show an image and the maps of several layers, all at the same scale of pixels.
+    """Show an image and the feature maps of several layers, all at the same scale of pixels.
 
     Parameters
     ----------
-    image
-        The input, ``(1 or 3, H, W)``; three channels as uint8 or as floats from 0 to 1.
     maps
-        Layer name to output for that image: ``(1, C, H, W)``, or ``(1, C)`` for a vector.
+        Result of :func:`cnnbook.analysis.activations`, or any mapping from layer name to
+        output: ``(N, C, H, W)``, or ``(N, C)`` for a vector.
+    image
+        The picture to show as the input, ``(1 or 3, H, W)``; three channels as uint8 or as
+        floats from 0 to 1. If not given, what the network was given, stretched from its lowest
+        to its highest value; a mapping of your own needs an image.
+    index
+        Which of the N inputs.
     rows
         Most maps stacked on one another; a layer with more gets further columns. If not given, a
         layer's maps take about the height and width of the image, or three times that for
@@ -286,28 +300,31 @@ def maps_through_depth(
     Raises
     ------
     ValueError
-        If the image or a layer's output has another shape.
+        If there is no image, or the image or a layer's output has another shape.
 
     Examples
     --------
     >>> import torch
     >>> from cnnbook import analysis, models
-    >>> image = torch.zeros(1, 1, 32, 32)
-    >>> maps = analysis.activations(models.lenet5(), image, ["c1", "c3"])
-    >>> maps_through_depth(image[0], maps)  # doctest: +NORMALIZE_WHITESPACE
-    <Figure: One image and the maps each layer makes of it, drawn to one scale. input:
+    >>> seen = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["c1", "c3"])
+    >>> activations(seen)  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: One image and the feature maps each layer makes of it, drawn to one scale. input:
     1×32×32, c1: 6×28×28, c3: 16×10×10.>
     """
+    if image is None:
+        if not isinstance(maps, Activations):
+            raise ValueError("outputs in a plain mapping need the image they belong to: image=")
+        image = _stretched(maps.inputs[index])
     image = image.detach().cpu()
     if image.ndim != 3 or len(image) not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
     for name, value in maps.items():
-        if value.ndim not in (2, 4) or len(value) != 1:
+        if value.ndim not in (2, 4) or not 0 <= index < len(value):
             raise ValueError(
-                f"maps of {name!r} must be (1, C, H, W) or (1, C), of one image, got "
-                f"{tuple(value.shape)}"
+                f"the output of {name!r} must be (N, C, H, W) or (N, C) with N > index = {index}, "
+                f"got {tuple(value.shape)}"
             )
-    blocks = {name: value[0].detach().cpu().float() for name, value in maps.items()}
+    blocks = {name: value[index].detach().cpu().float() for name, value in maps.items()}
     given = {"input": "input", **{name: name for name in maps}, **(titles or {})}
 
     mosaics = {}
@@ -345,10 +362,10 @@ def maps_through_depth(
             else:
                 colors, low, high = _range(mosaic.tiles)
                 axes.imshow(mosaic.array(), cmap=colors, vmin=low, vmax=high, extent=extent)
-            places = mosaic.places()
-            if min(places[0][2:]) < 6 * point:  # frames would be most of what is seen
-                places = [(0, 0, mosaic.width, mosaic.height)]
-            frames = [Rectangle((x + u, y + v), w, h) for u, v, w, h in places]
+            boxes = mosaic.boxes()
+            if min(boxes[0][2:]) < 6 * point:  # frames would be most of what is seen
+                boxes = [(0, 0, mosaic.width, mosaic.height)]
+            frames = [Rectangle((x + u, y + v), w, h) for u, v, w, h in boxes]
             axes.add_collection(PatchCollection(frames, fc="none", ec=INK, lw=0.3))
             middle = left + slots[name] / 2
             axes.text(middle, -3 * point, given[name], ha="center", va="bottom", size=9.5)
@@ -359,7 +376,9 @@ def maps_through_depth(
     if alt is None:
         steps = {"input": image, **blocks}
         listed = ", ".join(f"{n}: {'×'.join(map(str, b.shape))}" for n, b in steps.items())
-        alt = f"One image and the maps each layer makes of it, drawn to one scale. {listed}."
+        alt = (
+            f"One image and the feature maps each layer makes of it, drawn to one scale. {listed}."
+        )
     return Figure(figure, alt)
 
 
@@ -396,7 +415,7 @@ class _Mosaic:
             for n, side in zip((self.down, self.across), tiles.shape[1:], strict=True)
         )
 
-    def places(self) -> list[tuple[int, int, int, int]]:
+    def boxes(self) -> list[tuple[int, int, int, int]]:
         """Return left, top, width and height of each tile."""
         h, w = self.tiles.shape[1:]
         return [
@@ -410,14 +429,14 @@ class _Mosaic:
     def array(self) -> np.ma.MaskedArray:
         """Return all tiles as one picture, transparent between them."""
         whole = np.full((self.height // self.cell, self.width // self.cell), np.nan)
-        for tile, place in zip(self.tiles.numpy(), self.places(), strict=True):
-            x, y, w, h = (v // self.cell for v in place)
+        for tile, box in zip(self.tiles.numpy(), self.boxes(), strict=True):
+            x, y, w, h = (v // self.cell for v in box)
             whole[y : y + h, x : x + w] = tile
         return np.ma.masked_invalid(whole)
 
 
 def _stacked(block: Tensor, size: Sequence[int], rows: int | None) -> _Mosaic:
-    """Arrange maps: `rows` on one another, or so that they take about the room of the image."""
+    """Arrange maps: `rows` on one another, or so that they take about the image's space."""
     if rows is not None:
         return _Mosaic(block, rows, 3)
     times = 3 if min(size) < 64 else 1

@@ -1,16 +1,18 @@
 """What a unit sees, drawn on the image."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from cnnbook.analysis import ReceptiveField, effective_size
+from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, INK, WIDTH, new_figure
 
@@ -33,7 +35,7 @@ def _check_field(field: ReceptiveField, sides: Sequence[int]) -> None:
         )
 
 
-def _show(axes, image: Tensor, **options) -> None:
+def _show(axes: Axes, image: Tensor, **options: Any) -> None:
     top = 255 if image.dtype == torch.uint8 else 1
     pixels = image.cpu().permute(1, 2, 0).squeeze(-1).numpy()
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=top, **options)
@@ -63,7 +65,7 @@ def receptive_fields(
     -------
     Figure
         One box per layer, drawn from pixel border to pixel border. What lies outside of the
-        image, where the network sees padding, is dashed; a box that leaves the drawing is cut.
+        image, where the network sees padding, is dashed; a box that leaves the drawing is clipped.
 
     Raises
     ------
@@ -142,25 +144,22 @@ def receptive_fields(
 
 
 def effective_receptive_field(
-    image: Tensor | None,
-    effect: Tensor,
+    found: EffectiveReceptiveField,
+    image: Tensor | None = None,
     field: ReceptiveField | None = None,
     *,
-    unit: tuple[int, int] | None = None,
     alt: str | None = None,
 ) -> Figure:
     """Draw how strongly each pixel acts on one unit, over the image if there is one.
 
     Parameters
     ----------
+    found
+        Result of :func:`cnnbook.analysis.effective_receptive_field`.
     image
-        uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, drawn in gray; or None.
-    effect
-        Result of :func:`cnnbook.analysis.effective_receptive_field`, ``(H, W)``.
+        uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, drawn in gray.
     field
         Result of :func:`cnnbook.analysis.receptive_field` for the same layer, to draw its box.
-    unit
-        Row and column for which `effect` was computed; the middle if not given.
     alt
         Text alternative; gives both sizes if not given.
 
@@ -175,20 +174,19 @@ def effective_receptive_field(
     Raises
     ------
     ValueError
-        If the shapes do not fit together, or the effect is negative or zero everywhere.
+        If the shapes do not fit together, or the effect is zero everywhere.
 
     Examples
     --------
     >>> import torch
     >>> from cnnbook import analysis, models
     >>> net = models.lenet5()
-    >>> effect = analysis.effective_receptive_field(net, torch.randn(8, 1, 32, 32), "s4")
+    >>> effective = analysis.effective_receptive_field(net, torch.randn(8, 1, 32, 32), "s4")
     >>> field = analysis.receptive_field(net, (1, 32, 32), "s4")
-    >>> effective_receptive_field(None, effect, field).alt.split(".")[-2].strip()
+    >>> effective_receptive_field(effective, field=field).alt.split(".")[-2].strip()
     'The theoretical field has 16×16'
     """
-    if effect.ndim != 2:
-        raise ValueError(f"effect must be (H, W), got {tuple(effect.shape)}")
+    effect = found.effect
     height, width = effect.shape
     if image is not None:
         _check_image(image)
@@ -199,7 +197,7 @@ def effective_receptive_field(
             )
     if field is not None:
         _check_field(field, effect.shape)
-    side = effective_size(effect)
+    side = found.size
     if side == 0:
         raise ValueError("the effect is zero everywhere: the unit depends on no pixel")
 
@@ -219,7 +217,7 @@ def effective_receptive_field(
         axes.imshow(picture.numpy(), extent=(0, width, height, 0))
         boxes = [((row - side / 2, column - side / 2), (side, side), "-", "95.45 % of the effect")]
         if field is not None:
-            (top, _), (left, _) = field.box(*(unit or field.center))
+            (top, _), (left, _) = field.box(*found.unit)
             boxes.append(((top, left), field.size, (0, (4, 2)), "theoretical field"))
         for (top, left), (tall, wide), style, _ in boxes:
             axes.add_patch(

@@ -8,14 +8,15 @@ from matplotlib.colors import PowerNorm
 from torch import Tensor
 
 from cnnbook._errors import unknown
+from cnnbook.analysis import ConfusionMatrix
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
 
 LABELS = {
     "train_loss": "training loss",
-    "test_loss": "test loss",
+    "val_loss": "validation loss",
     "train_accuracy": "training accuracy (%)",
-    "test_accuracy": "test accuracy (%)",
+    "val_accuracy": "validation accuracy (%)",
 }
 
 
@@ -26,7 +27,7 @@ def said(value: float) -> str:
 
 def curves(
     runs: Mapping[str, Sequence[Any]],
-    metric: str = "test_accuracy",
+    metric: str = "val_accuracy",
     *,
     alt: str | None = None,
 ) -> Figure:
@@ -39,7 +40,7 @@ def curves(
         a band reaches from the lowest to the highest. Where some ended earlier, both are over
         those that reached the epoch.
     metric
-        ``"test_accuracy"``, ``"train_accuracy"``, ``"test_loss"`` or ``"train_loss"``.
+        ``"val_accuracy"``, ``"train_accuracy"``, ``"val_loss"`` or ``"train_loss"``.
     alt
         Text alternative; made from the final values if not given.
 
@@ -55,9 +56,9 @@ def curves(
     Examples
     --------
     >>> from cnnbook.training import History
-    >>> runs = {"LeNet-5": [History(test_accuracy=[0.7, 0.8]), History(test_accuracy=[0.72, 0.84])]}
+    >>> runs = {"LeNet-5": [History(val_accuracy=[0.7, 0.8]), History(val_accuracy=[0.72, 0.84])]}
     >>> curves(runs)
-    <Figure: Test accuracy (%) by epoch. LeNet-5 ends at 82.>
+    <Figure: Validation accuracy (%) by epoch. LeNet-5 ends at 82.>
     """
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
@@ -71,7 +72,8 @@ def curves(
             seen = [getattr(history, metric) for history in histories]
             if not all(seen):
                 raise ValueError(
-                    f"a history of {label!r} has no {metric}; were test images given to fit()?"
+                    f"a history of {label!r} has no {metric}; were validation images given to "
+                    "fit()?"
                 )
             values = np.full((len(seen), max(map(len, seen))), np.nan)
             for row, entries in zip(values, seen, strict=True):
@@ -276,15 +278,21 @@ def bars(
     return Figure(figure, alt or f"Bars, {xlabel}: {listed}.")
 
 
-def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None) -> Figure:
+def confusion_matrix(
+    matrix: ConfusionMatrix | Tensor,
+    classes: Sequence[str] | None = None,
+    *,
+    alt: str | None = None,
+) -> Figure:
     """Draw a confusion matrix.
 
     Parameters
     ----------
     matrix
-        Counts, ``(K, K)``: rows true, columns predicted classes.
+        Result of :func:`cnnbook.analysis.confusion_matrix`, or counts of your own, ``(K, K)``:
+        rows true, columns predicted classes.
     classes
-        Names of the K classes.
+        Names of the K classes; if not given, those of the result, or numbers.
     alt
         Text alternative; names the most frequent mistake if not given.
 
@@ -298,20 +306,25 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
     Raises
     ------
     ValueError
-        If the matrix is not ``(K, K)``.
+        If the counts are not ``(K, K)``.
 
     Examples
     --------
     >>> import torch
     >>> counts = torch.tensor([[9, 1], [4, 6]])
-    >>> confusion(counts, ["shirt", "coat"])  # doctest: +NORMALIZE_WHITESPACE
+    >>> confusion_matrix(counts, ["shirt", "coat"])  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Confusion matrix of 2 classes. 75% lie on the diagonal; the most frequent
     mistake is coat taken for shirt (4 images).>
     """
+    if isinstance(matrix, ConfusionMatrix):
+        counts, known = matrix.counts, matrix.classes
+    else:
+        counts, known = matrix, [str(number) for number in range(len(matrix))]
+    classes = known if classes is None else classes
     k = len(classes)
-    if matrix.shape != (k, k):
-        raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(matrix.shape)}")
-    share = 100 * matrix.double() / matrix.sum(1, keepdim=True).clamp(min=1)
+    if counts.shape != (k, k):
+        raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(counts.shape)}")
+    share = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     numbers = k <= 20
     named = range(0, k, -(-k // 30))
     with new_figure(CHART if k <= 10 else WIDTH, 5.4 if k <= 10 else 6.2) as figure:
@@ -319,7 +332,7 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
         # A hundredth of a row, a typical mistake among many classes, must not look like nothing.
         norm = PowerNorm(1 if numbers else 0.5, 0, 100)
         shown = axes.imshow(share.numpy(), cmap="Blues", norm=norm)
-        for row, column in matrix.nonzero().tolist() if numbers else ():
+        for row, column in counts.nonzero().tolist() if numbers else ():
             value = share[row, column].item()
             text = f"{value:.0f}" if value >= 1 else "<1"
             color = "white" if value > 50 else "black"
@@ -337,13 +350,13 @@ def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None)
             bar.set_label("% of the row")
             bar.outline.set_linewidth(0.4)
     if alt is None:
-        wrong = matrix.clone().fill_diagonal_(0)
+        wrong = counts.clone().fill_diagonal_(0)
         row, column = divmod(int(wrong.argmax()), k)
         mistake = (
             f"the most frequent mistake is {classes[row]} taken for {classes[column]} "
             f"({wrong.max()} images)"
         )
-        right = 100 * matrix.trace() / matrix.sum().clamp(min=1)
+        right = 100 * counts.trace() / counts.sum().clamp(min=1)
         alt = (
             f"Confusion matrix of {k} classes. {right:.0f}% lie on the diagonal; "
             f"{mistake if wrong.any() else 'there is no mistake'}."

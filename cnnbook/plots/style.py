@@ -1,7 +1,20 @@
 """The style of every figure: colors, lines, sizes, and a matplotlib figure that has it.
 
-Text and axes are drawn in :data:`INK`, which becomes the color of the text around the figure.
-Data colors have a contrast of at least 3:1 with a white and with a dark page.
+With these, a figure of your own looks like the book's and suits light and dark pages: draw with
+matplotlib in :func:`new_figure`, and return a :class:`cnnbook.plots.Figure`, which adds the text
+alternative.
+
+Examples
+--------
+>>> from cnnbook.plots import Figure
+>>> with new_figure(CHART, 2.5) as figure:
+...     axes = figure.add_subplot()
+...     for i, label in enumerate(("3×3", "5×5")):
+...         _ = axes.plot([1, 2, 3], [i, i + 1, i + 3], label=label, **line_style(i))
+...     _ = axes.set(xlabel="layer", ylabel="receptive field (pixels)")
+...     _ = axes.legend()
+>>> Figure(figure, "Receptive field by layer, for two sizes of kernels.")
+<Figure: Receptive field by layer, for two sizes of kernels.>
 """
 
 from collections.abc import Iterator
@@ -11,18 +24,27 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.figure
 
-# After Okabe and Ito's colors for color-blind readers, without the ones too pale for white.
+#: Six colors of data, after Okabe and Ito's for color-blind readers without those too pale for
+#: white: each has a contrast of at least 3:1 with a white and with a dark page.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#B4608F", "#8A7B00", "#777777")
+#: Six styles of lines, so that lines differ without color, too.
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-# Diverging color map of weights and signed maps: purple below zero, orange above.
+#: Diverging color map of weights and other signed values: purple below zero, orange above.
 SIGNED = "PuOr_r"
+#: Color map of values that are not negative: black is zero.
 POSITIVE = "gray"
 
-# Stands for "the color of the text around the figure" until the SVG is written.
+#: Color of text and axes. It stands for "the color of the text around the figure", which it
+#: becomes when the SVG is written.
 INK = "#010203"
-WIDTH = 7.0  # inches: the text column of the book at a width of 1280 px
-CHART = 5.8  # inches: charts stay readable when a phone shrinks them to its width
+#: Width of the book's text column at a window of 1280 px, in inches: for rows of images.
+WIDTH = 7.0
+#: Width of charts, in inches: narrower, so that they stay readable when a phone shrinks them.
+CHART = 5.8
 
+#: The settings of matplotlib in which figures are drawn and written.
+#:
+#: :meta hide-value:
 STYLE = {
     "font.size": 10.5,
     "axes.titlesize": 10.5,
@@ -51,14 +73,48 @@ STYLE = {
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Return color and dashes of the `i`-th line; they repeat together only after 36 lines."""
+    """Return color and dashes of the `i`-th line; they repeat together only after 36 lines.
+
+    Parameters
+    ----------
+    i
+        Number of the line, from 0.
+
+    Returns
+    -------
+    dict
+        Arguments ``color`` and ``linestyle`` of matplotlib's ``plot``.
+
+    Examples
+    --------
+    >>> line_style(0), line_style(1)["linestyle"]
+    ({'color': '#0072B2', 'linestyle': '-'}, '--')
+    """
     dashes = LINES[(i + i // len(COLORS)) % len(LINES)]
     return {"color": COLORS[i % len(COLORS)], "linestyle": dashes}
 
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
-    """Make a matplotlib figure of `width` × `height` inches, drawn in the book's style."""
+    """Make a matplotlib figure in the book's style.
+
+    Parameters
+    ----------
+    width, height
+        Size in inches; the width is usually :data:`CHART` or :data:`WIDTH`.
+
+    Yields
+    ------
+    matplotlib.figure.Figure
+        With constrained layout, which settles when the block ends: add axes and draw in it.
+
+    Examples
+    --------
+    >>> with new_figure(CHART, 2.0) as figure:
+    ...     _ = figure.add_subplot().barh(["5×5", "3×3 twice"], [25, 18], color=COLORS[0])
+    >>> figure.get_size_inches().tolist()
+    [5.8, 2.0]
+    """
     with mpl.rc_context(STYLE):
         figure = mpl.figure.Figure((width, height), layout="constrained")
         yield figure

@@ -10,19 +10,19 @@ from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import WIDTH, new_figure
 
 
-def loss_surfaces(
-    surfaces: Mapping[str, LossSurface],
+def loss_surface(
+    surfaces: Mapping[str, LossSurface] | LossSurface,
     *,
     levels: int = 14,
     highest: float | None = None,
     alt: str | None = None,
 ) -> Figure:
-    """Draw loss surfaces side by side, with common contour levels.
+    """Draw a loss surface, or several side by side with common contour levels.
 
     Parameters
     ----------
     surfaces
-        Name of the network to what :func:`cnnbook.analysis.loss_surface` returned; one to three.
+        From :func:`cnnbook.analysis.loss_surface`; or one to three by the name of the network.
     levels
         Number of contour levels, evenly spread over the logarithm of the loss.
     highest
@@ -47,17 +47,19 @@ def loss_surfaces(
     >>> a = torch.linspace(-1, 1, 5)
     >>> bowl = a[:, None] ** 2 + a**2
     >>> surfaces = {"wide": LossSurface(a, a, bowl), "narrow": LossSurface(a, a, 9 * bowl)}
-    >>> loss_surfaces(surfaces)  # doctest: +NORMALIZE_WHITESPACE
+    >>> loss_surface(surfaces)  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Loss on a plane through the weights. wide: 0 at the network, up to 2;
     narrow: 0 at the network, up to 18.>
     """
-    if not 1 <= len(surfaces) <= 3:
-        raise ValueError(f"give one to three surfaces, got {len(surfaces)}")
-    grids = {name: surface.loss.double().numpy() for name, surface in surfaces.items()}
+    several = {"": surfaces} if isinstance(surfaces, LossSurface) else surfaces
+    if not 1 <= len(several) <= 3:
+        raise ValueError(f"give one to three surfaces, got {len(several)}")
+    grids = {name: surface.loss.double().numpy() for name, surface in several.items()}
     positive = {name: g[np.isfinite(g) & (g > 0)] for name, g in grids.items()}
     for name, losses in positive.items():
         if not losses.size:
-            raise ValueError(f"{name!r} has no finite positive loss; choose a smaller span")
+            named = f"surface {name!r}" if name else "the surface"
+            raise ValueError(f"{named} has no finite positive loss; choose a smaller span")
     usable = np.concatenate([*positive.values()])
     low = usable.min()
     high = max(usable.max() if highest is None else highest, 1.01 * low)
@@ -65,7 +67,7 @@ def loss_surfaces(
     facts = []
     with new_figure(WIDTH, 0.9 + (WIDTH - 1.7) / max(2, len(grids))) as figure:
         panels = figure.subplots(1, len(grids), squeeze=False, sharey=True)[0]
-        for axes, (name, surface) in zip(panels, surfaces.items(), strict=True):
+        for axes, (name, surface) in zip(panels, several.items(), strict=True):
             values = grids[name]
             finite = np.isfinite(values)
             grid = np.ma.masked_where(~finite, np.clip(values, low, high)).T
@@ -77,11 +79,12 @@ def loss_surfaces(
             for axis, values_of in ((axes.xaxis, a), (axes.yaxis, b)):
                 axis.set_ticks([values_of[0] / 2, 0, values_of[-1] / 2])
             middle = values[len(a) // 2, len(b) // 2]
-            facts.append(f"{name}: {middle:.2g} at the network, up to {values[finite].max():.2g}")
+            fact = f"{middle:.2g} at the network, up to {values[finite].max():.2g}"
+            facts.append(f"{name}: {fact}" if name else fact)
         panels[0].set_ylabel("along direction 2\n(in norms of the filters)")
         bar = figure.colorbar(shown, ax=panels, shrink=0.9, aspect=25)
-        cut = highest is not None and usable.max() > highest
-        bar.set_label(f"loss  (up to {highest:g})" if cut else "loss")
+        clipped = highest is not None and usable.max() > highest
+        bar.set_label(f"loss  (up to {highest:g})" if clipped else "loss")
         marks = at[:: max(1, levels // 6)]
         bar.set_ticks(marks, labels=[_short(value) for value in marks])
         bar.ax.minorticks_off()

@@ -1,5 +1,16 @@
 """Training and evaluation."""
 
+from cnnbook.training.callbacks import (
+    EMA,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochLines,
+    Progress,
+    TargetAccuracy,
+    TensorBoard,
+    TimeLimit,
+)
 from cnnbook.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -7,19 +18,41 @@ from cnnbook.training.checkpoint import (
     save_checkpoint,
 )
 from cnnbook.training.evaluation import Evaluation, evaluate
+from cnnbook.training.fitting import fit
 from cnnbook.training.history import History
-from cnnbook.training.loop import Step, fit
 from cnnbook.training.processes import join_processes
+from cnnbook.training.run import Run
+from cnnbook.training.trained import (
+    TrainedModel,
+    build_for,
+    load_trained,
+    model_info,
+    predict,
+)
 
 __all__ = [
+    "EMA",
+    "Callback",
+    "Checkpoint",
     "CheckpointError",
+    "EarlyStopping",
+    "EpochLines",
     "Evaluation",
     "History",
-    "Step",
+    "Progress",
+    "Run",
+    "TargetAccuracy",
+    "TensorBoard",
+    "TimeLimit",
+    "TrainedModel",
+    "build_for",
     "evaluate",
     "fit",
     "join_processes",
     "load_checkpoint",
+    "load_trained",
     "load_weights",
+    "model_info",
+    "predict",
     "save_checkpoint",
 ]

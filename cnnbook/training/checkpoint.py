@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cnnbook._files import write_whole
 
-_FORMAT = "cnnbook checkpoint 1"
+_FORMAT = "cnnbook checkpoint 2"
 _TRAINING = "training/"
 
 
@@ -29,10 +29,10 @@ class CheckpointError(RuntimeError):
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     torch.save({"weight": torch.ones(1)}, Path(place, "net.pt"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"weight": torch.ones(1)}, Path(folder, "net.pt"))
     ...     try:
-    ...         load_weights(nn.Linear(1, 1), Path(place, "net.pt"))
+    ...         load_weights(nn.Linear(1, 1), Path(folder, "net.pt"))
     ...     except CheckpointError as error:
     ...         print("is a pickle" in str(error))
     True
@@ -50,7 +50,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
         What ``model.state_dict()`` returns.
     state
         Nested dicts, lists and tuples of tensors, numbers, strings, booleans and None. Tuples
-        come back as lists.
+        come back as lists. A tensor that is among the weights is not written twice.
 
     Returns
     -------
@@ -69,8 +69,8 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     >>> import tempfile
     >>> from pathlib import Path
     >>> net = nn.Linear(3, 2)
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     path = save_checkpoint(Path(place, "net.safetensors"), net.state_dict(), {"epoch": 4})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_checkpoint(Path(folder, "net.safetensors"), net.state_dict(), {"epoch": 4})
     ...     weights, state = load_checkpoint(path)
     >>> state, sorted(weights)
     ({'epoch': 4}, ['bias', 'weight'])
@@ -80,7 +80,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     path = Path(path).expanduser()
     # A copy each: safetensors refuses memory that two names share.
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
-    plain = _to_json(state, tensors)
+    plain = _to_json(state, tensors, {_memory(t): name for name, t in weights.items()})
     described = {"format": _FORMAT, "sha256": _checksum(tensors), "state": plain}
     content = save(tensors, metadata={"cnnbook": json.dumps(described)})
     try:
@@ -89,7 +89,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
         before = "The file there before is unchanged." if path.exists() else ""
         raise CheckpointError(
             f"could not write {len(content):,} bytes to {path} ({error.strerror}). {before} Free "
-            "some space or choose another place."
+            "some space or choose another folder."
         ) from error
     return path
 
@@ -120,8 +120,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     path = save_checkpoint(Path(place, "net.safetensors"), {"w": torch.zeros(4)}, {})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_checkpoint(Path(folder, "net.safetensors"), {"w": torch.zeros(4)}, {})
     ...     content = path.read_bytes()
     ...     _ = path.write_bytes(content[:-1] + b"1")  # one byte of a weight
     ...     try:
@@ -171,8 +171,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     >>> import tempfile
     >>> from pathlib import Path
     >>> trained, fresh = nn.Linear(3, 2), nn.Linear(3, 2)
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     path = save_checkpoint(Path(place, "net.safetensors"), trained.state_dict(), {})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_checkpoint(Path(folder, "net.safetensors"), trained.state_dict(), {})
     ...     _ = load_weights(fresh, path)
     >>> torch.equal(fresh.weight, trained.weight)
     True
@@ -221,20 +221,28 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _to_json(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """Return what two tensors have in common that are one."""
+    where = tensor.device, tensor.data_ptr() if tensor.numel() else id(tensor)
+    return *where, tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _to_json(value: Any, tensors: dict[str, Tensor], names: dict[tuple[object, ...], str]) -> Any:
     """Replace tensors by their names, adding them to `tensors`, and odd dicts by their items."""
     if isinstance(value, Tensor):
-        name = f"{_TRAINING}{len(tensors)}"
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        name = names.get(_memory(value))
+        if name is None:
+            name = f"{_TRAINING}{len(tensors)}"
+            tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, Mapping):
-        return {"items": [[key, _to_json(item, tensors)] for key, item in value.items()]}
+        return {"items": [[key, _to_json(item, tensors, names)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return [_to_json(item, tensors) for item in value]
+        return [_to_json(item, tensors, names) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a checkpoint cannot hold {value!r} of type {type(value).__name__}")

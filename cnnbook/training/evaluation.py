@@ -100,7 +100,9 @@ def evaluate(
     batches = make_batches(dataset, batch_size, shuffle=False, device=device)
     seen = list(_predictions(model, batches, loss, device, torch.float32))
     scores, labels, losses = zip(*seen, strict=True)
-    return Evaluation(torch.cat(scores).cpu(), torch.cat(labels).cpu(), _mean(losses, labels))
+    return Evaluation(
+        torch.cat(scores).cpu(), torch.cat(labels).cpu(), _mean(list(losses), list(labels))
+    )
 
 
 def loss_and_accuracy(
@@ -156,5 +158,5 @@ def _predictions(
 def _mean(losses: list[Tensor], labels: list[Tensor]) -> float:
     # In Python's double precision, so that long sums lose nothing.
     sizes = [len(y) for y in labels]
-    values = torch.stack(list(losses)).tolist()
+    values: list[float] = torch.stack(losses).tolist()
     return sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)

@@ -4,6 +4,13 @@ from dataclasses import asdict, dataclass, field
 
 from cnnbook.tables import Table
 
+_LABELS = {
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy",
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+}
+
 
 @dataclass
 class History:
@@ -13,8 +20,8 @@ class History:
     ----------
     train_loss, train_accuracy
         Means over the epoch's batches *while* the weights change.
-    test_loss, test_accuracy
-        On the test set after the epoch; empty if there was none.
+    val_loss, val_accuracy
+        On the validation images after the epoch; empty if there were none.
     seconds
         Training time since the start, without the evaluations and without the time between an
         interruption and its resumption.
@@ -25,7 +32,7 @@ class History:
 
     Examples
     --------
-    >>> history = History(test_accuracy=[0.62, 0.81, 0.84], seconds=[1.5, 3.0, 4.5])
+    >>> history = History(val_accuracy=[0.62, 0.81, 0.84], seconds=[1.5, 3.0, 4.5])
     >>> history.time_to(0.8)
     3.0
     >>> print(history.time_to(0.9))
@@ -34,8 +41,8 @@ class History:
 
     train_loss: list[float] = field(default_factory=list)
     train_accuracy: list[float] = field(default_factory=list)
-    test_loss: list[float] = field(default_factory=list)
-    test_accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     step_loss: list[float] = field(default_factory=list)
     stopped: str = ""
@@ -45,7 +52,7 @@ class History:
         return asdict(self)
 
     def time_to(self, accuracy: float) -> float | None:
-        """Return the seconds of training after which the test accuracy first reached a value.
+        """Return the seconds of training after which the validation accuracy first reached a value.
 
         Parameters
         ----------
@@ -57,7 +64,7 @@ class History:
         float or None
             Until the end of that epoch; None if the accuracy was never reached.
         """
-        epochs = zip(self.seconds, self.test_accuracy, strict=False)
+        epochs = zip(self.seconds, self.val_accuracy, strict=False)
         return next((seconds for seconds, reached in epochs if reached >= accuracy), None)
 
     def table(self) -> Table:
@@ -66,11 +73,11 @@ class History:
             k: v for k, v in self.to_dict().items() if k not in ("step_loss", "stopped") and v
         }
         rows = [
-            {"epoch": epoch, **{k.replace("_", " "): v[epoch - 1] for k, v in columns.items()}}
+            {"epoch": epoch, **{name: values[epoch - 1] for name, values in columns.items()}}
             for epoch in range(1, 1 + len(self.train_loss))
         ]
-        formats = {"train accuracy": ".1%", "test accuracy": ".1%", "seconds": ".1f"}
-        return Table(rows, formats={**formats, "train loss": ".3f", "test loss": ".3f"})
+        formats = {name: ".1%" if name.endswith("accuracy") else ".3f" for name in _LABELS}
+        return Table(rows, formats=formats | {"seconds": ".1f"}, labels=_LABELS)
 
     def __repr__(self) -> str:
         """Return the table of epochs as text."""

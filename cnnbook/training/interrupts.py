@@ -4,6 +4,10 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnbook.training.run import Run
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -11,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Context in which Ctrl-C and the termination signal are noted instead of raised.
 
-    A step is never torn in half: training looks at `requested` after each one. A second Ctrl-C
+    A step is never torn in half: as a callback, this stops the run after it. A second Ctrl-C
     raises KeyboardInterrupt at once, for steps that take too long.
 
     Attributes
@@ -20,9 +24,9 @@ class Interrupts:
         Whether a signal has come.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested = False
-        self._before = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         # Python lets only the main thread set handlers; elsewhere Ctrl-C works as usual.
@@ -33,6 +37,13 @@ class Interrupts:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def on_step(self, run: "Run") -> None:
+        """Stop the run if a signal has come."""
+        if self.requested:
+            run.stop()
+
+    on_epoch_end = on_step  # a signal may come during the validation
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:

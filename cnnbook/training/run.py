@@ -1,19 +1,18 @@
-"""The state of a training run: what a step changes, and what a checkpoint keeps of it."""
+"""The state of a training run: what a step changes, and what callbacks see of it."""
 
-import copy
-import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from cnnbook.data import BatchSource
 from cnnbook.training import processes
-from cnnbook.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.history import History
 
 # Reading a loss off a GPU waits for it, so losses are read this many steps at a time.
@@ -25,45 +24,193 @@ def kept_random_state(device: torch.device) -> AbstractContextManager[Any]:
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
+@dataclass(eq=False, kw_only=True)
 class Run:
-    """Books of a training run.
+    """A training run under way. :func:`fit` makes it and gives it to every hook of its callbacks.
 
     Parameters
     ----------
-    model, optimizer, scheduler
-        What is trained, and how.
-    batches
-        What it is trained on.
-    ema_decay
-        Decay of the moving average of the weights, if there is to be one.
+    model
+        The network that is trained.
+    optimizer, scheduler
+        Its optimizer and the schedule of the learning rate, if there is one.
+    batches, val
+        Training batches, and validation batches if there are any.
+    epochs
+        Passes over the training images, of the whole run.
+    loss_fn, val_loss_fn
+        Called as ``loss_fn(output, labels)``, in training and in validation.
     precision
-        Number format of the activations; float16 needs its losses scaled.
+        Number format of the activations.
+    layout
+        Memory layout of the images.
     seed
         Seed of the run.
+    same
+        By name, what must not change between an interruption and its resumption.
+    callbacks
+        In the order in which they are called.
+
+    Attributes
+    ----------
+    step : int
+        Steps so far.
+    network : torch.nn.Module
+        `model` as training calls it: compiled, or wrapped for several processes.
+    evaluated : torch.nn.Module
+        What is validated, saved, and left in the model in the end: `model` itself, until a
+        callback sets another network of its kind, as :class:`EMA` does.
+    loss : Tensor
+        Mean loss of the last step's batch, on the device. Reading it makes a GPU wait.
+    history : History
+        Losses and accuracies so far. Losses of single steps arrive some at a time.
+
+    Examples
+    --------
+    A callback that ends training when the loss of a batch is small:
+
+    >>> from cnnbook import data
+    >>> from cnnbook.training import Callback, fit
+    >>> class SmallLoss(Callback):
+    ...     def on_step(self, run: Run) -> None:
+    ...         if run.loss < 0.5:
+    ...             run.stop(f"loss {run.loss:.2f} in epoch {run.epoch} of {run.epochs}")
+    >>> train, _ = data.load("digits")
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> options = {"device": "cpu", "progress": False}
+    >>> fit(net, train, epochs=9, callbacks=[SmallLoss()], **options).stopped
+    'loss 0.4... in epoch ... of 9'
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
-        batches: BatchSource,
-        ema_decay: float | None,
-        precision: torch.dtype,
-        seed: int,
-    ):
-        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.batches, self.decay, self.seed = batches, ema_decay, seed
-        self.device = next(model.parameters()).device
-        on_cuda = "cuda" if self.device.type == "cuda" else "cpu"
-        self.scaler = torch.amp.GradScaler(on_cuda, enabled=precision == torch.float16)
-        self.averaged = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False)
-        self.history = History()
-        self.step = 0
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    batches: BatchSource
+    val: BatchSource | None
+    epochs: int
+    loss_fn: Callable[[Any, Tensor], Tensor]
+    val_loss_fn: Callable[[Any, Tensor], Tensor]
+    precision: torch.dtype
+    layout: torch.memory_format
+    seed: int
+    same: dict[str, Any]
+    callbacks: Sequence[object] = ()
+    step: int = field(default=0, init=False)
+    history: History = field(default_factory=History, init=False)
+
+    def __post_init__(self) -> None:
+        self.network = self.evaluated = self.model
+        self.device = next(self.model.parameters()).device
+        on = "cuda" if self.device.type == "cuda" else "cpu"
+        self.scaler = GradScaler(on, enabled=self.precision == torch.float16)
+        self.loss = torch.full((), float("nan"), device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.seconds = 0.0
+        self.steps_per_epoch = len(self.batches)
+        self.total_steps = self.epochs * self.steps_per_epoch
         self._unread: list[Tensor] = []
-        self._started = 0.0
+        self._seconds = 0.0
+        self._started: float | None = None
+        self._reason: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last step, from 1; 0 before the first step."""
+        return -(-self.step // self.steps_per_epoch)
+
+    @property
+    def epoch_done(self) -> bool:
+        """Whether the last step was its epoch's last."""
+        return self.step > 0 and self.step % self.steps_per_epoch == 0
+
+    @property
+    def images_seen(self) -> int:
+        """Images of all steps so far, over all processes."""
+        epochs, steps = divmod(self.step, self.steps_per_epoch)
+        return epochs * self.batches.images_per_epoch + steps * self.batches.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, without evaluations and without the time between two runs."""
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._seconds + running
+
+    def stop(self, reason: str = "") -> None:
+        """End training after this step; a checkpoint is written, and the history returned.
+
+        Parameters
+        ----------
+        reason
+            What ``history.stopped`` will say; the first reason counts. If not given, it says
+            after which step.
+        """
+        self._reason = self._reason or reason
+
+    def call(self, hook: str, *more: object) -> None:
+        """Call a hook of every callback that has it."""
+        for callback in self.callbacks:
+            method = getattr(callback, hook, None)
+            if method is not None:
+                method(self, *more)
+
+    def agree_to_stop(self, every: int = 1) -> bool:
+        """Return whether to stop, that is, whether any process wants to.
+
+        Parameters
+        ----------
+        every
+            Several processes must stop after the same step, and asking the others takes time:
+            they are asked once in so many steps, and at the end of an epoch.
+        """
+        wanted = self._reason is not None
+        if processes.world_size() > 1:
+            if self.step % every and not self.epoch_done:
+                return False
+            said = torch.tensor(float(wanted), device=self.device)
+            wanted = bool(processes.all_reduce(said))
+        if wanted:
+            default = f"stopped at step {self.step} of {self.total_steps}"
+            self.history.stopped = self._reason or default
+        return wanted
+
+    def go_on_from(self, step: int, seconds: float, correct: Tensor) -> None:
+        """Set the counters to what they were in a run that is resumed."""
+        self.step, self._seconds = step, seconds
+        self.correct.copy_(correct)
+
+    def rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Yield the batches that are left of the epoch, and count the time until its end.
+
+        Yields
+        ------
+        x, y : Tensor
+            This process's part of the images and their labels.
+        weight : float
+            Weight of the part's mean loss. Gradients are averaged over the processes, so parts
+            of unequal size need one; a single process has 1.
+
+        Raises
+        ------
+        ValueError
+            If there is none, though the source of batches had announced some.
+        """
+        first = self.step
+        epoch, start = divmod(first, self.steps_per_epoch)
+        self._started = time.perf_counter()
+        try:
+            for images, y in self.batches.epoch(epoch, start=start):
+                x, weight = images.contiguous(memory_format=self.layout), 1.0
+                if processes.world_size() > 1:
+                    weight = len(y) * processes.world_size() / self.size_of_step(self.step)
+                    if len(y) == 0:  # the others wait for gradients: those of blank images, times 0
+                        x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2)
+                yield x, y, weight
+        finally:
+            self.stop_clock()
+        if self.step == first:
+            raise ValueError(
+                f"the source of batches announces {self.steps_per_epoch} batches in an epoch, but "
+                f"yields none from number {start} on"
+            )
 
     def seed_of_step(self) -> int:
         """Return the seed of the coming step's random layers, another one in each process."""
@@ -72,26 +219,8 @@ class Run:
 
     def size_of_step(self, step: int) -> int:
         """Return the images of a step, over all processes."""
-        before = step % len(self.batches) * self.batches.batch_size
+        before = step % self.steps_per_epoch * self.batches.batch_size
         return min(self.batches.batch_size, self.batches.images_per_epoch - before)
-
-    def images_seen(self) -> int:
-        """Return the images of all steps so far, over all processes."""
-        epochs, steps = divmod(self.step, len(self.batches))
-        return epochs * self.batches.images_per_epoch + steps * self.batches.batch_size
-
-    def own_part(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return this process's part of a batch and the factor that weights its mean loss.
-
-        Gradients are averaged over the processes, so parts of unequal size need weights. A
-        process without images computes on blank ones, with weight 0, as the others wait for it.
-        """
-        if processes.world_size() == 1:
-            return x, y, 1.0
-        weight = len(y) * processes.world_size() / self.size_of_step(self.step)
-        if len(y) == 0:
-            x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2)
-        return x, y, weight
 
     def note_step(self, output: Any, y: Tensor, loss: Tensor, weight: float) -> None:
         """Count a step that has been taken."""
@@ -99,26 +228,11 @@ class Run:
         scores = output if isinstance(output, Tensor) else output[0]
         if weight:
             self.correct += (scores.argmax(1) == y).sum()
-        self._unread.append(loss.detach().float() * (weight / processes.world_size()))
+        self.loss = loss.detach()
+        self._unread.append(self.loss.float() * (weight / processes.world_size()))
         self.step += 1
-        if self.averaged is not None:
-            self._update_average()
         if len(self._unread) >= _READ_EVERY:
             self.read_losses()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # torch's AveragedModel does the same but reads its step counter off the device each time.
-        decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        new, seen = self.model.state_dict(), set()
-        for name, kept in self.averaged.state_dict().items():
-            if kept.data_ptr() in seen:
-                continue  # a tensor that has two names moves once
-            seen.add(kept.data_ptr())
-            if kept.is_floating_point():
-                kept.lerp_(new[name], 1 - decay)
-            else:
-                kept.copy_(new[name])
 
     def read_losses(self) -> None:
         """Move the losses of the last steps into the history.
@@ -138,25 +252,19 @@ class Run:
                 step = len(self.history.step_loss)
                 raise FloatingPointError(
                     f"the loss became {value} at step {step} (epoch "
-                    f"{(step - 1) // len(self.batches) + 1}): lower the learning rate or check "
+                    f"{(step - 1) // self.steps_per_epoch + 1}): lower the learning rate or check "
                     "the inputs. A checkpoint, if there is one, is from before that step"
                 )
 
-    def start_clock(self) -> None:
-        """Begin to count the time of an epoch."""
-        self._started = time.perf_counter()
-
     def stop_clock(self) -> None:
-        """Stop counting, as long as something else is done."""
-        if self._started:
-            self.seconds += time.perf_counter() - self._started
-            self._started = 0.0
+        """Stop counting the time, as long as something else is done."""
+        self._seconds, self._started = self.seconds, None
 
     def end_epoch(self) -> None:
         """Write the epoch's line of the history."""
         self.read_losses()
         self.stop_clock()
-        steps, images = len(self.batches), self.batches.images_per_epoch
+        steps, images = self.steps_per_epoch, self.batches.images_per_epoch
         sizes = map(self.size_of_step, range(steps))
         losses = self.history.step_loss[-steps:]
         self.history.train_loss.append(
@@ -165,182 +273,15 @@ class Run:
         self.history.train_accuracy.append(
             processes.all_reduce(self.correct.clone()).item() / images
         )
-        self.history.seconds.append(self.seconds)
+        self.history.seconds.append(self._seconds)
         self.correct.zero_()
 
-    def note_test(self, loss: float, accuracy: float) -> None:
-        """Add an evaluation to the history."""
-        self.history.test_loss.append(loss)
-        self.history.test_accuracy.append(accuracy)
-
-    def reached(self, target: float | None) -> str:
-        """Return why training may stop, if the last test accuracy is at least `target`."""
-        last = self.history.test_accuracy[-1:]
-        if target is None or not last or last[0] < target:
-            return ""
-        return f"test accuracy {last[0]:.2%} reached in epoch {len(self.history.test_accuracy)}"
-
-    def agree_to_stop(self, stop: bool) -> bool:
-        """Return whether any process wants to stop; they must all do it after the same step."""
-        if processes.world_size() == 1:
-            return stop
-        if self.step % 10 and self.step % len(self.batches):
-            return False  # asking each time would cost more than ten steps' delay
-        return bool(processes.all_reduce(torch.tensor(float(stop), device=self.device)))
-
-    def finish(self) -> None:
-        """Read what is unread, and leave the averaged weights in the model."""
-        self.read_losses()
-        if self.averaged is not None:
-            self.model.load_state_dict(self.averaged.state_dict())
-
-
-class SavedRun:
-    """A run's checkpoint file.
-
-    Parameters
-    ----------
-    run
-        The run.
-    path
-        The file.
-    same
-        What must not change between an interruption and its resumption.
-    info
-        Anything of the caller's to keep in the file.
-    """
-
-    def __init__(self, run: Run, path: str | Path, same: dict[str, Any], info: Any):
-        self.run, self.path, self.same, self.info = run, Path(path).expanduser(), same, info
-
-    def check_place(self) -> None:
-        """Find out before hours of training whether the file can be written.
-
-        Raises
-        ------
-        CheckpointError
-            If it cannot.
-        """
-        if not processes.is_main_process():
+    def validate(self) -> None:
+        """Evaluate the network, if there are validation images, and add it to the history."""
+        if self.val is None:
             return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.path.parent).close()
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write into {self.path.parent} ({error.strerror}); choose another place "
-                "for the checkpoint"
-            ) from None
-
-    def save(self) -> None:
-        """Write the file.
-
-        Raises
-        ------
-        FloatingPointError
-            If a loss or a weight is infinite or not a number; the file stays the last good one.
-        CheckpointError
-            If the file cannot be written.
-        """
-        run = self.run
-        run.read_losses()
-        # Only one process writes, and the others need not wait for it.
-        if not processes.is_main_process():
-            return
-        weights = run.model.state_dict()
-        for name, value in weights.items():
-            if value.is_floating_point() and not value.isfinite().all():
-                kept = f"; {self.path} keeps the last good state" if self.path.exists() else ""
-                raise FloatingPointError(
-                    f"{name} has values that are not finite after step {run.step}: lower the "
-                    f"learning rate or check the inputs{kept}"
-                )
-        state = {
-            "same": self.same,
-            "info": self.info,
-            "torch": torch.__version__,
-            "step": run.step,
-            "correct": run.correct,
-            "seconds": run.seconds + (time.perf_counter() - run._started) * bool(run._started),
-            "history": run.history.to_dict(),
-            "optimizer": run.optimizer.state_dict(),
-            "scheduler": run.scheduler and run.scheduler.state_dict(),
-            "scaler": run.scaler.state_dict(),
-        }
-        if run.averaged is not None:
-            state["unaveraged"] = weights
-            weights = run.averaged.state_dict()
-        save_checkpoint(self.path, weights, state)
-
-    def restore(self, *, tested: bool, steps: int) -> None:
-        """Continue from the file, if there is one.
-
-        Parameters
-        ----------
-        tested
-            Whether the network is tested after each epoch.
-        steps
-            Number of steps of the whole run.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is damaged or of another run; the network is left as it was.
-        """
-        if not self.path.exists():
-            return
-        run = self.run
-        weights, state = load_checkpoint(self.path)
-        before, history = state.get("same", {}), state["history"]
-        unknown_then = {"augment", "label smoothing"} - before.keys()  # older files lack them
-        other = [
-            f"{key} was {before.get(key)}, is {self.same.get(key)}"
-            for key in sorted((before.keys() | self.same.keys()) - unknown_then)
-            if before.get(key) != self.same.get(key)
-        ]
-        if ("unaveraged" in state) != (run.averaged is not None):
-            other.append("ema_decay= was given to only one of the two")
-        begun = len(history["train_loss"]) > 0 and state["step"] < steps
-        if begun and bool(history["test_accuracy"]) != tested:
-            other.append("test images were given to only one of the two")
-        if other:
-            raise CheckpointError(
-                f"{self.path} is of another run: {'; '.join(other)}. Give the same options, "
-                "another file, or resume=False to begin anew"
-            )
-        now = run.optimizer.state_dict()["param_groups"]
-        kept = state["optimizer"]["param_groups"]
-        # A newer torch may have options that the file does not know.
-        if len(kept) != len(now) or any(
-            a.keys() - b.keys() for a, b in zip(kept, now, strict=True)
-        ):
-            raise CheckpointError(
-                f"{self.path} is of a run with another optimizer; give the same one, another "
-                "file, or resume=False to begin anew"
-            )
-        before_load = copy.deepcopy(run.model.state_dict())
-        try:
-            run.model.load_state_dict(state.get("unaveraged", weights))
-            if run.averaged is not None:
-                run.averaged.load_state_dict(weights)
-            run.optimizer.load_state_dict(state["optimizer"])
-            # The same layout in memory, or sums would be rounded otherwise than before.
-            for parameter, values in run.optimizer.state.items():
-                for name, value in values.items():
-                    if isinstance(value, Tensor) and value.shape == parameter.shape:
-                        values[name] = torch.empty_like(parameter).copy_(value)
-            if run.scheduler is not None:
-                run.scheduler.load_state_dict(state["scheduler"])
-            run.scaler.load_state_dict(state["scaler"])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            run.model.load_state_dict(before_load)  # what fitted had been copied already
-            raise CheckpointError(
-                f"{self.path} does not fit this network and optimizer: {error}. Choose another "
-                "file, or resume=False to begin anew"
-            ) from error
-        run.step = state["step"]
-        run.seconds = state["seconds"]
-        run.correct.copy_(state["correct"])
-        for field in fields(History):
-            setattr(run.history, field.name, history[field.name])
-        run.history.stopped = ""
+        loss, accuracy = loss_and_accuracy(
+            self.evaluated, self.val, self.val_loss_fn, self.device, self.precision
+        )
+        self.history.val_loss.append(loss)
+        self.history.val_accuracy.append(accuracy)

@@ -53,7 +53,7 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
     _drop_invisible(root)
     _move_bitmaps(root)
     found = _take_named(root)
-    # Words occur in many places and pictures; the letters they refer to have their names by now.
+    # Words occur many times, in many pictures; the letters they refer to have their names by now.
     for group in list(root.iter("g")):
         if len(group) > 1 and {child.tag for child in group} == {"use"}:
             content = ElementTree.Element("g")
@@ -69,7 +69,7 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
 
 
 def inlined(picture: str, parts: dict[str, str]) -> str:
-    """Return a picture with definitions that no other picture needs put back in their places.
+    """Return a picture with definitions that no other picture needs put back where they are used.
 
     Parameters
     ----------

@@ -95,12 +95,12 @@ def reduction_cost(
 
     It is the reduction of the Inception module (Szegedy et al. 2015, Section 4). With a 5×5
     kernel, 192 channels in, 16 between and 32 out, on 28×28 positions, it is the branch of module
-    3a: 120,422,400 multiply–adds become 12,443,648.
+    3a: 120,422,400 multiply–adds (MACs) become 12,443,648.
 
     Parameters
     ----------
     size
-        Height and width of the maps, which stay as they are.
+        Height and width of the feature maps, which stay as they are.
     out_channels
         Channels of the output.
     in_channels, reduced, kernels

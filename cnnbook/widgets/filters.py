@@ -19,8 +19,8 @@ from cnnbook.widgets.explore import explore, preferred
 if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
 
-# Kernels of image processing. Those that sum to 1 keep the brightness, those that sum to 0 answer
-# to differences only.
+# Kernels of image processing. Those that sum to 1 keep the brightness, those that sum to 0
+# respond to differences only.
 KERNELS: dict[str, Sequence[Sequence[float]]] = {
     "nothing": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
     "blur (mean)": [[1 / 9] * 3] * 3,
@@ -78,8 +78,8 @@ def convolution(
     -------
     Explorer
         Chooses stride, padding, dilation and the step. Brightness is stretched and rounded to
-        0 … 9, so that the sum can be followed in the head. Where a setting has fewer steps than
-        the longest, its last one stays.
+        0 … 9, so that the sum can be checked by mental arithmetic. Where a setting has fewer
+        steps than the longest, its last one stays.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def filters(
 
 
 def _filtered(before: Tensor, weights: Tensor, after: Tensor, name: str, times: int) -> Figure:
-    # A kernel that sums to 0 answers with differences; they are shown about a middle gray.
+    # A kernel that sums to 0 responds to differences; they are shown about a middle gray.
     signed = abs(weights.sum().item()) < 1e-6
     limit = after.abs().max().item() or 1.0
     with new_figure(CHART, 2.75) as figure:

@@ -14,9 +14,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Explorer(ipywidgets.VBox):
-    """Selectors joined to the pictures of all their states.
+    """Selectors linked to the pictures of all their states.
 
-    The joints work in the reader's browser: in Jupyter, in a saved notebook, and on a static page
+    The links run in the reader's browser: in Jupyter, in a saved notebook, and on a static page
     without a kernel. ipywidgets 7, which Colab has, lacks the widget they need; there the kernel
     exchanges the picture.
 
@@ -126,7 +126,7 @@ def _selector(
 
 
 def still(labels: Mapping[str, str], picture: str) -> str:
-    """Return HTML of one state, in the places that controls and picture will take.
+    """Return HTML of one state, laid out as controls and picture will be.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnbook import analysis
 from cnnbook.data import photo
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.pictures import _framed
+from cnnbook.plots.pictures import _framed, _stretched
 from cnnbook.plots.style import CHART, COLORS, POSITIVE, SIGNED, new_figure
 from cnnbook.tables import Table
 from cnnbook.widgets.explore import explore, preferred
@@ -116,7 +116,7 @@ def feature_maps(
     *,
     channels: int = 8,
 ) -> "Explorer":
-    """Look at the maps of a network one by one, layer × channel.
+    """Look at the feature maps of a network one by one, layer × channel.
 
     Parameters
     ----------
@@ -127,16 +127,16 @@ def feature_maps(
         also chooses the image.
     layers
         Names as in ``model.named_modules()``; by default the direct children of `model` whose
-        maps have more than one pixel.
+        feature maps have more than one pixel.
     channels
-        How many maps of each layer to offer, from the first; no more than the narrowest layer
-        has.
+        How many feature maps of each layer to offer, from the first; no more than the narrowest
+        layer has.
 
     Returns
     -------
     Explorer
-        Chooses layer, channel and image. The scale of colors is the same for all maps of a
-        layer; where there are negative values it is symmetric about zero.
+        Chooses layer, channel and image. The scale of colors is the same for all feature maps
+        of a layer; where there are negative values it is symmetric about zero.
 
     Raises
     ------
@@ -152,14 +152,18 @@ def feature_maps(
     """
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must be (N, C, H, W), got {tuple(images.shape)}")
-    maps = analysis.activations(model, images, layers)
+    maps: dict[str, Tensor] = analysis.activations(model, images, layers)
     if layers is None:
         maps = {n: m for n, m in maps.items() if m.ndim == 4 and max(m.shape[2:]) > 1}
     for name, value in maps.items():
         if value.ndim != 4:
-            raise ValueError(f"layer {name!r} returns {tuple(value.shape)}, not maps (N, C, H, W)")
+            raise ValueError(
+                f"layer {name!r} returns {tuple(value.shape)}, not feature maps (N, C, H, W)"
+            )
     if not maps:
-        raise ValueError("no layer returns maps of more than one pixel; name some in layers=")
+        raise ValueError(
+            "no layer returns feature maps of more than one pixel; name some in layers="
+        )
     count = min(channels, *(m.shape[1] for m in maps.values()))
 
     def draw(layer: str, channel: int, image: int = 1):
@@ -177,8 +181,7 @@ def _one_map(image: Tensor, maps: Tensor, layer: str, channel: int, number: int)
     limit = maps.abs().max().item() or 1.0
     with new_figure(CHART, 2.9) as figure:
         left, right = figure.subplots(1, 2)
-        image = image.detach().cpu().float()
-        image = (image - image.min()) / (image.max() - image.min()).clamp(min=1e-6)
+        image = _stretched(image)
         picture = image if len(image) == 3 else image[:1]
         left.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         left.set_title(f"image, {image.shape[1]}×{image.shape[2]}")
@@ -188,21 +191,21 @@ def _one_map(image: Tensor, maps: Tensor, layer: str, channel: int, number: int)
             vmin=-limit if signed else 0,
             vmax=limit,
         )
-        right.set_title(f"{layer}, map {channel}: {shown.shape[0]}×{shown.shape[1]}")
+        right.set_title(f"{layer}, channel {channel}: {shown.shape[0]}×{shown.shape[1]}")
         bar = figure.colorbar(drawn, ax=right, fraction=0.05)
         bar.set_label("activation")
         bar.outline.set_visible(False)
         for axes in (left, right):
             _framed(axes)
     alt = (
-        f"Image {number} and map {channel} of layer {layer}: {shown.shape[0]}×{shown.shape[1]}, "
-        f"from {shown.min():.2g} to {shown.max():.2g}."
+        f"Image {number} and channel {channel} of layer {layer}: "
+        f"{shown.shape[0]}×{shown.shape[1]}, from {shown.min():.2g} to {shown.max():.2g}."
     )
     return Figure(figure, alt)
 
 
-def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer":
-    """Walk through a network block by block: shapes, parameters, operations, maps.
+def architecture(model: nn.Module, image: Tensor, *, channels: int = 8) -> "Explorer":
+    """Walk through a network block by block: shapes, parameters, operations, feature maps.
 
     Parameters
     ----------
@@ -210,8 +213,8 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
         Any network; left unchanged.
     image
         One input, normalized as in training, ``(1, C, H, W)``.
-    maps
-        How many of each block's maps to show, from the first.
+    channels
+        How many of each block's feature maps to show, from the first.
 
     Returns
     -------
@@ -227,7 +230,7 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
     --------
     >>> from cnnbook import data, models
     >>> _, test = data.load("fashion-mini", size=32)
-    >>> architecture(models.lenet5(), test.images[:1] / 255, maps=1)
+    >>> architecture(models.lenet5(), test.images[:1] / 255, channels=1)
     <Explorer of 7 states (block: 7)>
     """
     if image.ndim != 4 or len(image) != 1:
@@ -257,14 +260,14 @@ def architecture(model: nn.Module, image: Tensor, *, maps: int = 8) -> "Explorer
         )
         if row["receptive_field"] is not None:
             words += f", receptive field {row['receptive_field']} pixels"
-        return [_blocks(shapes, block, outputs[block][0], maps), words + "."]
+        return [_blocks(shapes, block, outputs[block][0], channels), words + "."]
 
     return explore(draw, block=names)
 
 
 def _blocks(shapes: dict[str, tuple[int, ...]], chosen: str, output: Tensor, count: int) -> Figure:
     def sides(shape: tuple[int, ...]) -> tuple[float, float]:
-        """Return width (after the number of maps) and height (after theirs) of a block."""
+        """Return width (after the number of channels) and height (after theirs) of a block."""
         height = shape[1] / largest if len(shape) == 3 else 0
         return 0.35 + 0.13 * math.log2(shape[0]), 0.15 + 1.85 * height
 
@@ -297,7 +300,7 @@ def _blocks(shapes: dict[str, tuple[int, ...]], chosen: str, output: Tensor, cou
                 aspect="equal" if output.ndim == 3 else "auto",
             )
             _framed(tile_axes)
-        what = f"first {len(tiles)} maps" if output.ndim == 3 else "vector"
+        what = f"first {len(tiles)} feature maps" if output.ndim == 3 else "vector"
         bottom.suptitle(f"{chosen}: {what}", size=10.5)
     listed = ", ".join(f"{name} {'×'.join(map(str, s))}" for name, s in shapes.items())
     alt = f"The blocks of a network, {listed}; chosen is {chosen}, with its {what}."

@@ -93,10 +93,10 @@ def test_statistics_against_the_whole_output_at_once():
     for row in table.rows:
         output = outputs[row["layer"]].double()
         assert row["mean"] == pytest.approx(output.mean().item(), rel=1e-5)
-        deviation = output.std(correction=0).item()
-        assert row["standard deviation"] == pytest.approx(deviation, rel=1e-5)
+        std = output.std(correction=0).item()
+        assert row["standard_deviation"] == pytest.approx(std, rel=1e-5)
         assert row["zeros"] == (output == 0).double().mean().item()
-    # Convolution and dense layer have negative outputs: there the word has no meaning.
+    # Convolution and linear layer have negative outputs: there the word has no meaning.
     assert [row["dead"] for row in table.rows] == [None, 1, 16, None, 1]
     assert [row["units"] for row in table.rows] == [6, 6, 96, 5, 5]
 
@@ -105,7 +105,7 @@ def test_statistics_keep_their_precision_far_from_zero():
     x = 1e4 + torch.randn(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     row = analysis.activation_statistics(nn.Sequential(nn.Identity()), x, batch_size=7)[0]
     expected = x.double().std(correction=0).item()
-    assert row["standard deviation"] == pytest.approx(expected, rel=1e-3)
+    assert row["standard_deviation"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_statistics_do_not_depend_on_the_batches():
@@ -198,3 +198,37 @@ def test_a_layer_that_does_not_run_is_named():
     model = Idle(nn.Flatten(), nn.ReLU())
     with pytest.raises(ValueError, match=r"layers \['1'\] do not run in evaluation mode"):
         analysis.activations(model, torch.zeros(1, 2), ["0", "1"])
+
+
+def test_activations_are_a_dict_that_draws_itself():
+    torch.manual_seed(0)
+    model, x = lenet5(), torch.randn(3, 1, 32, 32)
+    seen = analysis.activations(model, x, ["c1", "s2", "f6"])
+    assert isinstance(seen, dict)
+    assert torch.equal(seen.inputs, x)
+    assert repr(seen) == "<Activations of 3 inputs: c1 6×28×28, s2 6×14×14, f6 84>"
+    assert seen.plot("s2", index=2).alt.startswith("6 feature maps of 14×14")
+    figure = seen.plot(["f6", "c1"], index=1, titles={"f6": "F6"})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["input", "F6", "c1"]
+    # Without an image the network's input is shown, from its lowest to its highest value.
+    picture = figure.axes[0].images[0].get_array()
+    assert (picture.min(), picture.max()) == (0, 1)
+    stretched = (x[1, 0] - x[1].min()) / (x[1].max() - x[1].min())
+    assert torch.equal(torch.tensor(picture.filled()), stretched)
+    maps = figure.axes[0].images[2].get_array()
+    assert torch.equal(torch.tensor(maps[:28, :28].filled()), seen["c1"][1, 0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda seen: seen.plot("C1"), "unknown layer 'C1'.*Did you mean 'c1'"),
+        (lambda seen: seen.plot(["c1", "c9"]), "unknown layer 'c9'"),
+        (lambda seen: seen.plot(index=1), "index must be from 0 to 0, got 1"),
+        (lambda seen: seen.plot("f6"), r"must be \(C, H, W\) of one image, got \(84,\)"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(call, message):
+    seen = analysis.activations(lenet5(), torch.zeros(1, 1, 32, 32), ["c1", "f6"])
+    with pytest.raises(ValueError, match=message):
+        call(seen)

@@ -8,7 +8,7 @@ from cnnbook.models import GoogLeNet
 
 
 class PooledNet(nn.Module):
-    """Maps, global average pooling, one dense layer: what class activation maps were made for."""
+    """Feature maps, global average pooling, one linear layer: class activation maps need these."""
 
     def __init__(self, in_place=False):
         super().__init__()
@@ -28,9 +28,9 @@ def pooled_net(**options):
 
 def test_grad_cam_is_cam_where_that_is_defined():
     model, x = pooled_net(), torch.randn(3, 1, 8, 6)
-    found = analysis.grad_cam(model, x, "relu", 2, upsample=False)
+    found = analysis.grad_cam(model, x, "relu", 2, upsample=False).maps
     maps = analysis.activations(model, x, ["relu"])["relu"]
-    # Zhou et al. 2016, equation 2; the factor is the number of places averaged over.
+    # Zhou et al. 2016, equation 2; the factor is the number of positions averaged over.
     cam = torch.einsum("m,nmhw->nhw", model.fc.weight[2].detach(), maps)
     torch.testing.assert_close(found, cam.clamp(min=0) / (8 * 6))
 
@@ -48,12 +48,12 @@ def test_grad_cam_against_finite_differences():
             for j in range(2):
                 scores = []
                 for step in (1e-5, -1e-5):
-                    moved = values.clone()
-                    moved[0, m, i, j] += step
-                    scores.append(head(moved)[0, 1].item())
+                    shifted = values.clone()
+                    shifted[0, m, i, j] += step
+                    scores.append(head(shifted)[0, 1].item())
                 slopes.append((scores[0] - scores[1]) / 2e-5)
         total += sum(slopes) / len(slopes) * values[0, m]
-    found = analysis.grad_cam(model, x, "0", 1, upsample=False)[0]
+    found = analysis.grad_cam(model, x, "0", 1, upsample=False).maps[0]
     assert found.max() > 0
     torch.testing.assert_close(found, total.clamp(min=0), rtol=1e-6, atol=1e-9)
 
@@ -62,27 +62,29 @@ def test_target_is_the_likeliest_class_unless_given():
     model, x = pooled_net(), torch.randn(5, 1, 8, 8)
     likeliest = model(x).argmax(1)
     by_default = analysis.grad_cam(model, x, "relu")
-    assert torch.equal(by_default, analysis.grad_cam(model, x, "relu", likeliest))
+    assert torch.equal(by_default.target, likeliest)
+    assert torch.equal(by_default.maps, analysis.grad_cam(model, x, "relu", likeliest).maps)
     for i, image in enumerate(x):  # one image's result does not depend on the others
-        alone = analysis.grad_cam(model, image[None], "relu", int(likeliest[i]))[0]
-        torch.testing.assert_close(alone, by_default[i])
+        alone = analysis.grad_cam(model, image[None], "relu", int(likeliest[i]))
+        torch.testing.assert_close(alone.maps[0], by_default.maps[i])
 
 
-def test_layers_followed_by_work_in_place():
+def test_layers_followed_by_in_place_operations():
     x = torch.randn(2, 1, 8, 8)
     kept, overwritten = (
-        analysis.grad_cam(pooled_net(in_place=flag), x, "maps", 0) for flag in (False, True)
+        analysis.grad_cam(pooled_net(in_place=flag), x, "maps", 0).maps for flag in (False, True)
     )
     assert torch.equal(kept, overwritten)
 
 
 def test_frozen_networks_and_their_gradients():
     model, x = pooled_net(), torch.randn(2, 1, 8, 8)
-    expected = analysis.grad_cam(model, x, "relu", 0)
+    expected = analysis.grad_cam(model, x, "relu", 0).maps
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert torch.equal(analysis.grad_cam(model.requires_grad_(False), x, "relu", 0), expected)
+    frozen = analysis.grad_cam(model.requires_grad_(False), x, "relu", 0)
+    assert torch.equal(frozen.maps, expected)
     with torch.no_grad():
-        assert torch.equal(analysis.grad_cam(model, x, "relu", 0), expected)
+        assert torch.equal(analysis.grad_cam(model, x, "relu", 0).maps, expected)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +102,11 @@ def test_grad_cam_of_foreign_networks(name, layer):
     model = getattr(torchvision.models, name)(num_classes=10, **options).train()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     x = torch.rand(2, 3, 64, 96)
-    found = analysis.grad_cam(model, x, layer)
+    found = analysis.grad_cam(model, x, layer).maps
     assert found.shape == (2, 64, 96)
     assert found.min() >= 0
     assert 0 < found.max() < torch.inf
-    assert analysis.grad_cam(model, x, layer, upsample=False).shape == (2, 2, 3)
+    assert analysis.grad_cam(model, x, layer, upsample=False).maps.shape == (2, 2, 3)
     assert model.training
     assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
     assert sum(len(m._forward_hooks) for m in model.modules()) == 0
@@ -114,7 +116,7 @@ def test_grad_cam_of_foreign_networks(name, layer):
     ("layer", "target", "message"),
     [
         ("relus", 0, "unknown layer 'relus'.*Did you mean 'relu'"),
-        ("fc", 0, r"layer 'fc' puts out \(2, 3\), not maps"),
+        ("fc", 0, r"layer 'fc' outputs \(2, 3\), not feature maps"),
         ("unused", 0, "layer 'unused' has no influence"),
         ("relu", 3, "target must lie in 0 … 2, got 3"),
         ("relu", torch.tensor([0]), "one for each of 2 images, got shape"),
@@ -147,7 +149,8 @@ def test_a_network_without_class_scores_is_refused():
 @pytest.mark.parametrize(("patch", "stride"), [(3, 2), (4, 4), (2, 1), (6, 1)])
 def test_occlusion_against_a_loop_over_pixels(patch, stride):
     model, x = pooled_net(), torch.randn(2, 1, 6, 9)
-    found = analysis.occlusion(model, x, 1, patch=patch, stride=stride, fill=0.3, batch_size=5)
+    options = {"patch": patch, "stride": stride, "fill": 0.3, "batch_size": 5}
+    found = analysis.occlusion(model, x, 1, **options).maps
 
     def probability(image):
         with torch.no_grad():
@@ -176,7 +179,7 @@ def test_occlusion_finds_the_only_pixels_that_count():
         weight = model[1].weight.view(2, 3, 8, 8)
         weight[1, :, 2:4, 4:6] = 1
     x = torch.rand(1, 3, 8, 8) + 0.5
-    fall = analysis.occlusion(model, x, patch=2, stride=2)[0]
+    fall = analysis.occlusion(model, x, patch=2, stride=2).maps[0]
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[2:4, 4:6] = True
     assert (fall[inside] > 0.4).all()
@@ -187,15 +190,15 @@ def test_fill_may_be_a_color():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 2))
     color = [0.1, 0.2, 0.3]
     x = torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert analysis.occlusion(model, x, 0, patch=2, fill=color).abs().max() < 1e-6
-    assert analysis.occlusion(model, x, 0, patch=2, fill=0.9).abs().max() > 1e-4
+    assert analysis.occlusion(model, x, 0, patch=2, fill=color).maps.abs().max() < 1e-6
+    assert analysis.occlusion(model, x, 0, patch=2, fill=0.9).maps.abs().max() > 1e-4
 
 
 def test_occlusion_of_a_foreign_network():
     torch.manual_seed(0)
     model = torchvision.models.efficientnet_b0(num_classes=4).train()
     x = torch.rand(2, 3, 32, 32)
-    assert analysis.occlusion(model, x).shape == (2, 32, 32)
+    assert analysis.occlusion(model, x).maps.shape == (2, 32, 32)
     assert model.training
 
 
@@ -211,3 +214,25 @@ def test_occlusion_of_a_foreign_network():
 def test_occlusion_errors(options, message):
     with pytest.raises(ValueError, match=message):
         analysis.occlusion(pooled_net(), torch.zeros(2, 1, 8, 8), **options)
+
+
+def test_attributions_say_what_they_explain_and_draw_it():
+    model, x = pooled_net(), torch.randn(2, 1, 8, 6)
+    cam = analysis.grad_cam(model, x, "relu", torch.tensor([2, 0]))
+    assert repr(cam) == "<Attribution of classes [2, 0]: Grad-CAM of relu, 8×6>"
+    assert torch.equal(cam.images, x)
+    figure = cam.plot()
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["class 2", "class 0"]
+    # Scores of two images cannot be compared, probabilities can.
+    assert "share of each image's largest" in figure.axes[-1].get_xlabel()
+    fall = analysis.occlusion(model, x, 1)
+    assert fall.target.tolist() == [1, 1]
+    assert fall.plot().axes[-1].get_xlabel() == "drop in probability"
+    # Normalized inputs are shown from their lowest value to their highest.
+    shown = figure.axes[0].images[0].get_array()
+    assert (shown.min(), shown.max()) == (0, 1)
+    pictures = torch.full((2, 1, 8, 6), 128, dtype=torch.uint8)
+    own = cam.plot(pictures, ["a", "b"], label="evidence", common_scale=True)
+    assert own.axes[0].images[0].get_array()[0, 0] == pytest.approx(128 / 255)
+    assert own.axes[-1].get_xlabel() == "evidence"
+    assert own.alt.startswith("2 images with a heat map of evidence. It is largest at: a: ")

@@ -12,7 +12,7 @@ def test_confusion_matrix_against_a_loop(pairs):
     for label, prediction in pairs:
         expected[label, prediction] += 1
     labels, predictions = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
-    assert torch.equal(analysis.confusion_matrix(labels, predictions, 4), expected)
+    assert torch.equal(analysis.confusion_matrix(labels, predictions, 4).counts, expected)
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,15 @@ def test_confusion_matrix_errors(labels, predictions, message):
 def test_small_integer_types_do_not_overflow(dtype):
     labels = torch.tensor([19, 18], dtype=dtype)
     matrix = analysis.confusion_matrix(labels, labels, 20)
-    assert matrix.nonzero().tolist() == [[18, 18], [19, 19]]
+    assert matrix.counts.nonzero().tolist() == [[18, 18], [19, 19]]
+
+
+def test_classes_are_named_or_numbered():
+    labels, predictions = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])
+    named = analysis.confusion_matrix(labels, predictions, ["shirt", "coat"])
+    assert named.classes == ("shirt", "coat")
+    assert "coat taken for shirt (1 images)" in named.plot().alt
+    numbered = analysis.confusion_matrix(labels, predictions, 2)
+    assert numbered.classes == ("0", "1")
+    assert torch.equal(numbered.counts, named.counts)
+    assert repr(named) == "<ConfusionMatrix of 2 classes: 2 of 3 images on the diagonal>"

@@ -31,10 +31,10 @@ def test_reduction_agrees_with_the_network():
     assert rows["branch5"]["parameters"] == by_hand.parameters
 
 
-def test_global_average_pooling_instead_of_a_dense_layer():
-    dense = linear_cost((7, 7, 1024), 1024, bias=False)
-    assert dense.macs == dense.parameters == 51_380_224
-    assert dense.formula == "7·7·1024·1024 = 51,380,224"
+def test_global_average_pooling_instead_of_a_fc_layer():
+    fc = linear_cost((7, 7, 1024), 1024, bias=False)
+    assert fc.macs == fc.parameters == 51_380_224
+    assert fc.formula == "7·7·1024·1024 = 51,380,224"
     pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     rows = analysis.summary(pooling, (1024, 7, 7)).rows
     assert [(r["macs"], r["parameters"]) for r in rows] == [(0, 0), (0, 0)]
@@ -78,7 +78,7 @@ def test_convolutions_against_torch(seen, out, groups, kernel, stride, bias):
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 9), st.booleans())
-def test_dense_layers_against_torch(shape, outputs, bias):
+def test_fc_layers_against_torch(shape, outputs, bias):
     layer = nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs, bias=bias))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         layer(torch.zeros(1, *shape))

@@ -112,13 +112,13 @@ def test_recorder_measures_the_network_after_each_due_step():
     model = lenet5()
     expected = {}
 
-    def callback(step):
-        recorder(step)
-        if step.number in (1, 3, 6):
-            expected[step.number] = analysis.gradient_norms(step.model, x, y)
+    class Expected(training.Callback):
+        def on_step(self, run):
+            if run.step in (1, 3, 6):
+                expected[run.step] = analysis.gradient_norms(run.model, x, y)
 
     options = {"epochs": 1, "batch_size": 16, "device": "cpu", "progress": False}
-    training.fit(model, train[:112], callback=callback, **options)
+    training.fit(model, train[:112], callbacks=[recorder, Expected()], **options)
     assert recorder.norms == expected
     table = recorder.table()
     assert [row["step"] for row in table.rows] == [1] * 5 + [3] * 5 + [6] * 5

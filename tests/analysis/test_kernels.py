@@ -47,7 +47,7 @@ def test_two_layers_of_a_foreign_network_as_one():
     [
         ((), "at least one kernel"),
         ((torch.ones(3, 3),), r"\(out, in, h, w\), got \(3, 3\)"),
-        ((torch.ones(4, 1, 3, 3), torch.ones(2, 3, 3, 3)), "kernel 2 takes 3 channels.* out 4"),
+        ((torch.ones(4, 1, 3, 3), torch.ones(2, 3, 3, 3)), "kernel 2 takes 3 channels.* outputs 4"),
     ],
 )
 def test_composition_errors(weights, message):

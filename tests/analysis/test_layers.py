@@ -5,11 +5,12 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnbook import analysis, models
+from cnnbook import analysis, models, plots
 from cnnbook.models import lenet5
+from cnnbook.tables import Table
 
 
-def test_layer_table_of_lenet():
+def test_summary_of_lenet():
     table = analysis.summary(lenet5(), (1, 32, 32))
     columns = ("layer", "output", "parameters", "macs", "receptive_field", "jump")
     assert [tuple(row[c] for c in columns) for row in table.rows] == [
@@ -41,7 +42,7 @@ def test_activations_count_new_tensors_only():
     assert [row["activation_kib"] * 1024 / 8 for row in whole] == [581]
 
 
-def test_a_dense_layer_in_channels_last_form_makes_its_output_only():
+def test_a_linear_layer_in_channels_last_form_makes_its_output_only():
     # It runs as a view, a matrix product and another view.
     row = analysis.summary(nn.Sequential(nn.Linear(6, 7)), (4, 5, 6)).rows[0]
     assert row["activation_kib"] * 1024 == 4 * 4 * 5 * 7
@@ -59,6 +60,21 @@ def test_sums_at_any_depth_against_torchs_counter(name):
         assert 2 * sum(row["macs"] for row in rows) == counter.get_total_flops()
         assert sum(r["parameters"] for r in rows) == sum(p.numel() for p in model.parameters())
     assert not any(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_totals_and_drawing():
+    table = analysis.summary(lenet5(), (1, 32, 32))
+    assert isinstance(table, Table)
+    assert table.total_parameters == sum(row["parameters"] for row in table.rows) == 61_706
+    assert table.total_macs == sum(row["macs"] for row in table.rows) == 416_520
+    assert table.plot().svg() == plots.layer_costs(table).svg()
+    assert table.plot(alt="Costs.").alt == "Costs."
+
+
+def test_a_shape_with_a_batch_is_refused_with_the_shape_that_is_meant():
+    with pytest.raises(ValueError, match=r"no dimension for the batch: try \(1, 32, 32\)"):
+        analysis.summary(nn.Conv2d(1, 2, 3), (1, 1, 32, 32))
+    assert len(analysis.summary(nn.Conv3d(1, 2, 3), (1, 4, 8, 8))) == 1  # a volume is no batch
 
 
 def test_published_counts():
@@ -174,83 +190,7 @@ def test_impossible_shapes(shape):
         analysis.summary(lenet5(), shape)
 
 
-def edges(model, shape, depth=1):
-    """Return what each block of a graph reads, by names."""
-    blocks = analysis.trace(model, shape).blocks(depth)
-    names = [block.name or block.kind for block in blocks]
-    return {
-        name: {names[i] if i >= 0 else "image" for i in block.inputs}
-        for name, block in zip(names, blocks, strict=True)
-    }
-
-
-def test_graph_of_an_inception_module():
-    net = models.create("googlenet", width=0.25)
-    assert edges(net.inception3a, (48, 28, 28)) == {
-        "branch1": {"image"},
-        "branch3": {"image"},
-        "branch5": {"image"},
-        "branch_pool": {"image"},
-        "cat": {"branch1", "branch3", "branch5", "branch_pool"},
-    }
-
-
-def test_graph_of_residual_blocks():
-    net = torchvision.models.resnet18()
-    plain = edges(net.layer1[0], (64, 8, 8))
-    assert plain["add"] == {"bn2", "image"}
-    assert plain["conv1"] == {"image"}
-    projected = edges(net.layer2[0], (64, 8, 8))
-    assert projected["add"] == {"bn2", "downsample"}
-    assert projected["downsample"] == {"image"}
-
-
-def test_graph_of_a_whole_network_is_a_chain():
-    assert edges(lenet5(), (1, 32, 32)) == {
-        "c1": {"image"},
-        "s2": {"c1"},
-        "c3": {"s2"},
-        "s4": {"c3"},
-        "c5": {"s4"},
-        "f6": {"c5"},
-        "output": {"f6"},
-    }
-
-
-class WritesIntoABuffer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
-
-    def forward(self, x):
-        buffer = torch.zeros(x.shape[0], 4, 6, 6)
-        buffer[:, :2] = self.a(x)
-        buffer[:, 2:] = self.b(x)
-        return F.relu(buffer)
-
-
-def test_writing_through_a_view_is_noticed():
-    net = nn.Sequential(WritesIntoABuffer(), nn.Conv2d(4, 1, 3))
-    with pytest.raises(ValueError, match="written to in place through a view"):
-        analysis.receptive_field(net, (1, 8, 8), "1")
-    assert edges(net, (1, 8, 8)) == {"0": {"image"}, "1": {"0"}}
-
-
-class Overwrites(nn.Module):
-    def forward(self, x):
-        x = x * 2
-        x[:, :1] = torch.zeros(1)
-        return x
-
-
-def test_overwriting_with_constants_is_noticed():
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), Overwrites(), nn.ReLU())
-    with pytest.raises(ValueError, match=r"written to in place|overwritten with constants"):
-        analysis.receptive_field(net, (1, 8, 8), "2")
-    assert [row["output"] for row in analysis.summary(net, (1, 8, 8)).rows] == ["2×6×6"] * 3
-
-
-def test_a_block_that_runs_twice_counts_all_its_work():
+def test_a_block_that_runs_twice_counts_twice():
     class Block(nn.Module):
         def __init__(self):
             super().__init__()

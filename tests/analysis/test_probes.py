@@ -83,10 +83,10 @@ def test_probe_of_the_input_is_a_ridge_classifier_of_the_pixels(sets):
     train, test = sets
     table = analysis.linear_probes(lenet5(), train, test, ["c1"], penalties=[0.1])
     row = table[0]
-    assert (row["layer"], row["pooled to"], row["features"]) == ("input", "1×32×32", 1024)
+    assert (row["layer"], row["pooled_to"], row["features"]) == ("input", "1×32×32", 1024)
     pixels, test_pixels = (s.images.flatten(1).double() for s in (train, test))
-    mean, deviation = pixels.mean(0), pixels.std(0, correction=0)
-    z, z_test = (torch.nan_to_num((p - mean) / deviation, 0, 0, 0) for p in (pixels, test_pixels))
+    mean, std = pixels.mean(0), pixels.std(0, correction=0)
+    z, z_test = (torch.nan_to_num((p - mean) / std, 0, 0, 0) for p in (pixels, test_pixels))
     target = F.one_hot(train.labels, 10).double()
     share = target.mean(0)
     # The dual form: a system of as many equations as images.
@@ -95,18 +95,18 @@ def test_probe_of_the_input_is_a_ridge_classifier_of_the_pixels(sets):
     )
     for part, features, labels in (("train", z, train.labels), ("test", z_test, test.labels)):
         predicted = (features @ z.T @ dual + share).argmax(1)
-        assert row[f"{part} accuracy"] == (predicted == labels).double().mean().item()
+        assert row[f"{part}_accuracy"] == (predicted == labels).double().mean().item()
 
 
 def test_features_are_pooled_to_the_budget(sets):
     train, test = sets
     net = lenet5()
     table = analysis.linear_probes(net, train[:40], test[:20], max_features=100)
-    assert [row["pooled to"] for row in table.rows] == [
+    assert [row["pooled_to"] for row in table.rows] == [
         "1×10×10", "6×4×4", "6×4×4", "16×2×2", "16×2×2", "120×1×1", "84", "10",
     ]  # fmt: skip
     assert [row["features"] for row in table.rows] == [100, 96, 96, 64, 64, 120, 84, 10]
-    assert all(0 <= row["test accuracy"] <= 1 for row in table.rows)
+    assert all(0 <= row["test_accuracy"] <= 1 for row in table.rows)
 
 
 def test_pooled_features_are_means_over_windows(sets):
@@ -116,7 +116,7 @@ def test_pooled_features_are_means_over_windows(sets):
     x, y = next(data.Batches(train, 300, shuffle=False, device="cpu").epoch(0))
     means = x.view(-1, 8, 4, 8, 4).mean((2, 4)).flatten(1)
     expected = (ridge_classifier(means, y, 10, [0.1])(means).argmax(1) == y).double().mean().item()
-    assert table[0]["train accuracy"] == table[1]["train accuracy"] == expected
+    assert table[0]["train_accuracy"] == table[1]["train_accuracy"] == expected
 
 
 def test_probes_of_a_foreign_network():
@@ -134,8 +134,8 @@ def test_probes_of_a_foreign_network():
     assert [row["layer"] for row in table.rows] == [
         "input", "features.3", "features.12", "avgpool",
     ]  # fmt: skip
-    assert table[2]["pooled to"] == "576×1×1"
-    assert table[0]["test accuracy"] == 1
+    assert table[2]["pooled_to"] == "576×1×1"
+    assert table[0]["test_accuracy"] == 1
     assert model.training
     assert torch.equal(model.features[0][1].running_mean, averages)
     assert sum(len(m._forward_hooks) for m in model.modules()) == 0

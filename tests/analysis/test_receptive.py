@@ -108,7 +108,7 @@ NETWORKS = {
         "features.denseblock3",
         320,
     ),
-    # It permutes its maps, normalizes and multiplies channels there, and permutes back.
+    # It permutes its feature maps, normalizes and multiplies channels there, and permutes back.
     "convnext": (lambda: small_convnext(), "features.3", 256),
 }
 
@@ -123,7 +123,7 @@ def test_networks_against_the_gradient(name):
 @pytest.mark.parametrize("layer", ["block5", "fc7"])
 def test_vgg_against_the_gradient(layer):
     model = positive(ours("vgg16", input_size=256))
-    if layer == "fc7":  # a vector sees what all positions of the last maps see together
+    if layer == "fc7":  # a vector sees what all positions of the last feature maps see together
         field = receptive_field(model, (3, 256, 256), layer)
         assert field.box(clip=True) == ((0, 256), (0, 256))
         assert (field.size, field.jump) == ((212 + 7 * 32,) * 2, (0, 0))
@@ -230,8 +230,8 @@ def test_random_networks_against_the_gradient(members):
     found, clipped = support(model, (1, SIDE, SIDE), last, unit), field.box(*unit, clip=True)
     for (first, stop), (low, high) in zip(found, clipped, strict=True):
         assert low <= first < stop <= high
-    # Padding on the way can hide pixels behind it. There is none on the way if the maps of
-    # every layer see all of the box.
+    # Padding on the way can hide pixels behind it. There is none on the way if the units
+    # of every layer see all of the box.
     for name, module in model.named_modules():
         if name and type(module) is not nn.ModuleList:
             maps = receptive_field(model, (1, SIDE, SIDE), name)
@@ -253,7 +253,7 @@ def test_gate_makes_every_unit_see_everything():
     ("member", "size", "jump"),
     [
         (nn.AdaptiveAvgPool2d(1), 12, 0),
-        (nn.AdaptiveMaxPool2d(5), 4, 2),  # ten places of 3×3 to five
+        (nn.AdaptiveMaxPool2d(5), 4, 2),  # from ten positions to five
         (nn.InstanceNorm2d(2), 12, 0),
         (nn.GroupNorm(1, 2), 12, 0),
         (nn.Softmax2d(), 3, 1),
@@ -318,7 +318,7 @@ def test_one_and_three_dimensions():
     assert block.size == (1, 3, 5)
 
 
-def test_box_is_cut_off_at_the_image():
+def test_box_is_clipped_to_the_image():
     field = receptive_field(nn.Sequential(nn.Conv2d(1, 1, 5, padding=2)), (1, 8, 10), "0")
     assert field.box(0, 9) == ((-2, 3), (7, 12))
     assert field.box(0, 9, clip=True) == ((0, 3), (7, 10))
@@ -332,9 +332,10 @@ def test_effective_field_of_one_convolution_is_its_kernel():
     net = nn.Sequential(nn.Conv2d(2, 3, 3, bias=False)).double()
     x = torch.randn(4, 2, 9, 9)
     found = effective_receptive_field(net, x.double(), "0", unit=(2, 4))
+    assert (found.layer, found.unit) == ("0", (2, 4))
     expected = torch.zeros(9, 9).double()
     expected[2:5, 4:7] = net[0].weight.detach().sum(0).abs().mean(0)
-    assert torch.allclose(found, expected)
+    assert torch.allclose(found.effect, expected)
 
 
 def test_effective_field_against_finite_differences():
@@ -342,6 +343,7 @@ def test_effective_field_against_finite_differences():
     net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, 2, 3)).double()
     x = torch.randn(2, 1, 6, 6).double()
     found = effective_receptive_field(net, x, "2")
+    assert found.unit == (2, 2)
     step, expected = 1e-6, torch.zeros(6, 6).double()
     with torch.no_grad():
         for n in range(2):
@@ -351,7 +353,7 @@ def test_effective_field_against_finite_differences():
                 change = change.view(1, 1, 6, 6)
                 up, down = (net(x[n : n + 1] + s * change)[0, :, 2, 2].sum() for s in (1, -1))
                 expected.view(-1)[pixel] += (up - down).abs() / (2 * step) / 2
-    assert torch.allclose(found, expected, atol=1e-7)
+    assert torch.allclose(found.effect, expected, atol=1e-7)
 
 
 def test_effective_field_lies_within_the_theoretical():
@@ -360,10 +362,11 @@ def test_effective_field_lies_within_the_theoretical():
     net.layer1[0].weight.grad = torch.ones(1)
     found = effective_receptive_field(net, torch.randn(2, 3, 128, 128), "layer2")
     (top, bottom), (left, right) = receptive_field(net, (3, 128, 128), "layer2").box(clip=True)
-    assert found.shape == (128, 128)
-    inside = found[top:bottom, left:right]
-    assert inside.count_nonzero() == found.count_nonzero() > 0
-    assert 1 < effective_size(found) < 99
+    assert found.effect.shape == (128, 128)
+    inside = found.effect[top:bottom, left:right]
+    assert inside.count_nonzero() == found.effect.count_nonzero() > 0
+    assert 1 < found.size < 99
+    assert found.size == effective_size(found.effect)
     assert net.training
     assert [p.grad is None for p in net.parameters()].count(False) == 1
 
@@ -373,8 +376,8 @@ def test_effective_field_sees_a_layer_before_it_is_changed_in_place():
     with torch.no_grad():
         net[0].weight.fill_(-1)
     found = effective_receptive_field(net, torch.ones(1, 1, 3, 3), "0")
-    assert found[1, 1] == 1
-    assert effective_receptive_field(net, torch.ones(1, 1, 3, 3), "1")[1, 1] == 0
+    assert found.effect[1, 1] == 1
+    assert effective_receptive_field(net, torch.ones(1, 1, 3, 3), "1").effect[1, 1] == 0
 
 
 def test_effective_field_errors():
@@ -382,7 +385,7 @@ def test_effective_field_errors():
     x = torch.zeros(1, 1, 32, 32)
     with pytest.raises(ValueError, match=r"unknown layer 'outputs'.*Did you mean 'output'"):
         effective_receptive_field(net, x, "outputs")
-    with pytest.raises(TypeError, match=r"layer 'f6' returns \(1, 84\), not maps"):
+    with pytest.raises(TypeError, match=r"layer 'f6' returns \(1, 84\), not feature maps"):
         effective_receptive_field(net, x, "f6")
     with pytest.raises(ValueError, match=r"'c1' has 28×28 units, none at \(28, 0\)"):
         effective_receptive_field(net, x, "c1", unit=(28, 0))
@@ -398,7 +401,8 @@ def test_effective_size():
     one = torch.zeros(5, 5)
     one[2, 2] = 1
     assert effective_size(one) == 1
-    # A normal distribution of deviation s has 95.45 % inside a circle of radius s·√(-2 ln 0.0455).
+    # A normal distribution with standard deviation s has 95.45 % inside a circle of radius
+    # s·√(-2 ln 0.0455).
     grid = torch.arange(-100, 101).double()
     bell = torch.exp(-(grid**2) / 2 / 20**2)
     side = 20 * math.sqrt(-2 * math.log(1 - 0.9545) * math.pi)

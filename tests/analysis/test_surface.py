@@ -51,13 +51,13 @@ def test_the_middle_is_the_networks_loss_and_every_point_that_of_displaced_weigh
     directions = [analysis.filter_directions(model, seed=seed) for seed in (2, 3)]
     for i, a in enumerate(surface.a):
         for j, b in enumerate(surface.b):
-            moved = lenet5()
-            moved.load_state_dict(model.state_dict())
+            displaced = lenet5()
+            displaced.load_state_dict(model.state_dict())
             with torch.no_grad():
-                for name, weight in moved.named_parameters():
+                for name, weight in displaced.named_parameters():
                     if name in directions[0]:
                         weight += a * directions[0][name] + b * directions[1][name]
-            loss = training.evaluate(moved, images, device="cpu").loss
+            loss = training.evaluate(displaced, images, device="cpu").loss
             assert surface.loss[i, j].item() == pytest.approx(loss, rel=1e-5)
 
 

@@ -161,7 +161,7 @@ def test_errors(layer, units, options, message):
 
 
 def brute_force(model, images, layer, unit, k):
-    """Return activation, image and place of the k images that excite a unit most."""
+    """Return activation, image and position of the k images that excite a unit most."""
     found = []
     for number, image in enumerate(images):
         maps = analysis.activations(model, image[None], [layer])[layer][0, unit]
@@ -184,10 +184,10 @@ def test_top_patches_against_a_loop(layer):
     for u, unit in enumerate((2, 0)):
         expected = brute_force(model, images, layer, unit, 5)
         assert found.images[u].tolist() == [number for _, number, _ in expected]
-        assert found.places[u].tolist() == [list(place) for _, _, place in expected]
+        assert found.positions[u].tolist() == [list(at) for _, _, at in expected]
         assert found.activation[u].tolist() == pytest.approx([-v for v, _, _ in expected], abs=1e-6)
-        for patch, (_, number, place) in zip(found.patches[u], expected, strict=True):
-            (top, bottom), (left, right) = field.box(*place)
+        for patch, (_, number, at) in zip(found.patches[u], expected, strict=True):
+            (top, bottom), (left, right) = field.box(*at)
             for i, row in enumerate(range(top, bottom)):
                 for j, column in enumerate(range(left, right)):
                     inside = 0 <= row < 10 and 0 <= column < 12
@@ -207,7 +207,7 @@ def test_patches_of_a_data_set_are_its_raw_pixels():
     model = lenet5()
     found = analysis.top_patches(model, train[:40], "f6", 3, 2)
     assert torch.equal(found.patches[0], train.images[found.images[0]])
-    assert found.places.tolist() == [[[0, 0], [0, 0]]]
+    assert found.positions.tolist() == [[[0, 0], [0, 0]]]
     x, _ = next(data.Batches(train[:40], 40, shuffle=False, device="cpu").epoch(0))
     values = analysis.activations(model, x, ["f6"])["f6"][:, 3]
     assert found.images[0].tolist() == values.topk(2).indices.tolist()

@@ -1,7 +1,7 @@
 """The chapter on depth: its numbers, and the cell that needs a download."""
 
+import ast
 import hashlib
-import re
 import types
 from pathlib import Path
 
@@ -9,59 +9,61 @@ import nbformat
 import pytest
 import torch
 import torchvision
-from executed import executed_cells, printed
+from executed import executed_rows, number, outputs, printed, row, rows, said, table
+
+from cnnbook.tables import VERDICTS
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "01-depth.ipynb"
 
 
 @pytest.mark.book
 def test_numbers_that_follow_from_the_design():
-    text = printed(CHAPTER)
-    assert "18,482 parameters" in text
-    for line in (
-        r"conv1 +8×28×28 +88 +56,448 +3",
-        r"conv4 +16×7×7 +2,336 +112,896 +13",
-        r"conv6 +32×7×7 +9,280 +451,584 +29",
-        r"3×3, padded by 1 +28 +28 +28 +28 +28 +28",
-        r"3×3, not padded +28 +26 +24 +22 +18 +8",
-        r"shallow +1 +18,266 +668,528 +11",
-        r"2,000 +32 +2,371,456,000 +4 .* 8",
+    assert "18,482 parameters" in printed(CHAPTER)
+    for cells in (
+        ("conv1", "8×28×28", "88", "56,448", "3"),
+        ("conv4", "16×7×7", "2,336", "112,896", "13"),
+        ("conv6", "32×7×7", "9,280", "451,584", "29"),
+        ("3×3, padded by 1", "28", "28", "28", "28", "28", "28"),
+        ("3×3, not padded", "28", "26", "24", "22", "18", "8"),
+        ("shallow", "1", "18,266", "668,528", "11"),
     ):
-        assert re.search(f"^ *{line}$", text, flags=re.M), line
+        assert cells in rows(CHAPTER)
+    _, _, macs, relative, _, exponential = row(CHAPTER, "2,000", "32")
+    assert (macs, relative, exponential) == ("2,371,456,000", "4", "8")
 
 
 @pytest.mark.book
 def test_training_is_what_makes_deep_layers_useful():
-    (accuracy,) = re.findall(r"^pool +32 +([\d.]+)% +([\d.]+)%$", printed(CHAPTER), flags=re.M)
-    trained, untrained = map(float, accuracy)
+    probes = {probe["layer"]: probe for probe in table(CHAPTER, "layer", "numbers")}
+    trained, untrained = (number(probes["pool"][net]) for net in ("trained", "untrained"))
     assert trained > untrained + 10
 
 
 @pytest.mark.book
 def test_both_rivals_had_a_good_rate_and_enough_steps():
-    text = printed(CHAPTER)
-    (rates,) = re.findall(r"^chosen: \{'deep': ([\d.]+), 'shallow': ([\d.]+)\}$", text, flags=re.M)
-    assert all(0.003 < float(rate) < 1 for rate in rates)  # not the first, not the last
-    (seen,) = re.findall(r"^ *100 .*\) +(\d+) +(\d+)  ", text, flags=re.M)
-    assert min(map(int, seen)) > 95
+    rates = ast.literal_eval(said(CHAPTER, "chosen:"))
+    assert set(rates) == {"deep", "shallow"}
+    assert all(0.003 < rate < 3 for rate in rates.values())  # not the first, not the last
+    few = table(CHAPTER, "images", "deep, test (%)")[0]
+    assert few["images"] == "100"
+    assert min(number(few[f"{net}, seen (%)"]) for net in rates) > 95
 
 
 @pytest.mark.book
 def test_every_claim_has_a_verdict():
-    text = printed(CHAPTER)
-    assert len(re.findall(r"  (?:holds|holds in part|does not hold|open)  ", text)) == 18
+    assert len(executed_rows(CHAPTER)) == 18
+    assert all(claim.verdict in VERDICTS for claim in executed_rows(CHAPTER))
 
 
 @pytest.mark.book
 def test_the_explorer_has_every_layer():
-    cells = executed_cells(CHAPTER)
-    texts = [o.get("data", {}).get("text/plain", "") for c in cells for o in c.outputs]
+    texts = [o.get("data", {}).get("text/plain", "") for o in outputs(CHAPTER)]
     assert "<Explorer of 36 states (layer: 6, unit: 6)>" in texts
 
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A file like that of VGG-16's weights: random convolutions, and zero for dense layers."""
+    """A file like VGG-16's weights: random convolutions, fully connected layers of zeros."""
     torch.manual_seed(0)
     with torch.device("meta"):
         shapes = {n: p.shape for n, p in torchvision.models.vgg16().state_dict().items()}

@@ -1,7 +1,7 @@
 """Every page against the Web Content Accessibility Guidelines 2.1, A and AA, by axe-core.
 
 axe-core finds what a program can find: contrast, names, roles, order, what the keyboard reaches.
-Its program comes from the npm registry (tools/npm.py), once, and is kept in `_build`.
+Its program comes from the npm registry (tools/sphinx/npm.py), once, and is kept in `_build`.
 """
 
 import io

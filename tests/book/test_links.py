@@ -1,4 +1,4 @@
-"""Links of the built pages: every file and every place on a page that one leads to exists."""
+"""Links of the built pages: every file and every target on a page that one leads to exists."""
 
 from functools import cache
 from html.parser import HTMLParser
@@ -14,11 +14,11 @@ NOT_PAGES = ("_static", "_sources", "reports")
 
 
 class Page(HTMLParser):
-    """Where a page leads, and the places on it that one can lead to."""
+    """Where a page leads, and the targets on it that one can lead to."""
 
     def __init__(self, text: str):
         super().__init__()
-        self.links, self.places = set(), {"", "top"}
+        self.links, self.targets = set(), {"", "top"}
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -26,7 +26,7 @@ class Page(HTMLParser):
             if name in ("href", "src", "xlink:href", "action", "data", "poster") and value:
                 self.links.add(value)
             elif name == "id" or (name == "name" and tag == "a"):
-                self.places.add(value)
+                self.targets.add(value)
 
 
 @cache
@@ -48,11 +48,11 @@ def dead_links(folder: Path) -> list[str]:
             start = folder if file.startswith("/") else path.parent
             target = (start / file.lstrip("/")) if file else path
             target = target / "index.html" if target.is_dir() else target
-            place = unquote(address.fragment)
+            fragment = unquote(address.fragment)
             if not target.is_file():
                 dead.append(f"{path.relative_to(folder)}: there is no {link}")
-            elif target.suffix == ".html" and place not in read(target).places:
-                dead.append(f"{path.relative_to(folder)}: {link} leads to no place on that page")
+            elif target.suffix == ".html" and fragment not in read(target).targets:
+                dead.append(f"{path.relative_to(folder)}: {link} leads nowhere on that page")
     return dead
 
 
@@ -70,8 +70,8 @@ def test_dead_links_are_found(tmp_path):
     (tmp_path / "b.html").write_text('<h1 id="there">')
     (tmp_path / "b").mkdir()
     assert dead_links(tmp_path) == [
-        "a.html: #gone leads to no place on that page",
-        "a.html: b.html#nowhere leads to no place on that page",
+        "a.html: #gone leads nowhere on that page",
+        "a.html: b.html#nowhere leads nowhere on that page",
         "a.html: there is no b/",
         "a.html: there is no c.png",
     ]

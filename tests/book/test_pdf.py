@@ -34,7 +34,7 @@ return [...document.querySelectorAll("article :not(svg *, math *)")].filter(
     ],
 )
 def test_links_hold_in_the_joint_page(address, there):
-    assert make_pdf.moved(address, "chapters/04-lenet", PAGES, SITE) == there
+    assert make_pdf.relinked(address, "chapters/04-lenet", PAGES, SITE) == there
 
 
 def test_only_what_cannot_be_read_on_paper_is_left_out():

@@ -110,7 +110,7 @@ def test_the_page_of_claims_shows_what_the_chapters_found():
     expected = [
         (plain(f"{claim.number} {claim.says}"), row.verdict, plain(f"{row.found} → {row.where}"))
         for claim in claims.read_claims()
-        for _, row in claims.answers(claim, rows)
+        for _, row in claims.verdicts_on(claim, rows)
     ]
     assert len(expected) > 100
     assert shown("claims").rows == expected
@@ -166,7 +166,7 @@ def names_of(module) -> list[str]:
 
 # Their users type commands, which `cnnbook --help` explains; of the benchmark, a page has what one
 # calls, and not each contender.
-NOT_ON_PAGES = ("__main__", "commands", "bench", "experiments")
+NOT_ON_PAGES = ("__main__", "cli", "bench", "experiments")
 
 
 @pytest.mark.book
@@ -177,10 +177,10 @@ def test_every_public_name_of_the_package_is_on_its_pages():
     assert len(modules) > 5
     for name in modules:
         module = importlib.import_module(f"cnnbook.{name}")
-        place = "cnnbook" if name == "settings" else module.__name__
+        prefix = "cnnbook" if name == "settings" else module.__name__
         public = [n for n in names_of(module) if n not in ("PRESETS", "T", "VERDICTS")]
         assert public
-        assert [n for n in public if f'id="{place}.{n}"' not in text] == [], name
+        assert [n for n in public if f'id="{prefix}.{n}"' not in text] == [], name
     assert 'id="cnnbook.bench.run"' in text
 
 

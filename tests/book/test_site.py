@@ -28,7 +28,7 @@ return performance.getEntriesByType("resource").reduce(
   (sum, e) => sum + e.decodedBodySize,
   performance.getEntriesByType("navigation")[0].decodedBodySize);
 """
-# The theme draws icons from fonts. What is hidden, in this width or theme, has no place.
+# The theme draws icons from fonts. What is hidden, in this width or theme, takes no room.
 ICONS = """
 const icons = [...document.querySelectorAll(":is(i, span)[class*='fa-']")];
 return document.fonts.ready.then(() => icons.filter(i => i.getClientRects().length).map(i => {
@@ -205,6 +205,13 @@ def test_chapters_say_what_they_ask_and_how_long_they_take():
         (description,) = re.findall(r'<meta name="description" content="(.*?)"', text)
         assert len(description) > 10, page
         assert f'<meta property="og:description" content="{description}"' in text
+        kind = "website" if page == "chapters/index.html" else "article"
+        assert text.count('<meta property="og:type"') == 1, page
+        assert f'<meta property="og:type" content="{kind}" />' in text, page
+        assert '<meta property="og:image:alt" content="CNNs, paper by paper: ' in text, page
+        assert '<meta name="twitter:card" content="summary_large_image" />' in text, page
+        address = f"{set_repository.pages(set_repository.current())}/{page}"
+        assert f'<meta property="og:url" content="{address}" />' in text, page
         (card,) = re.findall(r'<meta property="og:image" content="(.*?)"', text)
         assert (HTML / "_static" / card.rpartition("/")[2]).is_file()
         is_chapter = re.fullmatch(r"chapters/\d\d-.*", page) is not None

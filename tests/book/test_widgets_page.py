@@ -287,7 +287,7 @@ def test_pages_without_widgets_load_no_widget_script():
 
 
 FIGURES = {
-    "confusion": lambda: plots.confusion(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
+    "confusion": lambda: plots.confusion_matrix(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
     "lines": lambda: plots.lines(
         torch.arange(9), {"a": torch.arange(9) ** 2.0}, xlabel="x", ylabel="y", alt="a parabola"
     ),

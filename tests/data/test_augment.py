@@ -21,9 +21,9 @@ def images():
     )
 
 
-def undo(changes: AugmentParams) -> torch.Tensor:
+def undo(params: AugmentParams) -> torch.Tensor:
     """The matrices from the old image to the new one."""
-    square = torch.cat([changes.matrix, torch.tensor([[[0.0, 0, 1]]]).expand(N, 1, 3)], 1)
+    square = torch.cat([params.matrix, torch.tensor([[[0.0, 0, 1]]]).expand(N, 1, 3)], 1)
     return torch.linalg.inv(square)
 
 
@@ -32,9 +32,9 @@ def test_affine_changes_are_those_of_torchvision(images, mode):
     augment = Augment(
         rotate=40, translate=0.2, scale=(0.7, 1.5), shear=20, fill=77, interpolation=mode
     )
-    changes = augment.draw(N, (H, W), seed=1)
-    ours = augment(images, changes)
-    for image, forward, result in zip(images, undo(changes), ours, strict=True):
+    params = augment.draw(N, (H, W), seed=1)
+    ours = augment(images, params)
+    for image, forward, result in zip(images, undo(params), ours, strict=True):
         # Rotation times shear times scale, taken apart again.
         grow = forward[:2, :2].det().sqrt()
         angle = math.degrees(math.atan2(forward[1, 0], forward[0, 0]))
@@ -58,18 +58,18 @@ def test_affine_changes_are_those_of_torchvision(images, mode):
 def test_ranges_are_kept_and_used():
     n = 4000
     augment = Augment(rotate=30, scale=(0.5, 2), flip=0.25, contrast=0.3, brightness=0.4)
-    changes = augment.draw(n, (H, W))
-    det = changes.matrix[:, :, :2].det()
+    params = augment.draw(n, (H, W))
+    det = params.matrix[:, :, :2].det()
     assert (det < 0).double().mean().item() == pytest.approx(0.25, abs=0.03)
     grow = det.abs() ** -0.5
     assert 0.5 <= grow.min() < 0.52
     assert 1.98 < grow.max() <= 2.0001
     flipped = torch.where(det < 0, -1, 1)
-    angle = torch.atan2(changes.matrix[:, 0, 1] * flipped, changes.matrix[:, 1, 1]).rad2deg()
+    angle = torch.atan2(params.matrix[:, 0, 1] * flipped, params.matrix[:, 1, 1]).rad2deg()
     assert 29 < angle.abs().max() <= 30.001
-    assert changes.contrast.min() >= 0.7
-    assert changes.contrast.max() <= 1.3
-    assert 1.38 < changes.brightness.max() <= 1.4
+    assert params.contrast.min() >= 0.7
+    assert params.contrast.max() <= 1.3
+    assert 1.38 < params.brightness.max() <= 1.4
 
 
 def test_flip_mirrors_exactly(images):
@@ -83,19 +83,19 @@ def test_nothing_changes_nothing(images):
 
 def test_brightness_and_contrast_are_those_of_torchvision(images):
     augment = Augment(contrast=0.8, brightness=0.6)
-    changes = augment.draw(N, (H, W), seed=2)
-    for i, result in enumerate(augment(images, changes)):
-        theirs = tv.adjust_contrast(images[i] / 255, changes.contrast[i].item())
-        theirs = tv.adjust_brightness(theirs, changes.brightness[i].item())
+    params = augment.draw(N, (H, W), seed=2)
+    for i, result in enumerate(augment(images, params)):
+        theirs = tv.adjust_contrast(images[i] / 255, params.contrast[i].item())
+        theirs = tv.adjust_brightness(theirs, params.brightness[i].item())
         torch.testing.assert_close(result, theirs, atol=1e-5, rtol=0)
 
 
 def test_erasing_is_that_of_torchvision(images):
     augment = Augment(erase=0.7, erase_area=(0.1, 0.3), fill=50)
-    changes = augment.draw(N, (H, W), seed=4)
+    params = augment.draw(N, (H, W), seed=4)
     erased = 0
     for image, (left, top, right, bottom), result in zip(
-        images, changes.box.int().tolist(), augment(images, changes), strict=True
+        images, params.box.int().tolist(), augment(images, params), strict=True
     ):
         assert 0 <= left <= right <= W
         assert 0 <= top <= bottom <= H
@@ -109,9 +109,9 @@ def test_erasing_is_that_of_torchvision(images):
 
 def test_crop_is_a_window_enlarged(images):
     augment = Augment(crop=0.4, fill="edge")
-    changes = augment.draw(N, (H, W), seed=5)
+    params = augment.draw(N, (H, W), seed=5)
     corners = torch.tensor([[-W / 2, -H / 2, 1], [W / 2, H / 2, 1]])
-    windows = torch.einsum("nij,kj->nki", changes.matrix, corners)
+    windows = torch.einsum("nij,kj->nki", params.matrix, corners)
     assert (windows[:, 0] >= torch.tensor([-W / 2, -H / 2]) - 1e-4).all()
     assert (windows[:, 1] <= torch.tensor([W / 2, H / 2]) + 1e-4).all()
     # A window of whole pixels, inside the image, is torchvision's crop and resize.
@@ -132,12 +132,12 @@ def test_batches_do_not_matter(sizes, seed):
         rotate=20, translate=0.1, scale=(0.8, 1.2), shear=5, crop=0.8, flip=0.5,
         contrast=0.3, brightness=0.3, erase=0.5,
     )  # fmt: skip
-    changes = augment.draw(len(images), (17, 19), seed)
-    whole = augment(images, changes, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
+    params = augment.draw(len(images), (17, 19), seed)
+    whole = augment(images, params, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
     start = 0
     for size in sizes:
         part = slice(start, start + size)
-        alone = augment(images[part], changes[part], mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
+        alone = augment(images[part], params[part], mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
         assert torch.equal(alone, whole[part])
         start += size
 
@@ -189,5 +189,5 @@ def test_bad_options(options, message):
 def test_bad_images(images):
     with pytest.raises(ValueError, match=r"uint8 of shape .* got torch.float32"):
         Augment()(images / 255)
-    with pytest.raises(ValueError, match="3 changes for 12 images"):
+    with pytest.raises(ValueError, match="parameters for 3 images, but 12 images"):
         Augment()(images, Augment().draw(3, (H, W)))

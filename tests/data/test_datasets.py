@@ -70,7 +70,7 @@ def test_digits_hold_no_image_twice_and_none_in_both_parts(digits):
     assert not train & test
 
 
-def test_a_nought_is_round_and_a_one_is_a_stroke(digits):
+def test_a_zero_is_round_and_a_one_is_a_stroke(digits):
     train, _ = digits
     nought, one = (train.images[train.labels == c].float().mean(0)[0] for c in (0, 1))
     assert nought[3:5, 3:5].mean() < 40 < 150 < one[3:5, 3:5].mean()
@@ -80,9 +80,9 @@ def test_a_nought_is_round_and_a_one_is_a_stroke(digits):
 @pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
 )
-def test_digits_are_the_original_drawn_anew():
+def test_digits_are_redrawn_from_the_original():
     package = Path(importlib.util.find_spec("sklearn").submodule_search_locations[0])
-    script = ROOT / "tools" / "make_digits.py"
+    script = ROOT / "tools" / "assets" / "make_digits.py"
     original = package / "datasets" / "data" / "digits.csv.gz"
     command = [sys.executable, str(script), str(original), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -91,8 +91,8 @@ def test_digits_are_the_original_drawn_anew():
 
 @pytest.mark.slow
 @needs_original
-def test_mini_is_the_original_drawn_anew():
-    script = ROOT / "tools" / "make_fashion_mini.py"
+def test_mini_is_redrawn_from_the_original():
+    script = ROOT / "tools" / "assets" / "make_fashion_mini.py"
     command = [sys.executable, str(script), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -107,7 +107,7 @@ def test_whole_fashion_mnist():
     assert (round(train.mean[0], 4), round(train.std[0], 4)) == (0.2860, 0.3530)
 
 
-def test_mean_and_deviation_are_those_of_the_training_pixels(mini):
+def test_mean_and_standard_deviation_are_those_of_the_training_pixels(mini):
     pixels = mini[0].images.double() / 255
     for part in mini:
         assert part.mean[0] == pytest.approx(pixels.mean().item(), rel=1e-10)
@@ -125,7 +125,7 @@ def test_padding_centers_on_black(mini):
 def test_unknown_name_and_size():
     with pytest.raises(ValueError, match=r"'fashion-min'.*Did you mean 'fashion-mini'"):
         data.load("fashion-min")
-    with pytest.raises(ValueError, match="size=20 would cut images of 28×28"):
+    with pytest.raises(ValueError, match="size=20 would crop images of 28×28"):
         data.load("fashion-mini", size=20)
 
 

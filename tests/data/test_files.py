@@ -79,7 +79,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        if self.path == "/cut/x.gz":  # announces more than it sends
+        if self.path == "/short/x.gz":  # announces more than it sends
             self.send_response(200)
             self.send_header("Content-Length", "100000")
             self.end_headers()
@@ -110,13 +110,13 @@ def test_download(tmp_path, server):
 
 
 def test_download_goes_on_to_the_next_address(tmp_path, server):
-    urls = [f"{server}/missing/x.gz", f"{server}/other/x.gz", f"{server}/cut/x.gz"]
+    urls = [f"{server}/missing/x.gz", f"{server}/other/x.gz", f"{server}/short/x.gz"]
     path = fetch(IdxFile("x.gz", SHA, [*urls, f"{server}/x.gz"]), tmp_path / "cache")
     assert gzip.decompress(path.read_bytes()) == CONTENT
 
 
 def test_failed_download_names_every_address_and_leaves_nothing(tmp_path, server):
-    urls = [f"{server}/missing/x.gz", f"{server}/other/x.gz", f"{server}/cut/x.gz"]
+    urls = [f"{server}/missing/x.gz", f"{server}/other/x.gz", f"{server}/short/x.gz"]
     with pytest.raises(DataError) as error:
         fetch(IdxFile("x.gz", SHA, urls), tmp_path / "cache")
     for part in (*urls, "404", "altered", "fashion-mini"):
@@ -134,33 +134,33 @@ def test_failed_download_keeps_the_file_that_was_there(tmp_path, server):
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def locations(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNBOOK_DATA", str(tmp_path / "chosen"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     return tmp_path / "chosen" / "set", tmp_path / "xdg" / "cnnbook" / "set"
 
 
-def test_search_order(places):
+def test_search_order(locations):
     assert [str(folder) for folder in search_folders("set")] == [
-        *map(str, places),
+        *map(str, locations),
         "/usr/share/datasets/set",
     ]
 
 
-def test_earlier_place_wins(places):
+def test_earlier_location_wins(locations):
     file = IdxFile("x.gz", SHA)
-    for place in reversed(places):
-        place.mkdir(parents=True)
-        (place / "x.gz").touch()
-        assert find("set", file) == place / "x.gz"
+    for location in reversed(locations):
+        location.mkdir(parents=True)
+        (location / "x.gz").touch()
+        assert find("set", file) == location / "x.gz"
 
 
-def test_what_is_nowhere_is_downloaded_to_the_chosen_folder(places, server):
+def test_what_is_nowhere_is_downloaded_to_the_chosen_folder(locations, server):
     path = find("set", IdxFile("x.gz", SHA, [f"{server}/x.gz"]))
-    assert path == places[0] / "x.gz"
+    assert path == locations[0] / "x.gz"
 
 
-def test_no_download_when_told_so(places):
+def test_no_download_when_told_so(locations):
     with pytest.raises(DataError, match=r"no x.gz in .*chosen.*download=False"):
         find("set", IdxFile("x.gz", SHA, ["http://127.0.0.1:1/x.gz"]), download=False)
 

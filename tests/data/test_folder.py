@@ -57,7 +57,7 @@ def test_order_of_the_test_part_and_gray_images(folder):
     assert y.tolist() == sorted(y.tolist())
 
 
-def test_the_same_cut_whoever_reads_it(folder, tmp_path):
+def test_the_same_crop_whichever_worker_reads_it(folder, tmp_path):
     rng = np.random.default_rng(0)
     for part in ("train", "val"):
         (tmp_path / part / "a").mkdir(parents=True)
@@ -99,9 +99,9 @@ print(images, read, memory().rss - before)
 
 
 def test_shares_are_disjoint_and_complete():
-    for images, batch_size, processes in ((103, 10, 3), (5, 8, 4), (64, 16, 2), (1, 4, 3)):
+    for images, batch_size, world_size in ((103, 10, 3), (5, 8, 4), (64, 16, 2), (1, 4, 3)):
         order = torch.randperm(images)
-        shares = [share(order, batch_size, r, processes) for r in range(processes)]
+        shares = [share(order, batch_size, r, world_size) for r in range(world_size)]
         for step in range(-(-images // batch_size)):
             parts = [s[step] for s in shares]
             whole = order[step * batch_size : (step + 1) * batch_size]
@@ -146,17 +146,18 @@ from cnnbook import data, training
 os.setpgrp()
 train, _ = data.load("imagefolder:" + sys.argv[1], size=16)
 
-def slowly(step):
-    if step.number == 2:
-        threading.Timer(0.2, lambda: os.killpg(0, signal.SIGTERM)).start()
-    until = time.monotonic() + 0.5
-    while time.monotonic() < until:
-        pass
+class Slowly(training.Callback):
+    def on_step(self, run):
+        if run.step == 2:
+            threading.Timer(0.2, lambda: os.killpg(0, signal.SIGTERM)).start()
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass
 
 net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
 history = training.fit(
-    net, train, epochs=9, batch_size=8, checkpoint=sys.argv[2], callback=slowly, device="cpu",
-    progress=False,
+    net, train, epochs=9, batch_size=8, checkpoint=sys.argv[2], callbacks=[Slowly()],
+    device="cpu", progress=False,
 )
 print(history.stopped)
 """
@@ -188,12 +189,16 @@ list(batches.epoch(0))
 def test_bad_folders(tmp_path, folder):
     with pytest.raises(DataError, match="there is no folder"):
         load(f"imagefolder:{tmp_path}/nowhere")
+    for part in ("train", "val"):
+        (tmp_path / "empty" / part).mkdir(parents=True)
+    with pytest.raises(DataError, match="train contains no folder of a class"):
+        load(f"imagefolder:{tmp_path}/empty")
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "val" / "b").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"has the classes \['b'\]"):
+    with pytest.raises(DataError, match=r"val has classes that .*train does not have.*\['b'\]"):
         load(f"imagefolder:{tmp_path}")
     (tmp_path / "val" / "b").rmdir()
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         load(f"imagefolder:{tmp_path}")
     with pytest.raises(ValueError, match="1 or 3 channels, got channels=2"):
         load(f"imagefolder:{folder}", channels=2)

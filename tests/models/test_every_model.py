@@ -15,7 +15,6 @@ import torchvision
 from helpers import SMALL
 
 from cnnbook import models
-from cnnbook.__main__ import main
 
 every_model = pytest.mark.parametrize("name", models.list_models())
 
@@ -35,7 +34,7 @@ def batch(name, n=8):
 @every_model
 def test_training_lowers_the_loss(name):
     net, (x, y) = small(name), batch(name)
-    loss = {"lenet5_1998": models.map_loss}.get(name, models.googlenet_loss)
+    loss = models.model_spec(name).loss
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # the steps, not chance, must lower it
@@ -112,22 +111,6 @@ def test_hub(name):
     assert shapes[0] == shapes[1]
 
 
-def test_command_line_table(capsys):
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(models.list_models())
-    (vgg16,) = (line for line in lines if line.startswith("vgg16 "))
-    for part in ("Simonyan", "3×224×224", "138,357,544", "15,470,264,320", "fc6 fc7 fc8"):
-        assert part in vgg16
-    assert main(["models", "--json", "lenet5"]) == 0
-    assert '"parameters": 61706' in capsys.readouterr().out
-
-
-def test_command_line_names_the_unknown(capsys):
-    assert main(["models", "resnet5"]) == 2
-    assert "Did you mean 'resnet56'" in capsys.readouterr().err
-
-
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
@@ -201,8 +184,11 @@ def test_offline_says_what_to_do(published, monkeypatch):
 def test_real_addresses_are_https_and_carry_a_checksum():
     from cnnbook.models._common import _hash_prefix
 
-    for name in ("AlexNet", "VGG11", "VGG13_BN", "VGG16", "VGG19_BN", "ResNet18", "ResNet152"):
-        url = torchvision.models.get_weight(f"{name}_Weights.IMAGENET1K_V1").url
+    specs = map(models.model_spec, models.list_models())
+    published = [weights for spec in specs for weights in spec.weights.values()]
+    assert len(published) == 14  # AlexNet, eight VGGs, five ResNets
+    for weights in published:
+        url = torchvision.models.get_weight(weights.enum_name).url
         assert url.startswith("https://")
         assert len(_hash_prefix(Path(url))) == 8
 

@@ -58,8 +58,8 @@ def test_table_1():
             assert cost[name] / 1e6 == pytest.approx(millions, rel=0.01), name
     assert found["output"] == (1000,)
     # Three rows contradict themselves. A convolution's operations are its weights times its
-    # places: 4c's 100M belong to 510K weights, not to the 463K stated; conv1 has 7·7·3·64
-    # weights, not 2.7K; and both figures of 5a fit 48 maps of 5×5 reduction, not the 32 stated.
+    # positions: 4c's 100M belong to 510K weights, not to the 463K stated; conv1 has 7·7·3·64
+    # weights, not 2.7K; and both figures of 5a fit 48 channels of 5×5 reduction, not the 32 stated.
     ours = {
         name: sum(p.numel() for p in getattr(net, name).parameters() if p.ndim > 1)
         for name in ("inception4c", "inception5a")
@@ -90,7 +90,7 @@ def test_22_layers_with_weights_on_the_longest_path():
 
 
 def test_the_sources_cost_of_one_branch():
-    # 28×28×192 to 28×28×32 by 5×5, without and with a reduction to 16 maps
+    # 28×28×192 to 28×28×32 by 5×5, without and with a reduction to 16 channels
     module = meta(auxiliary=False).inception3a
     assert [m.kernel_size for m in module.branch5.modules() if isinstance(m, nn.Conv2d)] == [
         (1, 1),
@@ -113,11 +113,11 @@ def test_naive_modules_pass_their_input_on():
             assert found[name][0] == channels
 
 
-def test_dense_head_costs_what_the_source_says():
-    dense, gap = meta(head="dense", auxiliary=False), meta(auxiliary=False)
-    assert dense.head[1].weight.numel() == 51_380_224
+def test_fully_connected_head_costs_what_the_source_says():
+    flat, gap = meta(head="fc", auxiliary=False), meta(auxiliary=False)
+    assert flat.head[1].weight.numel() == 51_380_224
     assert count(gap.head) == 0
-    assert count(dense) - count(gap) == 51_380_224 + 1024
+    assert count(flat) - count(gap) == 51_380_224 + 1024
 
 
 def test_auxiliary_classifiers():
@@ -140,6 +140,16 @@ def test_loss_is_a_weighted_sum():
     found = googlenet_loss(GoogLeNetOutput(*scores), y)
     torch.testing.assert_close(found, parts[0] + 0.3 * parts[1] + 0.3 * parts[2])
     torch.testing.assert_close(googlenet_loss(scores[0], y), parts[0])
+
+
+def test_every_term_of_the_loss_is_smoothed():
+    torch.manual_seed(0)
+    scores, y = torch.randn(3, 5, 4), torch.randint(4, (5,))
+    parts = [F.cross_entropy(s, y, label_smoothing=0.2) for s in scores]
+    found = googlenet_loss(GoogLeNetOutput(*scores), y, label_smoothing=0.2)
+    torch.testing.assert_close(found, parts[0] + 0.3 * parts[1] + 0.3 * parts[2])
+    found = googlenet_loss(scores[0], y, label_smoothing=0.2)
+    torch.testing.assert_close(found, parts[0])
 
 
 def test_auxiliary_gradient_reaches_the_lower_half_only():
@@ -177,10 +187,10 @@ def test_equal_to_torchvisions_but_for_its_documented_differences():
     size=st.integers(8, 96),
     channels=st.integers(1, 4),
     naive=st.booleans(),
-    head=st.sampled_from(["gap", "dense"]),
+    head=st.sampled_from(["gap", "fc"]),
     auxiliary=st.booleans(),
 )
-def test_small_forms(width, size, channels, naive, head, auxiliary):
+def test_scaled_down_models(width, size, channels, naive, head, auxiliary):
     net = GoogLeNet(
         7,
         channels,
@@ -197,7 +207,7 @@ def test_small_forms(width, size, channels, naive, head, auxiliary):
 
 @pytest.mark.parametrize("stem", ["paper", "small"])
 def test_the_smallest_size_promised_works(stem):
-    for head in ("gap", "dense"):
+    for head in ("gap", "fc"):
         net = GoogLeNet(4, stem=stem, width=0.05, head=head, auxiliary=False, input_size=32)
         sizes = (net.smallest, net.smallest + 1) if head == "gap" else (32,)
         for size in sizes:
@@ -208,7 +218,7 @@ def test_the_smallest_size_promised_works(stem):
     ("call", "message"),
     [
         (lambda: GoogLeNet(stem="smal"), "Did you mean 'small'"),
-        (lambda: GoogLeNet(head="fc"), "head of GoogLeNet 'fc'; use one of: gap, dense"),
+        (lambda: GoogLeNet(head="dense"), "head of GoogLeNet 'dense'; use one of: gap, fc"),
         (lambda: GoogLeNet(input_size=16), "needs 32 pixels or more"),
         (lambda: GoogLeNet(4, **SMALL)(torch.zeros(1, 3, 28, 28)), r"got \(1, 3, 28, 28\)"),
         (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbook.models import lenet5, map_loss
+from cnnbook.models import lenet5, lenet5_1998, map_loss
 from cnnbook.models.lenet import (
     C3_INPUTS,
     EuclideanRBF,
@@ -30,13 +30,13 @@ MAPS = {
 }
 
 
-@pytest.mark.parametrize("form", ["dense", "1998"])
-def test_shapes_are_those_of_figure_2(form):
-    assert shapes(lenet5(form=form), torch.zeros(2, 1, 32, 32)) == MAPS
+@pytest.mark.parametrize("build", [lenet5, lenet5_1998])
+def test_shapes_are_those_of_figure_2(build):
+    assert shapes(build(), torch.zeros(2, 1, 32, 32)) == MAPS
 
 
 def test_parameters_of_1998():
-    net = lenet5(form="1998")
+    net = lenet5_1998()
     assert {name: count(child) for name, child in net.named_children()} == {
         "c1": 156,
         "s2": 12,
@@ -52,21 +52,21 @@ def test_parameters_of_1998():
 def test_connections_of_1998_are_340_908():
     # Each kernel weight and bias works once per unit of its map; a subsampling unit has four
     # inputs and a bias; the codes of the output layer count as connections too.
-    net = lenet5(form="1998")
-    dense = sum(count(getattr(net, n)) * MAPS[n][1] * MAPS[n][2] for n in ("c1", "c3", "c5"))
+    net = lenet5_1998()
+    convolved = sum(count(getattr(net, n)) * MAPS[n][1] * MAPS[n][2] for n in ("c1", "c3", "c5"))
     pooled = sum(MAPS[n][0] * MAPS[n][1] * MAPS[n][2] * 5 for n in ("s2", "s4"))
-    assert dense + pooled + count(net.f6) + net.output.codes.numel() == 340_908
+    assert convolved + pooled + count(net.f6) + net.output.codes.numel() == 340_908
 
 
 @pytest.mark.parametrize(("classes", "channels", "expected"), [(10, 1, 61_706), (10, 3, 62_006)])
-def test_parameters_of_the_dense_form(classes, channels, expected):
+def test_parameters_of_the_teaching_form(classes, channels, expected):
     assert count(lenet5(classes, channels)) == expected
 
 
 def test_table_i():
     assert sorted(map(len, C3_INPUTS)) == [3] * 6 + [4] * 9 + [6]
     assert len(set(C3_INPUTS)) == 16
-    # every map of S2 feeds ten maps of C3
+    # every feature map of S2 feeds ten of C3
     assert [sum(i in inputs for inputs in C3_INPUTS) for i in range(6)] == [10] * 6
 
 
@@ -130,7 +130,7 @@ def test_codes():
 
 def test_initialization_is_bounded_by_fan_in():
     torch.manual_seed(0)
-    net = lenet5(form="1998")
+    net = lenet5_1998()
     bounds = {"c1": 2.4 / 25, "s2": 2.4 / 4, "s4": 2.4 / 4, "c5": 2.4 / 400, "f6": 2.4 / 120}
     for name, bound in bounds.items():
         for parameter in getattr(net, name).parameters():
@@ -155,7 +155,7 @@ def test_map_loss_is_equation_9():
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "scaled_tanh", "relu"])
 @pytest.mark.parametrize("pool", ["avg", "max"])
-def test_dense_form_equals_its_formula(activation, pool):
+def test_teaching_form_equals_its_formula(activation, pool):
     torch.manual_seed(0)
     net = lenet5(activation=activation, pool=pool)
     f = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}.get(
@@ -174,14 +174,13 @@ def test_dense_form_equals_its_formula(activation, pool):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    form=st.sampled_from(["dense", "1998"]),
+    build=st.sampled_from([lenet5, lenet5_1998]),
     n=st.integers(0, 4),
     channels=st.integers(1, 4),
     classes=st.integers(1, 30),
 )
-def test_any_number_of_images_channels_and_classes(form, n, channels, classes):
-    options = {"codes": "random"} if form == "1998" else {}
-    net = lenet5(classes, channels, form=form, **options)
+def test_any_number_of_images_channels_and_classes(build, n, channels, classes):
+    net = build(classes, channels, **({"codes": "random"} if build is lenet5_1998 else {}))
     assert net(torch.zeros(n, channels, 32, 32)).shape == (n, classes)
 
 
@@ -189,7 +188,7 @@ def test_any_number_of_images_channels_and_classes(form, n, channels, classes):
     ("net", "loss", "lr"),
     [
         (lambda: lenet5(), F.cross_entropy, 0.05),
-        (lambda: lenet5(form="1998"), map_loss, 0.002),
+        (lambda: lenet5_1998(), map_loss, 0.002),
     ],
 )
 def test_steps_lower_the_loss(net, loss, lr):
@@ -207,11 +206,10 @@ def test_steps_lower_the_loss(net, loss, lr):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: lenet5(form="1989"), r"form of LeNet-5 '1989'.*Did you mean '1998'"),
         (lambda: lenet5(activation="rleu"), r"activation 'rleu'.*Did you mean 'relu'"),
         (lambda: lenet5(pool="mean"), r"pooling 'mean'; use one of: avg, max"),
-        (lambda: lenet5(form="1998", codes="digit"), r"codes 'digit'.*Did you mean 'digits'"),
-        (lambda: lenet5(5, form="1998"), r"5 classes need \(5, 84\)"),
+        (lambda: lenet5_1998(codes="digit"), r"codes 'digit'.*Did you mean 'digits'"),
+        (lambda: lenet5_1998(5), r"5 classes need \(5, 84\)"),
         (lambda: lenet5()(torch.zeros(2, 1, 28, 28)), r"\(N, 1, 32, 32\), got \(2, 1, 28, 28\)"),
         (lambda: lenet5()(torch.zeros(2, 3, 32, 32)), r"got \(2, 3, 32, 32\)"),
         (lambda: map_loss(torch.zeros(1, 2), torch.tensor([0]), j=0), "positive, got 0"),
@@ -222,6 +220,6 @@ def test_errors_name_what_was_given_and_what_is_allowed(call, message):
         call()
 
 
-def test_option_of_the_other_form_is_refused():
+def test_option_of_the_other_network_is_refused():
     with pytest.raises(TypeError, match="activation"):
-        lenet5(form="1998", activation="relu")
+        lenet5_1998(activation="relu")

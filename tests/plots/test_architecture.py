@@ -9,7 +9,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, Polygon
 from matplotlib.text import Text
 from torch import nn
 
-from cnnbook import models, plots
+from cnnbook import analysis, models, plots
 from cnnbook.plots.style import WIDTH
 
 
@@ -157,7 +157,9 @@ def label(drawing):
 def test_labels():
     found = label(DRAWINGS["lenet5"]())
     assert found[:5] == ["input", "1×32×32", "c1", "conv 5×5", "6×28×28"]
-    assert {"s2", "pool 2×2 /2", "f6", "84", "convolution", "pooling", "dense"} <= set(found)
+    assert {"s2", "pool 2×2 /2", "f6", "84", "convolution", "pooling", "fully connected"} <= set(
+        found
+    )
     assert "other" not in found
     vgg = label(DRAWINGS["vgg16"]())
     assert vgg[vgg.index("block3") :][:4] == ["block3", "3 conv 3×3", "pool 2×2 /2", "256×28×28"]
@@ -213,3 +215,8 @@ def test_errors():
         plots.architecture(models.lenet5(), (1, 32, 32), depth=0)
     with pytest.raises(ValueError, match="input_shape must be"):
         plots.architecture(models.lenet5(), ())
+    with pytest.raises(TypeError, match="input_shape is missing"):
+        plots.architecture(models.lenet5())
+    found = analysis.trace(models.lenet5(), (1, 32, 32))
+    with pytest.raises(TypeError, match="pass the trace alone"):
+        plots.architecture(found, (1, 32, 32))

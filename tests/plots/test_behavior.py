@@ -39,11 +39,11 @@ def test_color_filters_are_gray_at_zero_and_share_a_scale():
 def test_of_many_tiles_evenly_chosen_ones_are_shown_and_the_figure_says_so():
     figure = plots.feature_maps(torch.rand(101, 4, 4), limit=5)
     assert titles(figure) == ["map 0", "map 25", "map 50", "map 75", "map 100"]
-    assert figure.axes[-1].get_xlabel() == "activation  (5 of 101 maps)"
-    assert "5 of 101 maps" in figure.alt
+    assert figure.axes[-1].get_xlabel() == "activation  (5 of 101 feature maps)"
+    assert "5 of 101 are shown" in figure.alt
     grid = plots.filters(torch.randn(10, 20, 3, 3), limit=16)
     assert titles(grid)[:5] == ["0, 0", "0, 6", "0, 13", "0, 19", "3, 0"]
-    assert "4 of 10 output maps" in grid.alt
+    assert "4 of 10 filters" in grid.alt
 
 
 def test_maps_of_zeros_are_marked():
@@ -55,8 +55,8 @@ def test_maps_of_zeros_are_marked():
 def test_every_pixel_has_one_size_through_depth():
     image = torch.rand(3, 96, 96)
     model = torchvision.models.resnet18()
-    maps = analysis.activations(model, image[None], ["conv1", "layer1", "layer3", "avgpool"])
-    figure = plots.maps_through_depth(image, maps)
+    seen = analysis.activations(model, image[None], ["conv1", "layer1", "layer3", "avgpool"])
+    figure = seen.plot(image=image)
     picture, *mosaics = figure.axes[0].images
     for shown, count, side in zip(mosaics, (4, 16, 144), (48, 24, 6), strict=False):
         left, right, bottom, top = shown.get_extent()
@@ -69,9 +69,9 @@ def test_every_pixel_has_one_size_through_depth():
     assert "layer3: 256×6×6" in figure.alt
 
 
-def test_a_mosaic_shows_every_value_in_its_place():
+def test_a_mosaic_shows_every_value_where_it_belongs():
     maps = torch.arange(1, 25.0).view(1, 6, 2, 2)
-    figure = plots.maps_through_depth(torch.rand(1, 8, 8), {"c": maps}, rows=4)
+    figure = plots.activations({"c": maps}, torch.rand(1, 8, 8), rows=4)
     array = figure.axes[0].images[1].get_array()
     assert array.shape == (4 * 2 + 3 * 3, 2 * 2 + 3)
     assert array[5:7, 0:2].tolist() == maps[0, 1].tolist()
@@ -85,7 +85,7 @@ def test_headings_do_not_overlap():
         "a layer with a long name": torch.rand(1, 2, 4, 4),
         "another long name": torch.rand(1, 9),
     }
-    figure = plots.maps_through_depth(image, maps)
+    figure = plots.activations(maps, image)
     figure.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     for one, other in pairwise(boxes):
@@ -93,11 +93,11 @@ def test_headings_do_not_overlap():
 
 
 def test_curves_of_runs_that_ended_early():
-    runs = [History(test_accuracy=values) for values in ([0.2, 0.4, 0.9], [0.4])]
+    runs = [History(val_accuracy=values) for values in ([0.2, 0.4, 0.9], [0.4])]
     axes = plots.curves({"a": runs}).axes[0]
     assert axes.lines[0].get_ydata() == pytest.approx([30, 40, 90])
-    with pytest.raises(ValueError, match="'a' has no test_loss; were test images given"):
-        plots.curves({"a": runs}, "test_loss")
+    with pytest.raises(ValueError, match="'a' has no val_loss; were validation images given"):
+        plots.curves({"a": runs}, "val_loss")
 
 
 @pytest.mark.parametrize(
@@ -105,27 +105,27 @@ def test_curves_of_runs_that_ended_early():
 )
 def test_confusion_of_few_and_many_classes(classes, numbers, names):
     matrix = 7 * torch.eye(classes, dtype=torch.int64)
-    figure = plots.confusion(matrix, [f"kind {i}" for i in range(classes)])
+    figure = plots.confusion_matrix(matrix, [f"kind {i}" for i in range(classes)])
     assert len(texts(figure)) == numbers
     assert len(figure.axes[0].get_xticklabels()) == names
 
 
-def test_heatmap_blends_by_the_maps_value():
+def test_attribution_blends_by_the_maps_value():
     image = torch.full((1, 4, 4), 0.5)
     values = torch.zeros(4, 4)
     values[1, 2] = -1.0
-    figure = plots.heatmap(image, values)
+    figure = plots.attribution(values, image)
     overlay = np.asarray(figure.axes[1].images[0].get_array())
     assert overlay[0, 0] == pytest.approx([0.5] * 3)  # zero: the image itself
     assert not np.allclose(overlay[1, 2], 0.5, atol=0.05)
     assert figure.axes[2].get_xlim() == (-1, 1)
-    positive = plots.heatmap(image, values.abs())
+    positive = plots.attribution(values.abs(), image)
     assert positive.axes[2].get_xlim() == (0, 1)
     assert "62% from the left and 38% from the top" in positive.alt
 
 
 def test_small_maps_are_enlarged_over_the_image():
-    figure = plots.heatmap(torch.rand(2, 3, 8, 12), torch.rand(2, 2, 3), ["a", "b"])
+    figure = plots.attribution(torch.rand(2, 2, 3), torch.rand(2, 3, 8, 12), ["a", "b"])
     assert figure.axes[2].images[0].get_array().shape == (8, 12, 3)
     assert titles(figure) == ["a", "b"]
 
@@ -133,7 +133,7 @@ def test_small_maps_are_enlarged_over_the_image():
 def test_heatmaps_may_each_have_their_own_scale():
     image, values = torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 4, 4)
     values[0, 1, 1], values[1, 1, 1] = 100.0, 1.0
-    common, own = (plots.heatmap(image, values, common_scale=c) for c in (True, False))
+    common, own = (plots.attribution(values, image, common_scale=c) for c in (True, False))
     overlays = [
         [np.asarray(f.axes[i].images[0].get_array()) for i in (2, 3)] for f in (common, own)
     ]
@@ -189,19 +189,19 @@ def test_surfaces_share_their_levels_and_leave_infinite_losses_blank():
     low, high = torch.full((3, 3), 2.0), torch.full((3, 3), 50.0)
     low[1, 1], high[0, 2] = 0.5, torch.nan
     surfaces = {n: analysis.LossSurface(a, a, g) for n, g in (("low", low), ("high", high))}
-    figure = plots.loss_surfaces(surfaces)
+    figure = plots.loss_surface(surfaces)
     one, other = (axes.collections[0] for axes in figure.axes[:2])
     assert one.get_clim() == other.get_clim() == (0.5, 50.0)
     assert one.levels.tolist() == other.levels.tolist()
     assert "low: 0.5 at the network, up to 2" in figure.alt
-    cut = plots.loss_surfaces(surfaces, highest=5.0)
-    assert cut.axes[0].collections[0].get_clim() == (0.5, 5.0)
-    assert cut.axes[-1].get_ylabel() == "loss  (up to 5)"
+    clipped = plots.loss_surface(surfaces, highest=5.0)
+    assert clipped.axes[0].collections[0].get_clim() == (0.5, 5.0)
+    assert clipped.axes[-1].get_ylabel() == "loss  (up to 5)"
 
 
 def test_factorization_shows_the_numbers_of_each_row_on_one_scale():
     factors = analysis.factorize_kernel(torch.eye(5) + 0.1, 2)
-    figure = plots.factorization(factors)
+    figure = plots.kernel_factors(factors)
     images = figure.axes[0].images
     for row in (images[:3], images[3:]):
         largest = max(abs(np.asarray(image.get_array())).max() for image in row)
@@ -212,7 +212,7 @@ def test_factorization_shows_the_numbers_of_each_row_on_one_scale():
     assert [tile.shape for tile in pairs] == [(3, 3)] * 4
     assert texts(figure).count("∗") == 2
     with pytest.raises(ValueError, match="one input, one output and up to 4 channels"):
-        plots.factorization(analysis.factorize_kernel(torch.randn(2, 1, 5, 5)))
+        plots.kernel_factors(analysis.factorize_kernel(torch.randn(2, 1, 5, 5)))
 
 
 def test_statistics_leave_out_what_has_no_meaning():
@@ -241,22 +241,34 @@ def test_patches_stand_in_rows_of_units_behind_the_images_made_for_them():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plots.maps_through_depth(torch.rand(2, 8, 8), {}), r"got \(2, 8, 8\)"),
+        (lambda: plots.activations({}, torch.rand(2, 8, 8)), r"got \(2, 8, 8\)"),
+        (lambda: plots.activations({"c": torch.rand(1, 3, 4, 4)}), "need the image"),
         (
-            lambda: plots.maps_through_depth(torch.rand(1, 8, 8), {"c": torch.rand(2, 3, 4, 4)}),
-            r"maps of 'c' must be .* got \(2, 3, 4, 4\)",
+            lambda: plots.activations({"c": torch.rand(3, 4, 4)}, torch.rand(1, 8, 8)),
+            r"output of 'c' must be .* got \(3, 4, 4\)",
         ),
-        (lambda: plots.heatmap(torch.rand(2, 4, 4), torch.rand(4, 4)), r"got \(1, 2, 4, 4\)"),
-        (lambda: plots.heatmap(torch.rand(9, 3, 4, 4), torch.rand(9, 4, 4)), "N up to 8"),
-        (lambda: plots.heatmap(torch.rand(3, 4, 4), torch.rand(2, 4, 4)), r"\(1, h, w\) for 1"),
-        (lambda: plots.heatmap(torch.rand(3, 4, 4), torch.rand(4, 4), ["a", "b"]), "2 titles"),
+        (
+            lambda: plots.activations({"c": torch.rand(2, 3, 4, 4)}, torch.rand(1, 8, 8), index=2),
+            r"N > index = 2, got \(2, 3, 4, 4\)",
+        ),
+        (lambda: plots.attribution(torch.rand(4, 4), torch.rand(2, 4, 4)), r"got \(1, 2, 4, 4\)"),
+        (lambda: plots.attribution(torch.rand(4, 4)), "need the images"),
+        (lambda: plots.attribution(torch.rand(9, 4, 4), torch.rand(9, 3, 4, 4)), "N up to 8"),
+        (
+            lambda: plots.attribution(torch.rand(2, 4, 4), torch.rand(3, 4, 4)),
+            r"\(1, h, w\) for 1",
+        ),
+        (
+            lambda: plots.attribution(torch.rand(4, 4), torch.rand(3, 4, 4), ["a", "b"]),
+            "2 titles",
+        ),
         (lambda: plots.gradient_flow(Table([{"layer": "a"}])), "needs rows with the columns layer"),
         (lambda: plots.gradient_history({}), "one to four tables, got 0"),
         (lambda: plots.activation_statistics(Table([])), "it has 0 rows with none"),
-        (lambda: plots.linear_probes(Table([{"layer": "a"}])), "train accuracy"),
-        (lambda: plots.loss_surfaces({}), "one to three surfaces, got 0"),
+        (lambda: plots.linear_probes(Table([{"layer": "a"}])), "train_accuracy"),
+        (lambda: plots.loss_surface({}), "one to three surfaces, got 0"),
         (
-            lambda: plots.loss_surfaces(
+            lambda: plots.loss_surface(
                 {"a": analysis.LossSurface(torch.zeros(1), torch.zeros(1), torch.zeros(1, 1))}
             ),
             "choose a smaller span",
@@ -269,7 +281,7 @@ def test_errors(call, message):
 
 
 def test_probes_of_different_layers_cannot_be_drawn_together():
-    row = {"train accuracy": 0.5, "test accuracy": 0.5}
+    row = {"train_accuracy": 0.5, "test_accuracy": 0.5}
     tables = {name: Table([{"layer": name} | row]) for name in "ab"}
     with pytest.raises(ValueError, match=r"different layers: \['a'\] and \['b'\]"):
         plots.linear_probes(tables)
@@ -285,9 +297,9 @@ def test_one_line_per_figure_of_a_foreign_network():
     made = analysis.maximize_activation(model, layers[0], 3, shape=(3, 64, 64), steps=1)
     figures = [
         plots.filters(model.features[0][0].weight),
-        plots.maps_through_depth(photo, analysis.activations(model, x[:1], layers)),
-        plots.heatmap(photo, analysis.grad_cam(model, x, layers[1])[0]),
-        plots.heatmap(x, analysis.occlusion(model, x, patch=32)),
+        plots.activations(analysis.activations(model, x[:1], layers), photo),
+        plots.attribution(analysis.grad_cam(model, x, layers[1]).maps[0], photo),
+        plots.attribution(analysis.occlusion(model, x, patch=32), x),
         plots.gradient_flow(analysis.gradient_flow({"mobilenet": model}, x, y)),
         plots.activation_statistics(analysis.activation_statistics(model, x, layers)),
         plots.maximized_units(made),
@@ -300,11 +312,11 @@ def test_one_line_per_figure_of_our_own():
     train, test = data.load("fashion-mini", size=32)
     model = lenet5()
     plots.linear_probes(analysis.linear_probes(model, train[:40], test[:20], max_features=64))
-    plots.loss_surfaces({"lenet": analysis.loss_surface(model, test[:10], steps=3)})
+    plots.loss_surface({"lenet": analysis.loss_surface(model, test[:10], steps=3)})
     x, y = next(data.Batches(train[:8], 8, device="cpu").epoch(0))
     recorder = analysis.GradientRecorder(x, y)
     recorder.norms[1] = analysis.gradient_norms(model, x, y)
-    assert "first layer" in plots.gradient_history({"lenet": recorder.table()}).alt
+    assert "lenet, first layer" in plots.gradient_history({"lenet": recorder}).alt
 
 
 def test_lines_differ_in_color_or_dashes():
@@ -318,7 +330,7 @@ def test_lines_differ_in_color_or_dashes():
 
 
 def test_confusion_without_a_mistake_says_so():
-    alt = plots.confusion(torch.tensor([[3, 0], [0, 2]]), ["shirt", "shoe"]).alt
+    alt = plots.confusion_matrix(torch.tensor([[3, 0], [0, 2]]), ["shirt", "shoe"]).alt
     assert alt == "Confusion matrix of 2 classes. 100% lie on the diagonal; there is no mistake."
 
 
@@ -327,4 +339,4 @@ def test_a_surface_without_a_finite_loss_is_named():
     grids = {"good": torch.ones(3, 3), "lost": torch.full((3, 3), torch.nan)}
     surfaces = {name: analysis.LossSurface(a, a, grid) for name, grid in grids.items()}
     with pytest.raises(ValueError, match="'lost' has no finite positive loss"):
-        plots.loss_surfaces(surfaces)
+        plots.loss_surface(surfaces)

@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def history(*accuracy):
-    return History(test_accuracy=list(accuracy))
+    return History(val_accuracy=list(accuracy))
 
 
 def gradients(column, labels, layers):
@@ -29,14 +29,14 @@ def gradients(column, labels, layers):
 
 
 def statistics(layers):
-    row = {"mean": 0.5, "standard deviation": 1.0, "zeros": 0.4, "units": 8}
+    row = {"mean": 0.5, "standard_deviation": 1.0, "zeros": 0.4, "units": 8}
     return Table([{"layer": f"layer {i}"} | row | {"dead": i or None} for i in range(layers)])
 
 
 def probes(layers):
     return Table(
         [
-            {"layer": f"layer {i}", "train accuracy": 0.9, "test accuracy": 0.5 + 0.01 * i}
+            {"layer": f"layer {i}", "train_accuracy": 0.9, "test_accuracy": 0.5 + 0.01 * i}
             for i in range(layers)
         ]
     )
@@ -71,9 +71,9 @@ FIGURES = {
     "filters": lambda: plots.filters(torch.randn(6, 1, 5, 5)),
     "filters of several channels": lambda: plots.filters(torch.randn(2, 3, 5, 5)),
     "feature maps": lambda: plots.feature_maps(torch.randn(1, 9, 6, 6)),
-    "maps through depth": lambda: plots.maps_through_depth(
-        torch.rand(1, 16, 16),
+    "activations": lambda: plots.activations(
         {"c": torch.randn(1, 12, 8, 8), "v": torch.rand(1, 40, 1, 1), "o": torch.randn(1, 10)},
+        torch.rand(1, 16, 16),
     ),
     "curves": lambda: plots.curves({"a": [history(0.1, 0.5), history(0.2, 0.7)]}),
     "lines": lambda: plots.lines(
@@ -83,37 +83,39 @@ FIGURES = {
         [100, 1000], {"a": [[1, 3], [4, 8]], "b": [[2], [3]]}, xlabel="x", ylabel="y", log=True
     ),
     "bars": lambda: plots.bars(["a", "b"], torch.tensor([2.0, 0.5]), xlabel="x", reference=1.0),
-    "confusion": lambda: plots.confusion(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
-    "confusion of many": lambda: plots.confusion(
+    "confusion": lambda: plots.confusion_matrix(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"]),
+    "confusion of many": lambda: plots.confusion_matrix(
         torch.eye(100, dtype=torch.int64) * 9 + 1, [f"kind {i}" for i in range(100)]
     ),
     "color filters": lambda: plots.filters(torch.randn(12, 3, 7, 7)),
     "many filters": lambda: plots.filters(torch.randn(30, 20, 3, 3), limit=12),
     "many feature maps": lambda: plots.feature_maps(torch.rand(100, 4, 4), limit=10),
-    "photo through depth": lambda: plots.maps_through_depth(
-        torch.randint(0, 256, (3, 96, 96)).byte(),
+    "activations behind a photo": lambda: plots.activations(
         {
             "conv1": torch.randn(1, 64, 48, 48),
             "layer4": torch.rand(1, 512, 3, 3),
             "pool": torch.rand(1, 512, 1, 1),
         },
+        torch.randint(0, 256, (3, 96, 96)).byte(),
     ),
-    "heatmap": lambda: plots.heatmap(torch.rand(3, 16, 24), torch.rand(4, 6)),
-    "signed heatmaps": lambda: plots.heatmap(
-        torch.rand(4, 1, 16, 16), torch.randn(4, 16, 16), list("abcd"), label="fall"
+    "attribution": lambda: plots.attribution(torch.rand(4, 6), torch.rand(3, 16, 24)),
+    "signed attributions": lambda: plots.attribution(
+        torch.randn(4, 16, 16), torch.rand(4, 1, 16, 16), list("abcd"), label="drop"
     ),
     "gradient flow": lambda: plots.gradient_flow(gradients("network", ["a", "b"], 5)),
     "gradient history": lambda: plots.gradient_history(
         {"plain": gradients("step", [1, 10, 20], 8), "residual": gradients("step", [1, 10], 5)}
     ),
+    "gradient history of one": lambda: plots.gradient_history(gradients("step", [1, 10], 5)),
     "activation statistics": lambda: plots.activation_statistics(statistics(30)),
     "linear probes": lambda: plots.linear_probes(probes(4)),
     "several linear probes": lambda: plots.linear_probes({"a": probes(4), "b": probes(4)}),
-    "factorization": lambda: plots.factorization(analysis.factorize_kernel(torch.randn(5, 5))),
-    "factorization with channels": lambda: plots.factorization(
+    "kernel factors": lambda: plots.kernel_factors(analysis.factorize_kernel(torch.randn(5, 5))),
+    "kernel factors with channels": lambda: plots.kernel_factors(
         analysis.factorize_kernel(torch.randn(5, 5), 4)
     ),
-    "loss surfaces": lambda: plots.loss_surfaces({"plain": surface(1e7), "residual": surface(1)}),
+    "loss surface": lambda: plots.loss_surface(surface(1)),
+    "loss surfaces": lambda: plots.loss_surface({"plain": surface(1e7), "residual": surface(1)}),
     "maximized units": lambda: plots.maximized_units(maximized()),
     "top patches": lambda: plots.top_patches(patches()),
     "top patches and images": lambda: plots.top_patches(patches(3, k=8), maximized(3)),
@@ -148,7 +150,8 @@ def test_every_figure_can_be_put_on_a_page(name, tmp_path):
 
 def test_same_figure_same_bytes_and_other_figures_share_no_id():
     a, b, c = (
-        plots.confusion(torch.tensor([[8, n], [5, 5]]), ["cat", "dog"]).svg() for n in (2, 2, 3)
+        plots.confusion_matrix(torch.tensor([[8, n], [5, 5]]), ["cat", "dog"]).svg()
+        for n in (2, 2, 3)
     )
     assert a == b
     ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (a, c)]
@@ -236,7 +239,7 @@ def test_confusion_alt_names_the_commonest_mistake():
         (lambda: plots.filters(torch.rand(3, 8)), r"got \(3, 8\)"),
         (lambda: plots.feature_maps(torch.rand(2, 3, 8, 8)), r"got \(2, 3, 8, 8\)"),
         (lambda: plots.curves({"a": []}), "no history for 'a'"),
-        (lambda: plots.curves({"a": [history(1)]}, "test_acc"), "Did you mean 'test_accuracy'"),
+        (lambda: plots.curves({"a": [history(1)]}, "val_acc"), "Did you mean 'val_accuracy'"),
         (
             lambda: plots.sweep([1, 2], {"a": [[1]]}, xlabel="x", ylabel="y"),
             r"2 values of x; got 1 of lengths \[1\]",
@@ -245,7 +248,7 @@ def test_confusion_alt_names_the_commonest_mistake():
             lambda: plots.sweep([0, 2], {"a": [[1], [2]]}, xlabel="x", ylabel="y", log=True),
             r"positive values, got x=\[0, 2\]",
         ),
-        (lambda: plots.confusion(torch.ones(2, 3), ["a", "b"]), r"got \(2, 3\)"),
+        (lambda: plots.confusion_matrix(torch.ones(2, 3), ["a", "b"]), r"got \(2, 3\)"),
     ],
 )
 def test_errors(call, message):

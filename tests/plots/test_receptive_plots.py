@@ -4,13 +4,17 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from cnnbook import plots
-from cnnbook.analysis import ReceptiveField
+from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField
 from cnnbook.tables import Table
 
 
 def field(size, *, side=20, start=0, jump=1, positions=9):
     pair = [(n, n) for n in (size, jump, start, positions, side)]
     return ReceptiveField(f"size {size}", *pair)
+
+
+def effective(effect, unit=(4, 4)):
+    return EffectiveReceptiveField("conv", unit, effect)
 
 
 EFFECT = torch.zeros(20, 20)
@@ -31,9 +35,9 @@ FIGURES = {
     "fields beyond a gray image": lambda: plots.receptive_fields(
         torch.randint(0, 256, (1, 20, 20)).byte(), [field(90, start=-35)]
     ),
-    "effect": lambda: plots.effective_receptive_field(None, EFFECT),
+    "effect": lambda: plots.effective_receptive_field(effective(EFFECT)),
     "effect on an image": lambda: plots.effective_receptive_field(
-        torch.rand(1, 20, 20), EFFECT, field(12)
+        effective(EFFECT), torch.rand(1, 20, 20), field(12)
     ),
     "costs": lambda: plots.layer_costs(TABLE),
     "many costs": lambda: plots.layer_costs(
@@ -77,7 +81,8 @@ def test_boxes_lie_on_the_pixels_the_units_see():
 
 
 def test_square_stands_around_the_effect():
-    figure = plots.effective_receptive_field(torch.rand(1, 20, 20), EFFECT, field(12), unit=(1, 2))
+    found = effective(EFFECT, unit=(1, 2))
+    figure = plots.effective_receptive_field(found, torch.rand(1, 20, 20), field(12))
     effect, theory = rectangles(figure)
     # 62 of 64 equal pixels hold 95.45 %; their middle is the pixel border (10, 6).
     assert effect == pytest.approx((6 - 62**0.5 / 2, 10 - 62**0.5 / 2, 62**0.5, 62**0.5))
@@ -88,21 +93,34 @@ def test_square_stands_around_the_effect():
 
 def test_image_shines_through_where_there_is_no_effect():
     image = torch.full((1, 20, 20), 0.5)
-    shown = plots.effective_receptive_field(image, EFFECT).axes[0].images[0].get_array()
+    shown = plots.effective_receptive_field(effective(EFFECT), image).axes[0].images[0].get_array()
     assert shown[0, 0].tolist() == pytest.approx([0.5] * 3)
     assert shown[10, 5].tolist() != pytest.approx([0.5] * 3, abs=0.1)
 
 
 def test_bars_have_the_tables_numbers():
     figure = FIGURES["costs"]()
-    parameters, work = figure.axes
+    parameters, macs = figure.axes
     assert [bar.get_width() for bar in parameters.patches] == [1.5, 0.5, 998]
-    assert [bar.get_width() for bar in work.patches] == [3, 0, 1]
-    assert [t.get_text() for t in work.texts] == ["3 M  75%", "0", "1 M  25%"]
+    assert [bar.get_width() for bar in macs.patches] == [3, 0, 1]
+    assert [t.get_text() for t in macs.texts] == ["3 M  75%", "0", "1 M  25%"]
     assert [t.get_text() for t in parameters.texts] == ["1.5 k  <1%", "500  <1%", "998 k  100%"]
     assert parameters.get_xlabel() == "parameters (thousands)"
     assert "most parameters are in fc, 100%" in figure.alt
-    assert "most multiply–adds are in conv, 75%" in figure.alt
+    assert "most MACs are in conv, 75%" in figure.alt
+
+
+def test_results_draw_themselves():
+    image = torch.rand(1, 20, 20)
+    assert (
+        field(3).plot(image, unit=(0, 1)).svg()
+        == plots.receptive_fields(image, [field(3)], unit=(0, 1)).svg()
+    )
+    found = effective(EFFECT)
+    drawn = found.plot(image, field(12), alt="Effect.")
+    assert (
+        drawn.svg() == plots.effective_receptive_field(found, image, field(12), alt="Effect.").svg()
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,13 +132,12 @@ def test_bars_have_the_tables_numbers():
             lambda: plots.receptive_fields(torch.rand(3, 8, 8), [field(3)]),
             r"'size 3' is for images of \(20, 20\), not of \(8, 8\)",
         ),
-        (lambda: plots.effective_receptive_field(None, torch.rand(1, 8, 8)), r"got \(1, 8, 8\)"),
-        (lambda: plots.effective_receptive_field(None, torch.zeros(8, 8)), "zero everywhere"),
+        (lambda: effective(torch.zeros(8, 8)).plot(), "zero everywhere"),
         (
-            lambda: plots.effective_receptive_field(torch.rand(1, 9, 8), torch.ones(8, 8)),
+            lambda: effective(torch.ones(8, 8)).plot(torch.rand(1, 9, 8)),
             r"one size, got \(9, 8\) and \(8, 8\)",
         ),
-        (lambda: plots.effective_receptive_field(None, torch.ones(8, 8), field(3)), "for images"),
+        (lambda: effective(torch.ones(8, 8)).plot(field=field(3)), "for images"),
         (lambda: plots.layer_costs(Table([])), "no layers"),
         (lambda: plots.layer_costs(Table([{"layer": 1}])), "unknown column 'parameters'"),
     ],

@@ -67,7 +67,7 @@ def test_links_and_commands_exist(path):
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?<![\w`] )(?:^|`)make (?:[A-Z]+=\S+ )?(\w+)", text, flags=re.M):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
-    for script in re.findall(r"python (tools/\w+\.py)", text):
+    for script in re.findall(r"python (tools/[\w/]+\.py)", text):
         assert (ROOT / script).is_file(), script
 
 
@@ -78,7 +78,7 @@ def test_the_citation_is_of_this_version():
 
 def test_a_release_needs_the_same_version_everywhere(tmp_path):
     (tmp_path / "cnnbook").mkdir()
-    for name in check_release.PLACES:
+    for name in check_release.FILES:
         shutil.copy(ROOT / name, tmp_path / name)
     log = "# Changes\n\n## Not yet released\n\n- b\n\n## {}\n\n- a\n## 0.0.1 (2026-01-02)\n\n- z\n"
     tag = f"v{cnnbook.__version__}"
@@ -88,7 +88,7 @@ def test_a_release_needs_the_same_version_everywhere(tmp_path):
     (tmp_path / "CHANGELOG.md").write_text(log.format(f"{cnnbook.__version__} (2026-05-06)"))
     assert check_release.problems(tag, tmp_path) == []
     assert check_release.notes(tmp_path) == "- a"
-    assert len(check_release.problems("v99.0.0", tmp_path)) == len(check_release.PLACES)
+    assert len(check_release.problems("v99.0.0", tmp_path)) == len(check_release.FILES)
 
 
 def test_binder_has_the_books_versions():

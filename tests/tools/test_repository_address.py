@@ -23,8 +23,8 @@ def first_cell(notebook: str) -> str:
     return "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
 
 
-def places(root: Path) -> dict[str, str]:
-    """Return what each place that names the repository says, by place."""
+def addresses(root: Path) -> dict[str, str]:
+    """Return the address of the repository wherever one is written, by where."""
     readme = (root / "README.md").read_text()
     metadata = (root / "pyproject.toml").read_text().split("[project.urls]\n")[1].split("\n\n")[0]
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
@@ -53,7 +53,7 @@ def places(root: Path) -> dict[str, str]:
     return found
 
 
-def model_spec(root: Path) -> set[str]:
+def published_books(root: Path) -> set[str]:
     """Return every book on GitHub Pages that the files which name ours link to."""
     names = ("README.md", "pyproject.toml", "CITATION.cff", "_config.yml")
     text = "\n".join((root / name).read_text() for name in names)
@@ -61,9 +61,9 @@ def model_spec(root: Path) -> set[str]:
     return {link.removesuffix(f"/{make_pdf.PDF.name}").rstrip("/") for link in links}
 
 
-def test_all_places_agree():
-    assert {place: said for place, said in places(ROOT).items() if said != OURS} == {}
-    assert model_spec(ROOT) == {tool.pages(OURS)}
+def test_all_addresses_agree():
+    assert {where: said for where, said in addresses(ROOT).items() if said != OURS} == {}
+    assert published_books(ROOT) == {tool.pages(OURS)}
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def copy(tmp_path):
 def test_a_fork_sets_its_address_everywhere_and_back(copy):
     before = {path: path.read_bytes() for path in tool.files(copy)}
     changed = tool.set_repository(OTHER + ".git", copy)
-    assert set(places(copy).values()) == {OTHER}
-    assert model_spec(copy) == {tool.pages(OTHER)}
+    assert set(addresses(copy).values()) == {OTHER}
+    assert published_books(copy) == {tool.pages(OTHER)}
     assert "git clone " + OTHER + "\ncd another.book\n" in (copy / "chapters/index.md").read_text()
     slug = "/".join(tool.owner_and_name(OURS))
     for path in tool.files(copy):

@@ -1,0 +1,24 @@
+"""The graph of a network's run, and what every tensor of it depends on."""
+
+from cnnbook.analysis.graph.operations import OperationCall, Role, operation
+from cnnbook.analysis.graph.reach import Part, Reach, Span, Untraceable, join, product
+from cnnbook.analysis.graph.recorder import trace
+from cnnbook.analysis.graph.traces import IMAGE, Block, Call, Operation, Trace
+
+__all__ = [
+    "IMAGE",
+    "Block",
+    "Call",
+    "Operation",
+    "OperationCall",
+    "Part",
+    "Reach",
+    "Role",
+    "Span",
+    "Trace",
+    "Untraceable",
+    "join",
+    "operation",
+    "product",
+    "trace",
+]

@@ -1,0 +1,235 @@
+"""Running any of the comparisons and experiments, and what comes of it."""
+
+import inspect
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cnnbook._draw import draw
+from cnnbook._errors import unknown
+from cnnbook._files import write_whole
+from cnnbook.bench import comparisons
+from cnnbook.bench.race import CNNBOOK
+from cnnbook.bench.throughput import throughput
+from cnnbook.experiments import EXPERIMENTS
+from cnnbook.results import Row, as_json, describe_machine
+from cnnbook.results.records import rows_table
+from cnnbook.results.schema import document
+from cnnbook.tables import Table
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
+
+# Run if no part is named; the others take hours.
+COMPARISONS: dict[str, Callable[..., Iterator[Row]]] = {
+    "augment": comparisons.augment,
+    "epoch": comparisons.epoch,
+    "accuracy": comparisons.accuracy,
+    "models": comparisons.training_step,
+}
+PARTS = COMPARISONS | {"throughput": throughput} | EXPERIMENTS
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What a benchmark measured, and on what.
+
+    Parameters
+    ----------
+    rows
+        The measurements.
+    machine
+        Names and versions, see :func:`cnnbook.results.describe_machine`.
+    command
+        What does it again.
+    title
+        What was done, in one line.
+
+    Examples
+    --------
+    >>> rows = (
+    ...     Row("adding", "1 + 1", "cnnbook", 0.1, "seconds", 1.0),
+    ...     Row("adding", "1 + 1", "an abacus", 2.0, "seconds", 20.0),
+    ... )
+    >>> Result(rows, describe_machine(), "python -m adding", "Adding numbers").table()
+    part    task   contender  value  unit     times ours
+    adding  1 + 1  cnnbook      0.1  seconds        1.00
+    adding  1 + 1  an abacus      2  seconds       20.00
+    """
+
+    rows: tuple[Row, ...]
+    machine: dict[str, Any]
+    command: str
+    title: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, by the schema of :mod:`cnnbook.results`."""
+        columns = dict.fromkeys(name for row in self.rows for name in row.to_dict())
+        rows = [columns | row.to_dict() for row in self.rows]
+        return document(self.title, self.command, self.machine, rows)
+
+    def table(self) -> Table:
+        """Return one line per contender."""
+        return rows_table(self.to_dict()["rows"])
+
+    def __repr__(self) -> str:
+        """Return machine and table as text."""
+        m = self.machine
+        return (
+            f"{m['processor']}, {m['threads']} threads, {m['device']} · torch {m['torch']}, "
+            f"torchvision {m['torchvision']}, Python {m['python']} · {m['date']}\n"
+            "times ours: how many times faster cnnbook is in the same round, median\n"
+            f"{self.table()!r}"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON; an existing file stays until the new one is complete."""
+        write_whole(Path(path).expanduser(), as_json(self.to_dict()))
+
+    def plot(self) -> "Figure":
+        """Draw the ratios as bars, one per contender that is not ours.
+
+        Raises
+        ------
+        ValueError
+            If there is no other contender, as in an experiment.
+        """
+        others = [r for r in self.rows if r.contender != CNNBOOK and r.ratio is not None]
+        if not others:
+            raise ValueError(f"nothing to draw: no other contender in {self.title!r}")
+        return draw(
+            "bars",
+            [f"{row.task}: {row.contender}" for row in others],
+            torch.tensor([row.ratio for row in others]),
+            xlabel="times longer than cnnbook takes (same run, median)",
+            reference=1.0,
+        )
+
+
+def title(part: str) -> str:
+    """Return what a part does, in one line.
+
+    Examples
+    --------
+    >>> title("epoch")
+    'Train LeNet-5 for one epoch: Dataset and DataLoader image by image, and ours'
+    """
+    return (PARTS[part].__doc__ or part).partition("\n")[0].rstrip(".")
+
+
+def run(
+    parts: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    repeats: int = 5,
+    networks: Sequence[str] | None = None,
+    limit: float = 300,
+    data_set: str | None = None,
+    seeds: int = 3,
+) -> Result:
+    """Run comparisons and experiments.
+
+    Parameters
+    ----------
+    parts
+        Any of ``"augment"``, ``"epoch"``, ``"accuracy"``, ``"models"``, all four if empty; and
+        ``"throughput"``, ``"fashion"``, ``"configurations"``.
+    quick
+        Use little data, to see whether everything runs. Its numbers mean little.
+    repeats
+        Rounds that count.
+    networks
+        For ``"models"``, ``"throughput"`` and ``"fashion"``: names of networks, those of
+        :func:`cnnbook.models.register_model` included; a choice of ours if not given.
+    limit
+        For ``"accuracy"``: longest training time of each contender in seconds.
+    data_set
+        For ``"fashion"`` and ``"configurations"``: what to train on; ``"fashion-mnist"`` and
+        ``"fashion-mini"`` if not given.
+    seeds
+        For the same two: how often each network is trained.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ValueError
+        For an unknown part, network or data set, or fewer than one repeat or seed.
+    DataError
+        If Fashion-MNIST is neither here nor can be downloaded. ``quick`` needs no such file.
+
+    Examples
+    --------
+    >>> result = run(["augment"], quick=True, repeats=1)
+    >>> result.command
+    'python -m cnnbook bench augment --quick --repeats=1'
+    >>> result.rows[0].contender, result.rows[0].unit
+    ('cnnbook', 'images/s')
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part of the benchmark", part, PARTS)
+    for name, count in (("repeats", repeats), ("seeds", seeds)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    options = {
+        "quick": quick,
+        "repeats": repeats,
+        "networks": networks,
+        "limit": limit,
+        "data_set": data_set,
+        "seeds": seeds,
+    }
+    rows = []
+    # Four workers are what the peers' notebooks ask for, on two processors too.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
+    for part in parts or COMPARISONS:
+        taken = inspect.signature(PARTS[part]).parameters
+        for row in PARTS[part](**{name: options[name] for name in taken}):
+            rows.append(row)
+            print(
+                f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
+                file=sys.stderr,
+                flush=True,
+            )
+    titles = "; ".join(map(title, parts or COMPARISONS))
+    command = _command(
+        parts,
+        quick=quick,
+        repeats=repeats,
+        networks=networks,
+        limit=limit,
+        data_set=data_set,
+        seeds=seeds,
+    )
+    return Result(tuple(rows), describe_machine(), command, titles)
+
+
+def _command(
+    parts: Sequence[str],
+    *,
+    quick: bool,
+    repeats: int,
+    networks: Sequence[str] | None,
+    limit: float,
+    data_set: str | None,
+    seeds: int,
+) -> str:
+    # Built from what was asked for, not from sys.argv: in a notebook that holds something else,
+    # and paths of output files are of no use to others.
+    words = ["python", "-m", "cnnbook", "bench", *parts]
+    words += ["--quick"] * quick
+    words += [f"--repeats={repeats}"] * (repeats != 5)
+    words += [f"--model={name}" for name in networks or ()]
+    words += [f"--limit={limit:g}"] * (limit != 300)
+    words += [f"--data={data_set}"] * (data_set is not None)
+    words += [f"--seeds={seeds}"] * (seeds != 3)
+    return shlex.join(words)

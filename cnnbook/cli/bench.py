@@ -1,0 +1,35 @@
+"""``cnnbook bench``: timings and recorded experiments."""
+
+import argparse
+import sys
+
+from cnnbook import bench as benchmark
+from cnnbook import results
+
+
+def bench(chosen: argparse.Namespace) -> int:
+    """Run parts of the benchmark; print, keep, record and draw what they measured."""
+    if chosen.record is not None and len(chosen.part) != 1:
+        raise ValueError(
+            f"--record keeps one part, got {len(chosen.part)}: cnnbook bench PART --record FOLDER"
+        )
+    result = benchmark.run(
+        chosen.part,
+        quick=chosen.quick,
+        repeats=chosen.repeats,
+        networks=chosen.model,
+        limit=chosen.limit,
+        data_set=chosen.data,
+        seeds=chosen.seeds,
+    )
+    content = result.to_dict()
+    if chosen.record is not None:
+        measured = {name: value for name, value in content.items() if name != "schema"}
+        path = results.record(**measured, folder=chosen.record or None)
+        print(f"recorded in {path}", file=sys.stderr)
+    if chosen.output:
+        result.save(chosen.output)
+    print(results.as_json(content).decode().strip() if chosen.json else result)
+    if chosen.plot:
+        result.plot().save(chosen.plot)
+    return 0

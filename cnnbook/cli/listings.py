@@ -1,0 +1,132 @@
+"""``cnnbook models`` and ``cnnbook data``: what there is."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from cnnbook import analysis, data, models
+from cnnbook.cli.output import show
+from cnnbook.data import datasets, files
+from cnnbook.tables import Table
+
+
+def list_models(chosen: argparse.Namespace) -> int:
+    """Print the networks."""
+    show(models_table(chosen.name), as_json=chosen.json)
+    return 0
+
+
+def list_data(chosen: argparse.Namespace) -> int:
+    """Print the data sets, or fetch or verify one."""
+    if chosen.action == "list":
+        show(data_table(), as_json=chosen.json)
+        return 0
+    if chosen.name is None:
+        raise ValueError(f"which data set? cnnbook data {chosen.action} NAME")
+    show(verify_data(chosen.name, download=chosen.action == "fetch"), as_json=chosen.json)
+    return 0
+
+
+def models_table(names: Sequence[str] = ()) -> Table:
+    """Return one row per network.
+
+    Parameters
+    ----------
+    names
+        Names as in :func:`cnnbook.models.list_models`; all of them if empty.
+
+    Returns
+    -------
+    Table
+        Columns ``name``, ``paper``, ``input``, ``parameters``, ``macs`` (multiply–adds for one
+        image of that input) and ``last_layers``.
+    """
+    rows = []
+    for name in names or models.list_models():
+        spec = models.model_spec(name)
+        with torch.device("meta"):  # shapes and counts need no values
+            net = models.create(name)
+        layers = analysis.summary(net, spec.input_shape).to_dicts()
+        rows.append(
+            {
+                "name": name,
+                "paper": spec.paper,
+                "input": "×".join(map(str, spec.input_shape)),
+                "parameters": sum(p.numel() for p in net.parameters()),
+                "macs": sum(int(str(row["macs"])) for row in layers),
+                "last_layers": " ".join(str(row["layer"]) for row in layers[-3:]),
+            }
+        )
+    return Table(rows)
+
+
+def data_table() -> Table:
+    """Return one row per data set: its name, where its files are on this machine, their bytes."""
+    rows: list[dict[str, object]] = []
+    for name in data.list_datasets():
+        if (datasets.ASSETS / name).is_dir():
+            where, size = "in the package", _size([datasets.ASSETS / name])
+        else:
+            wanted = datasets.FASHION_MNIST
+            found = [path for file in wanted if (path := _find(name, file.name)) is not None]
+            missing = len(wanted) - len(found)
+            where = f"{missing} of {len(wanted)} files missing" if missing else str(found[0].parent)
+            size = _size(found)
+        rows.append({"name": name, "where": where, "bytes": size})
+    rows.append({"name": "imagefolder:PATH", "where": "a folder of yours", "bytes": None})
+    return Table(rows)
+
+
+def _find(dataset: str, file: str) -> Path | None:
+    candidates = (folder / file for folder in files.search_folders(dataset))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _size(paths: Iterable[Path]) -> int:
+    return sum(
+        file.stat().st_size
+        for path in paths
+        for file in (path.rglob("*") if path.is_dir() else [path])
+        if file.is_file()
+    )
+
+
+def verify_data(name: str, *, download: bool) -> Table:
+    """Read a data set, comparing every file with its checksum, and count its images.
+
+    Parameters
+    ----------
+    name
+        As in :func:`cnnbook.data.load`.
+    download
+        Whether missing files may be downloaded.
+
+    Returns
+    -------
+    Table
+        One row per part: ``part``, ``images``, ``classes``, and the images of the smallest and
+        the largest class.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged. For an image folder, every image is decoded.
+    """
+    rows = []
+    for part in data.load(name, download=download):
+        if isinstance(part, data.ImageFolder):
+            for index in range(len(part)):
+                part.read(index, lambda image: image)
+        counts = torch.bincount(part.labels, minlength=len(part.classes))
+        rows.append(
+            {
+                "part": part.name,
+                "images": len(part),
+                "classes": len(part.classes),
+                "smallest_class": int(counts.min()),
+                "largest_class": int(counts.max()),
+            }
+        )
+    return Table(rows)

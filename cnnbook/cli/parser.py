@@ -1,0 +1,343 @@
+"""What can be typed after ``cnnbook``, and what ``--help`` says of it."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Python itself cannot subscript the class
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DESCRIPTION = """\
+Build the convolutional networks of the papers by name, train them, use them, and
+time them.
+
+Every command explains itself: cnnbook COMMAND --help."""
+
+EXAMPLES = """\
+examples:
+  cnnbook models
+  cnnbook train resnet18 --data fashion-mini --option width=0.125 --epochs 1
+  cnnbook evaluate resnet18-fashion-mini.safetensors
+  cnnbook predict resnet18-fashion-mini.safetensors boot.png
+
+A network of your own: let a module toy.py, in this folder, call
+cnnbook.models.register_model("toy", ...). Then every command knows the name:
+  cnnbook --import toy train toy"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Its result has the command's name as ``command``, and its options.
+
+    Examples
+    --------
+    >>> chosen = build_parser().parse_args(["train", "lenet5", "--epochs", "3"])
+    >>> chosen.command, chosen.model, chosen.epochs, chosen.lr
+    ('train', 'lenet5', 3, 0.05)
+    """
+    top = argparse.ArgumentParser(
+        prog="cnnbook",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument(
+        "--import", dest="modules", action="append", default=[], metavar="MODULE",
+        help="import this Python module first, from this folder or an installed package, so that "
+        "the networks it registers are known by name; may be repeated",
+    )  # fmt: skip
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
+    _models(commands)
+    _data(commands)
+    _train(commands)
+    _evaluate(commands)
+    _predict(commands)
+    _bench(commands)
+    return top
+
+
+def _command(
+    commands: "_Commands",
+    name: str,
+    help: str,
+    description: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    added = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return added
+
+
+def _models(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "models",
+        "list the networks",
+        """\
+List the networks that can be built by name: the paper each comes from, the image
+it was made for (channels × height × width), its parameters, its multiply–adds
+(MACs) for one such image, and its last layers.""",
+        """\
+  cnnbook models
+  cnnbook models vgg16 resnet50""",
+    )
+    parser.add_argument("name", nargs="*", metavar="NAME", help="list only these networks")
+
+
+def _data(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "data",
+        "list, download or verify data sets",
+        """\
+List the data sets and where they are on this machine; download one; or verify one,
+which reads all of it and counts its images.""",
+        """\
+  cnnbook data list
+  cnnbook data fetch fashion-mnist
+  cnnbook data verify imagefolder:PATH""",
+    )
+    parser.add_argument(
+        "action",
+        choices=["list", "fetch", "verify"],
+        help="what to do; fetch downloads what is not on this machine, then verifies it",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="name of the data set to fetch or to verify"
+    )
+
+
+def _train(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "train",
+        "train a network",
+        """\
+Train a network with stochastic gradient descent (Nesterov momentum 0.9, one-cycle
+learning rate), evaluate it after each epoch on the validation images (the test part
+of the data set), and keep it in a file that `cnnbook evaluate` and `cnnbook predict`
+read.
+
+Ctrl-C stops after the current step and keeps the state: the same command, typed
+again, goes on from there.""",
+        """\
+  cnnbook train resnet18 --data fashion-mini --option width=0.125 --epochs 1
+  cnnbook train resnet20 --data fashion-mnist --augment flip=0.5 --augment translate=0.1
+  torchrun --nproc-per-node=8 -m cnnbook train resnet50 --data imagefolder:PATH""",
+    )
+    parser.add_argument("model", metavar="MODEL", help="name of the network, see `cnnbook models`")
+
+    what = parser.add_argument_group("network and data")
+    what.add_argument(
+        "--data", default="fashion-mini", metavar="NAME",
+        help="data set, see `cnnbook data list`; imagefolder:PATH is a folder with "
+        "train/CLASS/IMAGE and val/CLASS/IMAGE (default: %(default)s)",
+    )  # fmt: skip
+    what.add_argument(
+        "--size", type=int, metavar="PIXELS",
+        help="height and width of the images (default: what the network was made for, or the "
+        "images' own)",
+    )  # fmt: skip
+    what.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="option of the network, for example width=0.25; may be repeated",
+    )  # fmt: skip
+    what.add_argument(
+        "--augment", action="append", default=[], metavar="NAME=VALUE",
+        help="random change of the training images, for example rotate=10 (degrees) or flip=0.5 "
+        "(probability); may be repeated",
+    )  # fmt: skip
+
+    how = parser.add_argument_group("training")
+    how.add_argument(
+        "--epochs", type=int, metavar="N",
+        help="passes over the training images (default: 10 under the preset cpu, 30 under gpu)",
+    )  # fmt: skip
+    how.add_argument(
+        "--batch-size", type=int, default=64, metavar="N",
+        help="images per step, over all processes together (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--lr", type=float, default=0.05, metavar="RATE",
+        help="largest learning rate (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--weight-decay", type=float, default=0.0, metavar="FACTOR",
+        help="weight decay (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--label-smoothing", type=float, default=0.0, metavar="SHARE",
+        help="share of the target that is spread over all classes, 0 to 1 (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--ema-decay", type=float, metavar="DECAY",
+        help="evaluate and keep an exponential moving average of the weights with this decay, for "
+        "example 0.999 (default: no average)",
+    )  # fmt: skip
+    how.add_argument(
+        "--target-accuracy", type=float, metavar="SHARE",
+        help="stop after the first epoch with this validation accuracy, 0 to 1 (default: never)",
+    )  # fmt: skip
+    how.add_argument(
+        "--patience", type=int, metavar="EPOCHS",
+        help="stop when the validation loss has not fallen for so many epochs (default: never)",
+    )  # fmt: skip
+    how.add_argument(
+        "--time-limit", type=float, metavar="SECONDS",
+        help="stop after so many seconds of training (default: never)",
+    )  # fmt: skip
+    how.add_argument(
+        "--seed", type=int, default=0, metavar="N",
+        help="seed of the weights, the order of the images and their changes (default: "
+        "%(default)s)",
+    )  # fmt: skip
+
+    where = parser.add_argument_group("hardware")
+    where.add_argument("--device", metavar="DEVICE", help=_DEVICE)
+    where.add_argument(
+        "--precision", default="auto", metavar="FORMAT",
+        help="number format of the activations: float32, bfloat16, float16, or auto, which is "
+        "what a CUDA GPU is fast with and float32 elsewhere (default: %(default)s)",
+    )  # fmt: skip
+    where.add_argument(
+        "--channels-last", action=argparse.BooleanOptionalAction, default=None,
+        help="keep the channels innermost in memory, or not (default: where that is faster)",
+    )  # fmt: skip
+    where.add_argument(
+        "--compile", action="store_true",
+        help="use torch.compile, which takes a minute at the start and pays in long runs on a GPU",
+    )  # fmt: skip
+
+    output = parser.add_argument_group("files and messages")
+    output.add_argument(
+        "--checkpoint", metavar="FILE",
+        help="file to keep the network in; if it exists, training goes on from it (default: "
+        "MODEL-DATA.safetensors in this folder)",
+    )  # fmt: skip
+    output.add_argument("--no-checkpoint", action="store_true", help="keep no file")
+    output.add_argument(
+        "--checkpoint-every", type=int, metavar="STEPS",
+        help="steps between two writings of the file (default: an epoch)",
+    )  # fmt: skip
+    output.add_argument(
+        "--no-resume", action="store_true", help="begin anew and replace the file, if there is one"
+    )
+    output.add_argument(
+        "--tensorboard", metavar="FOLDER", help="write TensorBoard's log into this folder"
+    )
+    output.add_argument("--quiet", action="store_true", help="print nothing but the result")
+
+
+_DEVICE = "cpu, cuda, cuda:1, mps … (default: the fastest of this machine)"
+
+
+def _evaluate(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        "measure a trained network on test images",
+        """\
+Measure the loss and the accuracy of a trained network on test images, and for each
+class its accuracy and the class it is mostly confused with.""",
+        """\
+  cnnbook evaluate resnet18-fashion-mini.safetensors
+  cnnbook evaluate resnet18-fashion-mini.safetensors --data fashion-mnist --json""",
+    )
+    parser.add_argument("checkpoint", metavar="FILE", help="what `cnnbook train` wrote")
+    parser.add_argument(
+        "--data", metavar="NAME",
+        help="data set with the same classes (default: the one that the network was trained on)",
+    )  # fmt: skip
+    parser.add_argument("--device", metavar="DEVICE", help=_DEVICE)
+
+
+def _predict(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "predict",
+        "name what is on pictures",
+        """\
+Name what is on pictures: the most probable classes of each. A picture may have any
+size, but should look like the images that the network was trained on.""",
+        """\
+  cnnbook predict resnet18-fashion-mini.safetensors boot.png
+  cnnbook predict clothes.safetensors *.jpg --top 1 --json""",
+    )
+    parser.add_argument("checkpoint", metavar="FILE", help="what `cnnbook train` wrote")
+    parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "--top", type=int, default=3, metavar="N",
+        help="how many classes to name for each picture (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--device", metavar="DEVICE", help=_DEVICE)
+
+
+def _bench(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "bench",
+        "time this package beside others, or run a recorded experiment",
+        """\
+Time this package beside what one would use without it, or run one of the
+experiments that the book shows as recorded runs.
+
+comparisons (all four if no part is named):
+  augment         augmenting images, beside torchvision and kornia
+  epoch           one epoch of LeNet-5, beside a DataLoader
+  accuracy        time to 88 % on Fashion-MNIST, beside tutorials' networks
+  models          one training step, beside torchvision's networks
+experiments:
+  throughput      training images per second of the full-size networks
+  fashion         test accuracy of the scaled-down networks
+  configurations  test accuracy of VGG's configurations A to E""",
+        """\
+  cnnbook bench
+  cnnbook bench throughput --model resnet50 --quick
+  cnnbook bench throughput --record .""",
+    )
+    parser.add_argument("part", nargs="*", metavar="PART", help="what to run, see above")
+    parser.add_argument(
+        "--quick", action="store_true",
+        help="use little data, to see whether everything runs; its numbers mean little",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", action="append", metavar="NAME",
+        help="in models, throughput and fashion: only this network; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", metavar="NAME",
+        help="in fashion and configurations: data set (default: the experiment's own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N",
+        help="rounds in which the contenders take turns (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N",
+        help="in fashion and configurations: how often each network is trained (default: "
+        "%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", type=float, default=300, metavar="SECONDS",
+        help="in accuracy: longest training time of each contender (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--output", metavar="FILE", help="keep the result as JSON in this file")
+    parser.add_argument(
+        "--record", metavar="FOLDER", nargs="?", const="",
+        help="keep the result of one part as a recorded run, named after part and device, in this "
+        "folder (without one: in the package)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the ratios into this file: .png, .svg or .pdf"
+    )

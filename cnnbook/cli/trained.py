@@ -1,0 +1,61 @@
+"""``cnnbook evaluate`` and ``cnnbook predict``: what a trained network does."""
+
+import argparse
+import json
+
+from cnnbook import analysis, models, training
+from cnnbook.cli.output import show
+from cnnbook.tables import Table
+
+
+def evaluate(chosen: argparse.Namespace) -> int:
+    """Print loss and accuracy of a trained network, and its accuracy on each class."""
+    trained = training.load_trained(chosen.checkpoint)
+    _, test = trained.load_data(chosen.data)
+    loss = models.model_spec(trained.info["model"]).loss
+    result = training.evaluate(trained.network, test, loss=loss, device=chosen.device)
+    summary = {
+        "model": trained.info["model"],
+        "data": chosen.data or trained.info["data"],
+        "images": len(result.labels),
+        "loss": result.loss,
+        "accuracy": result.accuracy,
+    }
+    table = by_class(result, trained.classes)
+    if chosen.json:
+        print(json.dumps(summary | {"classes": table.to_dicts()}, ensure_ascii=False))
+    else:
+        print(
+            f"{summary['model']} on {summary['data']}: {len(result.labels):,} images, loss "
+            f"{result.loss:.4f}, accuracy {result.accuracy:.2%}\n{table}"
+        )
+    return 0
+
+
+def by_class(result: training.Evaluation, classes: tuple[str, ...]) -> Table:
+    """Return one row per class: its images, their accuracy, and the most frequent mistake."""
+    matrix = analysis.confusion_matrix(result.labels, result.predictions, len(classes)).counts
+    rows: list[dict[str, object]] = []
+    for number, (name, row) in enumerate(zip(classes, matrix, strict=True)):
+        images, right = int(row.sum()), int(row[number])
+        mistakes = row.clone()
+        mistakes[number] = 0
+        rows.append(
+            {
+                "class": name,
+                "images": images,
+                "accuracy": right / images if images else None,
+                "confused_with": classes[int(mistakes.argmax())] if mistakes.any() else "",
+            }
+        )
+    return Table(
+        rows, formats={"accuracy": ".1%"}, labels={"confused_with": "mostly confused with"}
+    )
+
+
+def predict(chosen: argparse.Namespace) -> int:
+    """Print what a trained network sees on pictures."""
+    trained = training.load_trained(chosen.checkpoint)
+    rows = training.predict(trained, chosen.image, top=chosen.top, device=chosen.device)
+    show(rows, as_json=chosen.json)
+    return 0

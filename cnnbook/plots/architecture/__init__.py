@@ -1,0 +1,94 @@
+"""Drawings of networks, made from the networks themselves."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from cnnbook.analysis import Trace, trace
+from cnnbook.plots.architecture.drawing import draw_arrows, draw_legend, draw_node
+from cnnbook.plots.architecture.layout import arrange, break_into_rows, measure, position_nodes
+from cnnbook.plots.architecture.nodes import ROLE_COLORS, describe, nodes_of, stacked
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import new_figure
+
+LEGEND = 0.5  # inches below the rows
+
+__all__ = ["architecture"]
+
+
+def architecture(
+    model: nn.Module | Trace,
+    input_shape: Sequence[int] | None = None,
+    *,
+    depth: int = 1,
+    alt: str | None = None,
+) -> Figure:
+    """Draw a network, or a part of one, from what it computes.
+
+    Parameters
+    ----------
+    model
+        Any network, or a module of one, for example an Inception module or a residual block;
+        left unchanged. Or the result of :func:`cnnbook.analysis.trace`.
+    input_shape
+        Shape of one input of `model`, ``(C, H, W)``; a trace has its own.
+    depth
+        How far to take it apart: 1 draws the layers that `model` itself calls, 2 those that they
+        call, and so on.
+    alt
+        Text alternative; lists the blocks and what they read if not given.
+
+    Returns
+    -------
+    Figure
+        Every box is the tensor that a layer returns. Its height and its slanted side are height
+        and width of the feature maps, its thickness is the number of channels; all are drawn in
+        proportion to the square root, so that 224 and 7 pixels fit on one page. Arrows show where
+        tensors go; a circle adds (+) or multiplies (×). Long networks continue in the next row.
+        Slices side by side stand for a series of blocks of the same class and shape.
+
+        Under a name stand the windows of the layer's convolutions or pooling, with /2 for a
+        stride of 2. Normalization, activation, dropout and flattening belong to the layer before.
+
+    Raises
+    ------
+    ValueError
+        If `depth` is not positive, `input_shape` is no shape of an image, or nothing in the model
+        depends on its input.
+    TypeError
+        If a model has no `input_shape`, or a trace has one.
+
+    Examples
+    --------
+    >>> from cnnbook.models import lenet5
+    >>> architecture(lenet5(), (1, 32, 32))  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: Drawing of LeNet5, boxes to scale: input 1×32×32, c1 6×28×28, s2 6×14×14,
+    c3 16×10×10, s4 16×5×5, c5 120×1×1, f6 84, output 10.>
+    """
+    if isinstance(model, Trace):
+        if input_shape is not None:
+            raise TypeError("a trace has an input_shape of its own; pass the trace alone")
+        found = model
+    elif input_shape is None:
+        raise TypeError("input_shape is missing: the shape of one image, for example (3, 224, 224)")
+    else:
+        found = trace(model, input_shape)
+    name = type(found.calls[0].module).__name__
+    nodes = stacked(nodes_of(found, depth))
+    if len(nodes) == 1:
+        raise ValueError(f"nothing in {name} depends on its input")
+    arrange(nodes)
+    measure(nodes)
+    rows = break_into_rows(nodes)
+    legend = [role for role in ROLE_COLORS if role in {n.role for n in nodes[1:] if not n.symbol}]
+    width, height = position_nodes(nodes, rows, LEGEND)
+    with new_figure(width, height) as figure:
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(0, height))
+        axes.set_axis_off()
+        for node in nodes:
+            draw_node(axes, node, is_input=node is nodes[0])
+        draw_arrows(axes, nodes, width)
+        draw_legend(axes, legend)
+    return Figure(figure, alt or describe(name, nodes))

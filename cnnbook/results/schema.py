@@ -1,0 +1,105 @@
+"""What the JSON file of a recorded run holds: ``FIELDS``, ``MACHINE``, and :class:`Row` by row."""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+SCHEMA = 1
+FIELDS = ("schema", "title", "command", "machine", "rows")
+MACHINE = (
+    *("processor", "cores", "threads", "device", "date"),
+    *("python", "torch", "torchvision", "cnnbook"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: a row of a recorded run.
+
+    Parameters
+    ----------
+    part, task, contender
+        The kind of run, what is measured, and on whom.
+    value, unit
+        The result. Seconds are better when fewer, everything else when more.
+    ratio
+        How many times faster cnnbook was in the same rounds; None where that has no meaning.
+    note
+        What is not in the other columns.
+    more
+        Further columns, the same in all rows of a part. A value is a text, a finite number, None,
+        or a list of finite numbers, such as one for each seed.
+
+    Examples
+    --------
+    >>> Row("speed", "running", "hare", 18, "m/s", None, more={"laps": [1, 2]}).to_dict()["laps"]
+    [1, 2]
+    """
+
+    part: str
+    task: str
+    contender: str
+    value: float
+    unit: str
+    ratio: float | None
+    note: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all columns by name."""
+        return {name: getattr(self, name) for name in COLUMNS} | dict(self.more)
+
+
+COLUMNS = tuple(column.name for column in fields(Row) if column.name != "more")
+
+
+def document(
+    title: str, command: str, machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a run as plain values, in the order of the schema."""
+    return dict(zip(FIELDS, (SCHEMA, title, command, machine, rows), strict=True))
+
+
+def check(content: Any) -> None:
+    """Raise ValueError, naming the field, unless `content` follows the schema."""
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"schema is {schema!r}, this cnnbook reads {SCHEMA}; record the run again")
+    _check_fields("the record", content, FIELDS)
+    _check_fields("machine", content["machine"], MACHINE)
+    rows = content["rows"]
+    if not rows:
+        raise ValueError("rows is empty; a run has at least one measurement")
+    for number, row in enumerate(rows):
+        _check_fields(f"row {number}", row, dict.fromkeys([*COLUMNS, *rows[0]]))
+        for name, value in row.items():
+            numbers = value if isinstance(value, list) else [value]
+            finite = all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
+            if not (finite or value is None or isinstance(value, str)):
+                raise ValueError(
+                    f"row {number}: {name} is {value!r}; allowed are a text, a finite number, "
+                    "null and a list of finite numbers"
+                )
+
+
+def _check_fields(where: str, found: Collection[str], wanted: Collection[str]) -> None:
+    for name in [*wanted, *found]:
+        if name not in found or name not in wanted:
+            problem = "missing" if name in wanted else "unknown"
+            raise ValueError(f"{where}: {name!r} is {problem}; its fields are {', '.join(wanted)}")
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Return a record as it stands in a file, each list of numbers on one line.
+
+    Examples
+    --------
+    >>> as_json({"laps": [1, 2.5]}).decode().splitlines()
+    ['{', ' "laps": [1, 2.5]', '}']
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    text = re.sub(r"\[\n([-+.\de,\s]+)\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    return f"{text}\n".encode()

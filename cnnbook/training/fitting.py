@@ -1,0 +1,377 @@
+"""``fit``: a training in one call."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook import settings
+from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder, make_batches
+from cnnbook.training import processes
+from cnnbook.training._checks import check_fraction, check_positive
+from cnnbook.training.callbacks import (
+    EMA,
+    Callback,
+    Checkpoint,
+    Progress,
+    TargetAccuracy,
+    check_callbacks,
+)
+from cnnbook.training.device import choose_precision, keep_freed_memory, suits_channels_last
+from cnnbook.training.history import History
+from cnnbook.training.interrupts import Interrupts
+from cnnbook.training.loop import train as take_steps
+from cnnbook.training.resume import resume_run
+from cnnbook.training.run import Run, kept_random_state
+
+
+def fit(
+    model: nn.Module,
+    train: Dataset | ImageFolder | BatchSource,
+    val: Dataset | ImageFolder | BatchSource | None = None,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+    label_smoothing: float = 0.0,
+    augment: Augment | None = None,
+    ema_decay: float | None = None,
+    target_accuracy: float | None = None,
+    precision: str = "auto",
+    channels_last: bool | None = None,
+    compile: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint_info: dict[str, Any] | None = None,
+    resume: bool = True,
+    callbacks: Sequence[object] = (),
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> History:
+    """Train a classifier.
+
+    The steps are those of :func:`cnnbook.training.loop.train`, which fits on one screen.
+
+    Without `optimizer`, stochastic gradient descent with Nesterov momentum 0.9 runs under torch's
+    one-cycle schedule: the learning rate climbs to `lr` and then falls to nearly zero.
+
+    Under ``torchrun`` (see :func:`join_processes`) each batch is divided among the processes.
+
+    Ctrl-C, or the termination signal of a cluster, stops after the current step: the checkpoint,
+    if there is one, is written and the history so far returned.
+
+    Parameters
+    ----------
+    model
+        Network, moved to `device` and trained in place. Maps ``(N, C, H, W)`` to scores.
+    train
+        Training images.
+    val
+        Validation images, to evaluate on after each epoch.
+    epochs
+        Passes over `train`; by the preset (10 under ``cpu``, 30 under ``gpu``) if not given.
+    batch_size
+        Images per step, over all processes; 64 if not given. A source of batches has its own.
+    lr
+        Largest learning rate of the default optimizer; 0.05 if not given.
+    weight_decay
+        Weight decay of the default optimizer; 0 if not given.
+    optimizer
+        Any torch optimizer over the model's parameters, in place of the default one, its schedule,
+        `lr` and `weight_decay`.
+    scheduler
+        Any torch scheduler of `optimizer`; stepped after every batch.
+    loss
+        Called as ``loss(output, labels)`` with what the model returned, returning the mean over
+        the batch. Cross-entropy if not given.
+    label_smoothing
+        Share of the target that is spread over all classes in training, 0 to 1 (Szegedy et al.
+        2016, Section 7). Only for cross-entropy.
+    augment
+        Random changes of the training images, made on the device. A source of batches makes its
+        own.
+    ema_decay
+        Decay of an exponential moving average of weights and running statistics, for example
+        0.999; see :class:`EMA`. The average is what is validated, and what the model holds in the
+        end.
+    target_accuracy
+        Stop after the first epoch with this validation accuracy, 0 to 1.
+    precision
+        ``"float32"``, ``"bfloat16"``, ``"float16"`` (with loss scaling) or ``"auto"``: what a
+        CUDA GPU is fast with, float32 elsewhere.
+    channels_last
+        Whether to keep images and kernels with channels innermost in memory. If not given, on
+        CUDA and on the CPU, where that is faster; but not on the CPU with 1×1 convolutions of
+        stride 2 or more on a number of channels that 8 does not divide, whose gradients would be
+        wrong there.
+    compile
+        Whether to run the network through ``torch.compile``. That takes a minute or so at the
+        start, and pays in long runs on a GPU.
+    checkpoint
+        File to save the run to; see :class:`Checkpoint`. If it exists, training goes on where it
+        ended; a finished run returns its history at once.
+    checkpoint_every
+        Steps between savings; without it, after every epoch.
+    checkpoint_info
+        Anything to be kept in the checkpoint beside the run, of plain Python values.
+    resume
+        Set to False to begin anew and replace an existing checkpoint.
+    callbacks
+        What is to be called on the way; see :class:`Callback`.
+    device
+        Where to train; the machine's fastest device if not given.
+    seed
+        Seeds the order of the images, their changes, and random layers such as dropout. The
+        caller's random state is left as it was.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    History
+        Losses, accuracies and times.
+
+    Raises
+    ------
+    ValueError
+        If an option is outside its range, options contradict each other, or the data have more
+        classes than the network has outputs.
+    TypeError
+        If one of `callbacks` is no callback.
+    FloatingPointError
+        If the loss becomes infinite or not a number. The message names the step. The checkpoint
+        stays the last good one.
+    MemoryError
+        If a batch does not fit into the device. The message says which would.
+    CheckpointError
+        If the checkpoint is damaged, of another run, or cannot be written.
+
+    Examples
+    --------
+    A linear classifier of handwritten digits of 8×8 pixels:
+
+    >>> from cnnbook import data
+    >>> train, test = data.load("digits")
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> history = fit(net, train, test, epochs=3, device="cpu", progress=False)
+    >>> len(history.step_loss)  # 16 batches of 64 images, the last one smaller
+    48
+    >>> history.val_accuracy[-1] > 0.8
+    True
+    """
+    device = settings.device(device)
+    epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs
+    check_positive("epochs", epochs)
+    number_format = choose_precision(precision, device)
+    loss_fn = _training_loss(loss, label_smoothing, classes=len(getattr(train, "classes", ())))
+    _check_optimizer(model, optimizer, scheduler, lr, weight_decay)
+    _check_source(train, batch_size, augment)
+    own = _own_callbacks(callbacks, val, ema_decay, target_accuracy, progress)
+    saving = _checkpoint(callbacks, checkpoint, checkpoint_every, checkpoint_info)
+
+    if channels_last is None:
+        channels_last = suits_channels_last(model, device)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    keep_freed_memory(device)
+    # torch's annotations do not know of memory_format here.
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    size = 64 if batch_size is None else batch_size
+    part = {"device": device, "rank": processes.rank(), "world_size": processes.world_size()}
+    batches = make_batches(train, size, augment=augment, seed=seed, **part)
+    val_batches = None
+    if val is not None:
+        val_batches = make_batches(val, max(size, 1000), shuffle=False, **part)
+
+    same: dict[str, Any] = {
+        "seed": seed,
+        "batch size": batches.batch_size,
+        "images": batches.images_per_epoch,
+        "augment": augment and repr(augment),
+        "label smoothing": label_smoothing,
+    }
+    if optimizer is None:
+        lr, weight_decay = 0.05 if lr is None else lr, 0.0 if weight_decay is None else weight_decay
+        optimizer, scheduler = _one_cycle(model, lr, weight_decay, epochs * len(batches))
+        same |= {"epochs": epochs, "lr": lr, "weight decay": weight_decay}
+
+    interrupts = Interrupts()
+    run = Run(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        batches=batches,
+        val=val_batches,
+        epochs=epochs,
+        loss_fn=loss_fn,
+        val_loss_fn=loss or F.cross_entropy,
+        precision=number_format,
+        layout=layout,
+        seed=seed,
+        same=same,
+        # A checkpoint has the state of all others after the same step.
+        callbacks=sorted(
+            [interrupts, *own, *callbacks, *saving], key=lambda each: isinstance(each, Checkpoint)
+        ),
+    )
+    if resume and saving and saving[0].path.exists():
+        resume_run(run, saving[0].path)
+    network = processes.wrap_ddp(model)
+    run.network = cast(nn.Module, torch.compile(network)) if compile else network
+    with kept_random_state(device), interrupts:
+        try:
+            take_steps(run)
+        except BaseException as error:
+            run.call("on_exception", error)
+            raise
+    if run.evaluated is not model:
+        model.load_state_dict(run.evaluated.state_dict())
+    return run.history
+
+
+def _training_loss(
+    loss: Callable[[Any, Tensor], Tensor] | None, label_smoothing: float, classes: int
+) -> Callable[[Any, Tensor], Tensor]:
+    check_fraction("label_smoothing", label_smoothing)
+    if loss is None:
+        return _cross_entropy(classes, label_smoothing)
+    if label_smoothing:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} is an option of cross-entropy: leave out loss="
+        )
+    return loss
+
+
+def _cross_entropy(classes: int, label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+    def loss(output: Any, labels: Tensor) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"the network returned {type(output).__name__}, not one tensor of scores; pass "
+                "loss= that takes it, for example models.googlenet_loss"
+            )
+        if output.shape[1] < classes:
+            raise ValueError(
+                f"the data have {classes} classes, the network has {output.shape[1]} outputs; "
+                f"create it with num_classes={classes}"
+            )
+        return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
+
+    return loss
+
+
+def _one_cycle(
+    model: nn.Module, lr: float, weight_decay: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+    sgd = torch.optim.SGD(
+        model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
+    )
+    if steps == 1:  # OneCycleLR makes the last step, with lr / 250,000
+        return sgd, None
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        sgd, max_lr=lr, total_steps=steps, cycle_momentum=False
+    )
+    return sgd, schedule
+
+
+def _check_optimizer(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+    lr: float | None,
+    weight_decay: float | None,
+) -> None:
+    if lr is not None:
+        check_positive("lr", lr)
+    if weight_decay is not None:
+        check_fraction("weight_decay", weight_decay)
+    if optimizer is None:
+        if scheduler is not None:
+            raise ValueError("a scheduler needs the optimizer it was made for: pass optimizer= too")
+        return
+    for name, value in {"lr": lr, "weight_decay": weight_decay}.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value} is for the default optimizer; you pass another: set it there, in "
+                f"optimizer=, and leave out {name}="
+            )
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in trained for p in model.parameters()):
+        raise ValueError(
+            "optimizer= has none of the model's parameters: make it with model.parameters()"
+        )
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise ValueError(
+            "ReduceLROnPlateau is not stepped after every batch but with a metric: leave out "
+            "scheduler=, and call its step(run.history.val_loss[-1]) in a callback's on_epoch_end"
+        )
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError("scheduler= was made for another optimizer than the one in optimizer=")
+
+
+def _check_source(
+    train: Dataset | ImageFolder | BatchSource, batch_size: int | None, augment: Augment | None
+) -> None:
+    if isinstance(train, Dataset | ImageFolder):
+        return
+    for name, value in {"batch_size": batch_size, "augment": augment}.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value} is for images; a source of batches has its own: leave out {name}="
+            )
+
+
+def _checkpoint(
+    given: Sequence[object], path: str | Path | None, every: int | None, info: Any
+) -> list[Checkpoint]:
+    if every is not None:
+        check_positive("checkpoint_every", every)
+    if path is not None:
+        own = Checkpoint(path, every, info)
+        if any(isinstance(each, Checkpoint) and each.path == own.path for each in given):
+            raise ValueError(
+                f"checkpoint= and a Checkpoint in callbacks= both write {own.path}: leave out one"
+            )
+        return [own]
+    for name, value in {"checkpoint_every": every, "checkpoint_info": info}.items():
+        if value is not None:
+            raise ValueError(f"{name}={value} is of use with a file only: pass checkpoint= too")
+    return []
+
+
+def _own_callbacks(
+    given: Sequence[object],
+    val: object,
+    ema_decay: float | None,
+    target_accuracy: float | None,
+    progress: bool,
+) -> list[Callback]:
+    """Return the callbacks that the options of :func:`fit` stand for."""
+    check_callbacks(given)
+    own: list[Callback] = []
+    if ema_decay is not None:
+        check_fraction("ema_decay", ema_decay)
+        own.append(EMA(ema_decay))
+    if target_accuracy is not None:
+        check_fraction("target_accuracy", target_accuracy)
+        if val is None:
+            raise ValueError(
+                f"target_accuracy={target_accuracy} is measured on validation images: pass val= too"
+            )
+        own.append(TargetAccuracy(target_accuracy))
+    for kind, option in {EMA: "ema_decay", TargetAccuracy: "target_accuracy"}.items():
+        count = sum(isinstance(each, kind) for each in [*own, *given])
+        if count > 1:
+            raise ValueError(
+                f"{count} callbacks of the kind {kind.__name__}, but there can be only one; "
+                f"{option}= adds one"
+            )
+    if progress and not any(isinstance(each, Progress) for each in given):
+        own.append(Progress())
+    return own

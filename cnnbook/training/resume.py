@@ -1,0 +1,174 @@
+"""Writing a run into a checkpoint, and going on from one as if nothing had happened."""
+
+import copy
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnbook.training import processes
+from cnnbook.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cnnbook.training.history import History
+from cnnbook.training.run import Run
+
+
+def with_state(callbacks: Iterable[object]) -> dict[str, Any]:
+    """Return the callbacks that go into a checkpoint, under the names they have there."""
+    named: dict[str, Any] = {}
+    for callback in callbacks:
+        if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
+            name = type(callback).__name__
+            before = sum(type(other) is type(callback) for other in named.values())
+            named[f"{name} {before + 1}" if before else name] = callback
+    return named
+
+
+def check_writable(path: Path) -> None:
+    """Find out before hours of training whether a file can be written.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot.
+    """
+    if not processes.is_main_process():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write into {path.parent} ({error.strerror}); choose another folder for the "
+            "checkpoint"
+        ) from None
+
+
+def save_run(run: Run, path: Path, info: Any = None) -> None:
+    """Write what a run needs to go on.
+
+    Parameters
+    ----------
+    run
+        The run, between two steps.
+    path
+        File to write.
+    info
+        Anything of the caller's to keep beside it, of plain Python values.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss or a weight is infinite or not a number; the file stays the last good one.
+    CheckpointError
+        If the file cannot be written.
+    """
+    run.read_losses()
+    # Only one process writes, and the others need not wait for it.
+    if not processes.is_main_process():
+        return
+    weights = run.model.state_dict()
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            kept = f"; {path} keeps the last good state" if path.exists() else ""
+            raise FloatingPointError(
+                f"{name} has values that are not finite after step {run.step}: lower the "
+                f"learning rate or check the inputs{kept}"
+            )
+    state: dict[str, Any] = {
+        "same": run.same,
+        "info": info,
+        "torch": torch.__version__,
+        "step": run.step,
+        "correct": run.correct,
+        "seconds": run.seconds,
+        "history": run.history.to_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scheduler": run.scheduler and run.scheduler.state_dict(),
+        "scaler": run.scaler.state_dict(),
+    }
+    callbacks = with_state(run.callbacks)
+    if callbacks:
+        state["callbacks"] = {name: each.state_dict() for name, each in callbacks.items()}
+    if run.evaluated is not run.model:
+        # The file's weights are the ones to use; training goes on from these.
+        state["model"] = weights
+        weights = run.evaluated.state_dict()
+    save_checkpoint(path, weights, state)
+
+
+def resume_run(run: Run, path: Path) -> None:
+    """Bring a run to where a checkpoint was written.
+
+    Parameters
+    ----------
+    run
+        A run that has not begun, made with the same options.
+    path
+        What :func:`save_run` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or of another run; the network is left as it was.
+    """
+    weights, state = load_checkpoint(path)
+    if not isinstance(state, dict) or not {"same", "step", "history"} <= state.keys():
+        raise CheckpointError(
+            f"{path} was not written by fit(); choose another file, or resume=False to replace it"
+        )
+    _check_same_run(run, path, state)
+    callbacks = with_state(run.callbacks)
+    before_load = copy.deepcopy(run.model.state_dict())
+    try:
+        run.model.load_state_dict(state.get("model", weights))
+        run.optimizer.load_state_dict(state["optimizer"])
+        # The same layout in memory, or sums would be rounded otherwise than before.
+        for parameter, values in run.optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    values[name] = torch.empty_like(parameter).copy_(value)
+        if run.scheduler is not None:
+            run.scheduler.load_state_dict(state["scheduler"])
+        run.scaler.load_state_dict(state["scaler"])
+        for name, callback in callbacks.items():
+            callback.load_state_dict(state["callbacks"][name])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        run.model.load_state_dict(before_load)  # what fitted had been copied already
+        raise CheckpointError(
+            f"{path} does not fit this network and optimizer: {error}. Choose another file, or "
+            "resume=False to begin anew"
+        ) from error
+    run.go_on_from(state["step"], state["seconds"], state["correct"])
+    # Why the run was stopped then is not why it will be.
+    run.history = History(**{**state["history"], "stopped": ""})
+
+
+def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
+    """Raise CheckpointError if a checkpoint is of a run with other options."""
+    before, history = state["same"], state["history"]
+    other = [
+        f"{key} was {before.get(key)}, is {run.same.get(key)}"
+        for key in sorted(before.keys() | run.same.keys())
+        if before.get(key) != run.same.get(key)
+    ]
+    for name in sorted(state.get("callbacks", {}).keys() ^ with_state(run.callbacks).keys()):
+        other.append(f"the callback {name} was given to only one of the two")
+    begun = len(history["train_loss"]) > 0 and state["step"] < run.total_steps
+    if begun and bool(history["val_accuracy"]) != (run.val is not None):
+        other.append("validation images were given to only one of the two")
+    if other:
+        raise CheckpointError(
+            f"{path} is of another run: {'; '.join(other)}. Give the same options, another file, "
+            "or resume=False to begin anew"
+        )
+    now = run.optimizer.state_dict()["param_groups"]
+    kept = state["optimizer"]["param_groups"]
+    # A newer torch may have options that the file does not know.
+    if len(kept) != len(now) or any(a.keys() - b.keys() for a, b in zip(kept, now, strict=True)):
+        raise CheckpointError(
+            f"{path} is of a run with another optimizer; give the same one, another file, or "
+            "resume=False to begin anew"
+        )

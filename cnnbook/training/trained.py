@@ -1,0 +1,371 @@
+"""Networks with what they learned: built for a data set, read from a file, used on pictures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnbook import data, models
+from cnnbook.data.batches import normalize
+from cnnbook.tables import Table
+from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
+from cnnbook.training.evaluation import evaluate
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A network read from a file, with what one needs to use it.
+
+    Parameters
+    ----------
+    network
+        The network, in evaluation mode.
+    classes
+        Names of the classes; score ``i`` belongs to ``classes[i]``.
+    info
+        What the file says about it, see :func:`model_info`.
+
+    Examples
+    --------
+    See :func:`load_trained`:
+
+    >>> info = {"model": "lenet5", "image": [1, 32, 32]}
+    >>> TrainedModel(models.lenet5(2), ("even", "odd"), info)
+    <TrainedModel: lenet5, images of 1×32×32, 2 classes>
+    """
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    info: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Return name, image shape and number of classes."""
+        shape = "×".join(map(str, self.info["image"]))
+        return (
+            f"<TrainedModel: {self.info['model']}, images of {shape}, {len(self.classes)} classes>"
+        )
+
+    def prepare(self, pictures: Sequence[str | Path]) -> Tensor:
+        """Read image files as the network's test images were read.
+
+        Parameters
+        ----------
+        pictures
+            Image files, of any size, in color or gray. Each is shrunk, cropped to its middle and
+            normalized.
+
+        Returns
+        -------
+        Tensor
+            ``(N, C, H, W)``, ready for :attr:`network`.
+
+        Raises
+        ------
+        DataError
+            If a file is missing or not an image.
+        ValueError
+            If there are no pictures.
+        """
+        given = self._read(pictures)
+        return normalize(given.images, given.mean, given.std)
+
+    def _read(self, pictures: Sequence[str | Path]) -> data.Dataset:
+        """Return image files as a data set without true labels: all are 0."""
+        if not pictures:
+            raise ValueError("there are no pictures to read: give at least one file")
+        info = self.info
+        channels, side, _ = info["image"]
+        folder = data.ImageFolder(
+            "pictures",
+            Path(),
+            np.array([os.fsencode(picture) for picture in pictures]),
+            torch.zeros(len(pictures), dtype=torch.int64),
+            self.classes,
+            train=False,
+            size=info["side"],
+            channels=channels,
+            mean=tuple(info["mean"]),
+            std=tuple(info["std"]),
+            margin=info["margin"],
+        )
+        transform = folder.transform()
+        images = torch.stack([folder.read(i, transform) for i in range(len(folder))])
+        return data.Dataset(
+            folder.name, images, folder.labels, folder.classes, folder.mean, folder.std
+        ).padded(side)
+
+    def load_data(
+        self, name: str | None = None
+    ) -> tuple[data.Dataset | data.ImageFolder, data.Dataset | data.ImageFolder]:
+        """Load a data set in the size and with the channels that the network takes.
+
+        Parameters
+        ----------
+        name
+            As in :func:`cnnbook.data.load`; what the network was trained on if not given.
+
+        Returns
+        -------
+        train, test : Dataset or ImageFolder
+
+        Raises
+        ------
+        ValueError
+            If the data set has other classes than the network learned, or if no name is given and
+            the file holds none.
+        DataError
+            If files of the data set are missing or damaged.
+        """
+        name = name or self.info["data"]
+        if name is None:
+            raise ValueError("the file does not say what the network was trained on: give a name")
+        channels, side, _ = self.info["image"]
+        train, test = data.load(name, size=side, channels=channels)
+        if test.classes != self.classes:
+            raise ValueError(
+                f"the network was trained on the classes {list(self.classes)}, {name} has "
+                f"{list(test.classes)}"
+            )
+        return train, test
+
+
+def build_for(name: str, dataset: data.Dataset | data.ImageFolder, **options: Any) -> nn.Module:
+    """Build a network by name for the images and the classes of a data set.
+
+    Parameters
+    ----------
+    name
+        One of :func:`cnnbook.models.list_models`.
+    dataset
+        What it is to learn. For images much smaller than the paper's, the network gets its form
+        for small images, see :func:`cnnbook.models.create_for`.
+    **options
+        Options of the network, for example ``width=0.25``.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, an option that the network does not have, or images that it does not
+        take.
+
+    Examples
+    --------
+    >>> train, _ = data.load("fashion-mini")
+    >>> net = build_for("resnet18", train, width=0.125)
+    >>> net(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    return _build(name, image_shape(dataset), len(dataset.classes), options)
+
+
+def image_shape(dataset: data.Dataset | data.ImageFolder) -> tuple[int, int, int]:
+    """Return ``(C, H, W)`` of a data set's images."""
+    if isinstance(dataset, data.ImageFolder):
+        return dataset.channels, dataset.size, dataset.size
+    _, channels, height, width = dataset.images.shape
+    return channels, height, width
+
+
+def _build(
+    name: str, shape: tuple[int, int, int], num_classes: int, options: Mapping[str, Any]
+) -> nn.Module:
+    try:
+        return models.create_for(name, shape, num_classes, **options)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be built with {dict(options)}: {error}") from None
+
+
+def model_info(
+    name: str,
+    dataset: data.Dataset | data.ImageFolder,
+    options: Mapping[str, Any] | None = None,
+    *,
+    source: str | None = None,
+    side: int | None = None,
+) -> dict[str, Any]:
+    """Return what :func:`load_trained` must find in a file: `checkpoint_info` of :func:`fit`.
+
+    Parameters
+    ----------
+    name
+        Name of the network.
+    dataset
+        What it is trained on.
+    options
+        Options that the network was built with.
+    source
+        Name under which :func:`cnnbook.data.load` finds the data set.
+    side
+        Height and width of the images before :meth:`cnnbook.data.Dataset.padded` put a black
+        border around them; pictures get the same one. The images' own if not given.
+
+    Returns
+    -------
+    dict
+        Plain values: ``model``, ``options``, ``data``, ``image`` (its shape), ``margin``,
+        ``side``, ``classes``, ``mean``, ``std``.
+
+    Examples
+    --------
+    >>> train, _ = data.load("digits", size=32)
+    >>> info = model_info("lenet5", train, {"activation": "relu"}, source="digits", side=8)
+    >>> info["image"], info["side"], info["data"]
+    ([1, 32, 32], 8, 'digits')
+    """
+    shape = image_shape(dataset)
+    return {
+        "model": name,
+        "options": dict(options or {}),
+        "data": source,
+        "image": list(shape),
+        "margin": getattr(dataset, "margin", 1.0),
+        "side": shape[1] if side is None else side,
+        "classes": list(dataset.classes),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }
+
+
+def load_trained(path: str | Path) -> TrainedModel:
+    """Rebuild a network from the file that it was trained into.
+
+    Parameters
+    ----------
+    path
+        File that ``cnnbook train`` wrote, or :func:`fit` with ``checkpoint=`` and
+        ``checkpoint_info=model_info(...)``.
+
+    Returns
+    -------
+    TrainedModel
+        The network, in evaluation mode, and the names of its classes.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged, does not say which network it holds, or holds one that
+        is not registered here.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cnnbook.training import fit
+    >>> train, _ = data.load("digits", size=32)
+    >>> net = build_for("lenet5", train, activation="relu")
+    >>> info = model_info("lenet5", train, {"activation": "relu"}, source="digits", side=8)
+    >>> options = {"checkpoint_info": info, "device": "cpu", "progress": False}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "digits.safetensors")
+    ...     _ = fit(net, train, epochs=1, checkpoint=path, **options)
+    ...     trained = load_trained(path)
+    >>> trained
+    <TrainedModel: lenet5, images of 1×32×32, 10 classes>
+    >>> _, test = trained.load_data()
+    >>> before, after = evaluate(net, test), evaluate(trained.network, test)
+    >>> torch.allclose(before.scores, after.scores, atol=1e-5)
+    True
+    """
+    weights, state = load_checkpoint(path)
+    info = state.get("info") if isinstance(state, dict) else None
+    if not isinstance(info, dict) or "model" not in info:
+        raise CheckpointError(
+            f"{path} does not say which network it holds; only files do that `cnnbook train` "
+            "wrote, or fit(checkpoint_info=model_info(...)). Build the network yourself and use "
+            "training.load_weights()"
+        )
+    if info["model"] not in models.list_models():
+        raise CheckpointError(
+            f"{path} holds a network named {info['model']!r}, which is not registered here. "
+            "First import the module that calls register_model(); on the command line: cnnbook "
+            "--import MODULE …"
+        )
+    classes = tuple(info["classes"])
+    network = _build(info["model"], tuple(info["image"]), len(classes), info["options"])
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit {info['model']} as it is built here: {error}"
+        ) from None
+    return TrainedModel(network.eval(), classes, info)
+
+
+def predict(
+    trained: TrainedModel,
+    pictures: Sequence[str | Path],
+    *,
+    top: int = 3,
+    device: torch.device | str | None = None,
+) -> Table:
+    """Name what is on pictures.
+
+    Parameters
+    ----------
+    trained
+        A network with its classes, see :func:`load_trained`.
+    pictures
+        Image files, of any size; shrunk and cropped as the test images were.
+    top
+        How many classes to name for each picture.
+    device
+        Where to run; the machine's fastest device if not given.
+
+    Returns
+    -------
+    Table
+        One row for each picture and each of its `top` classes: ``image``, ``rank``, ``class``,
+        ``probability``.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or not an image.
+    ValueError
+        If there are no pictures or `top` is not positive.
+
+    Examples
+    --------
+    A network that has learned nothing, and a picture that shows nothing:
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> train, _ = data.load("digits", size=32)
+    >>> net = build_for("lenet5", train).eval()
+    >>> _ = nn.init.zeros_(net.output.weight), nn.init.zeros_(net.output.bias)
+    >>> trained = TrainedModel(net, train.classes, model_info("lenet5", train))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     picture = Path(folder, "black.png")
+    ...     Image.new("L", (40, 30)).save(picture)
+    ...     rows = predict(trained, [picture], top=2, device="cpu")
+    >>> [(row["rank"], round(row["probability"], 3)) for row in rows]
+    [(1, 0.1), (2, 0.1)]
+    """
+    if top < 1:
+        raise ValueError(f"at least one class must be named, got top={top}")
+    # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,
+    # less its constant class.
+    scores = evaluate(trained.network, trained._read(pictures), device=device).scores
+    rows = []
+    for picture, chances in zip(pictures, scores.softmax(1), strict=True):
+        best = chances.topk(min(top, len(chances)))
+        for rank, (chance, i) in enumerate(
+            zip(best.values.tolist(), best.indices.tolist(), strict=True), 1
+        ):
+            rows.append(
+                {
+                    "image": str(picture),
+                    "rank": rank,
+                    "class": trained.classes[i],
+                    "probability": chance,
+                }
+            )
+    return Table(rows, formats={"probability": ".1%"})

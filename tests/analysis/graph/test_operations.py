@@ -1,0 +1,195 @@
+"""Operations of one's own, and what the registry does where it knows nothing."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook import analysis, plots
+from cnnbook.analysis import OperationCall, Reach, operation, receptive_field
+from cnnbook.analysis.graph import join, operations
+
+
+@torch.library.custom_op("cnnbook_tests::blur", mutates_args=())
+def blur(x: Tensor, size: int, stride: int = 1) -> Tensor:
+    return F.avg_pool2d(x, size, stride)
+
+
+@blur.register_fake
+def _(x, size, stride=1):
+    return torch.empty(F.avg_pool2d(x, size, stride).shape, device=x.device)
+
+
+@torch.library.custom_op("cnnbook_tests::blend", mutates_args=())
+def blend(a: Tensor, b: Tensor) -> Tensor:
+    return (a + b) / 2
+
+
+@torch.library.custom_op("cnnbook_tests::halves", mutates_args=())
+def halves(x: Tensor) -> list[Tensor]:
+    return [half.clone() for half in x.chunk(2, 3)]
+
+
+# It mirrors, and has the name of one of torch's elementwise operations.
+@torch.library.custom_op("cnnbook_tests::relu", mutates_args=())
+def mirroring_relu(x: Tensor) -> Tensor:
+    return x.flip(3).relu()
+
+
+class Layer(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def after_a_convolution(function, *more):
+    return nn.Sequential(nn.Conv2d(1, 2, 3), Layer(function), *more)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setattr(operations, "_KNOWN", dict(operations._KNOWN))
+
+
+def field(model, layer="1"):
+    return receptive_field(model, (1, 20, 20), layer)
+
+
+def test_an_operation_is_followed_as_soon_as_one_function_knows_it():
+    net = after_a_convolution(lambda x: blur(x, 5, 2), nn.Conv2d(2, 1, 3))
+    with pytest.raises(ValueError, match=r"about the operation 'cnnbook_tests::blur'; .* can add"):
+        field(net)
+
+    @operation("cnnbook_tests::blur")
+    def follow_blur(call: OperationCall) -> Reach:
+        assert call.name == "cnnbook_tests::blur"
+        return call.x.windows(call.shape, kernel=call["size"], stride=call["stride"])
+
+    same = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AvgPool2d(5, 2), nn.Conv2d(2, 1, 3))
+    for layer in ("1", "2"):
+        assert field(net, layer) == field(same, layer)
+    assert field(net).size == (7, 7)
+
+
+@pytest.mark.parametrize("role", ["pooling", "convolution", "fully connected"])
+def test_its_role_is_its_color(role):
+    net = after_a_convolution(lambda x: blur(x, 2, 2))
+
+    def legend():
+        texts = plots.architecture(net, (1, 20, 20)).axes[0].texts
+        return {t.get_text() for t in texts} & {
+            "convolution",
+            "pooling",
+            "fully connected",
+            "other",
+        }
+
+    assert legend() == {"convolution", "other"}
+    operation("cnnbook_tests::blur", role=role)(lambda call: call.x)
+    assert legend() == {"convolution", role}
+
+
+def test_a_view_is_not_drawn():
+    net = after_a_convolution(lambda x: blend(x, x), nn.Conv2d(2, 1, 3))
+    reshaping = after_a_convolution(lambda x: blur(x, 2, 2), nn.Conv2d(2, 1, 3))
+    assert " 1 2×9×9" in plots.architecture(reshaping, (1, 20, 20)).alt
+    operation("cnnbook_tests::blur", role="view")(lambda call: call.x)
+    assert " 1 2×9×9" not in plots.architecture(reshaping, (1, 20, 20)).alt
+    assert " 1 2×18×18" not in plots.architecture(net, (1, 20, 20)).alt  # like an activation
+
+
+def test_an_operation_on_several_tensors():
+    wide = nn.Conv2d(2, 2, 5, padding=2)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), Layer(lambda x: blend(x, wide(x))))
+
+    @operation("cnnbook_tests::blend")
+    def one_tensor_only(call):
+        return call.x
+
+    with pytest.raises(ValueError, match="blend' reads several tensors that depend on the image"):
+        field(net)
+
+    @operation("cnnbook_tests::blend")
+    def follow_blend(call):
+        assert call.reach("a") in call.inputs
+        return join(call.inputs, call.shape)
+
+    assert field(net).size == (7, 7)
+
+
+def test_an_operation_with_several_results():
+    net = after_a_convolution(lambda x: halves(x)[1])
+
+    @operation("cnnbook_tests::halves")
+    def follow_halves(call):
+        return [call.x.keep(3, 9 * i, 1, shape[3]) for i, shape in enumerate(call.shapes)]
+
+    assert field(net).start == (0, 9)
+    assert field(net).positions == (18, 9)
+
+    operation("cnnbook_tests::halves")(lambda call: call.x.keep(3, 0, 1, 9))
+    with pytest.raises(ValueError, match="a second result of an operation"):
+        field(net)
+
+
+def test_a_result_that_does_not_depend_on_the_image():
+    net = after_a_convolution(lambda x: blur(x, 5))
+    operation("cnnbook_tests::blur")(lambda call: None)
+    with pytest.raises(ValueError, match="'1' does not depend on the image"):
+        field(net)
+
+
+def test_another_librarys_operation_is_not_taken_for_torchs():
+    with pytest.raises(ValueError, match=r"nothing is known about .*'cnnbook_tests::relu'"):
+        field(after_a_convolution(mirroring_relu))
+
+
+def test_mistakes_in_a_function_give_no_number():
+    net = after_a_convolution(lambda x: blur(x, 5))
+    operation("cnnbook_tests::blur")(lambda call: call.x)
+    with pytest.raises(
+        ValueError, match=r"returns the shape \(1, 2, 14, 14\), .* \(1, 2, 18, 18\)"
+    ):
+        field(net)
+    operation("cnnbook_tests::blur")(lambda call: call.x.windows(call.shape, call["kernel"]))
+    with pytest.raises(ValueError, match=r"unknown argument of cnnbook_tests::blur 'kernel'"):
+        field(net)
+    assert analysis.summary(net, (1, 20, 20))[1]["receptive_field"] is None
+
+
+@pytest.mark.parametrize(
+    ("register", "message"),
+    [
+        (lambda: operation(), "name at least one operation"),
+        (lambda: operation("add.Tensor"), "'add.Tensor' as 'add'"),
+        (lambda: operation("add", role="pool"), "unknown role 'pool'.*Did you mean 'pooling'"),
+    ],
+)
+def test_errors_of_the_decorator(register, message):
+    with pytest.raises(ValueError, match=message):
+        register()
+
+
+def test_one_name_for_all_overloads_and_for_the_form_in_place():
+    def follow(call):
+        return call.x
+
+    assert operation("aten::erfinv_", "cnnbook_tests::blur")(follow) is follow
+    assert operations._KNOWN["erfinv"] == operations._KNOWN["cnnbook_tests::blur"] == (follow, None)
+    assert operations.name_of(torch.ops.aten.add_.Tensor) == "add"
+    assert operations.name_of(torch.ops.cnnbook_tests.blur.default) == "cnnbook_tests::blur"
+
+
+def test_every_registered_name_is_one_of_torchs():
+    assert len(operations._KNOWN) > 60
+    assert [name for name in operations._KNOWN if not hasattr(torch.ops.aten, name)] == []
+
+
+def test_the_larger_of_two_tensors_is_elementwise():
+    # torch.max is a reduction with one tensor, and this with two.
+    wide = nn.Conv2d(2, 2, 5, padding=2)
+    assert field(after_a_convolution(lambda x: torch.max(x, wide(x)))).size == (7, 7)
+    assert field(after_a_convolution(lambda x: x.max(3, keepdim=True).values)).size == (3, 20)

@@ -1,0 +1,92 @@
+"""That every part can be run, kept, drawn and repeated."""
+
+import json
+import shlex
+
+import pytest
+import torch
+
+from cnnbook import bench, experiments, results
+from cnnbook.bench.run import COMPARISONS, _command
+from cnnbook.cli import build_parser, main
+from cnnbook.results import schema
+
+
+def test_command_records_and_draws(tmp_path, capsys):
+    output, plot = tmp_path / "b.json", tmp_path / "b.svg"
+    arguments = ["bench", "augment", "epoch", "--quick", "--repeats", "1"]
+    assert main([*arguments, "--output", str(output), "--plot", str(plot)]) == 0
+    text = capsys.readouterr().out
+    record = json.loads(output.read_text())
+    assert results.load(output).rows == record["rows"]
+    assert record["command"] == "python -m cnnbook bench augment epoch --quick --repeats=1"
+    assert record["machine"]["torch"] == torch.__version__
+    assert {row["part"] for row in record["rows"]} == {"augment", "epoch"}
+    assert all(row["value"] > 0 for row in record["rows"])
+    assert "DataLoader, 4 workers" in text
+    assert "times ours" in text
+    assert plot.read_text().startswith("<?xml")
+
+
+def test_the_command_repeats_what_was_asked_for():
+    options = {
+        "quick": True,
+        "repeats": 1,
+        "networks": ["vgg11", "resnet18"],
+        "limit": 60,
+        "data_set": "imagefolder:my pictures",
+        "seeds": 2,
+    }
+    command = _command(["fashion"], **options)
+    chosen = build_parser().parse_args(shlex.split(command)[3:])
+    found = (chosen.quick, chosen.repeats, chosen.model, chosen.limit, chosen.data, chosen.seeds)
+    assert found == tuple(options.values())
+    assert chosen.part == ["fashion"]
+
+
+def test_parts_are_the_comparisons_and_the_experiments():
+    assert [*COMPARISONS] == ["augment", "epoch", "accuracy", "models"]
+    assert [*bench.PARTS] == [*COMPARISONS, "throughput", *experiments.EXPERIMENTS]
+    titles = [bench.title(part) for part in bench.PARTS]
+    assert all(titles)
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize("part", bench.PARTS)
+def test_a_part_is_given_the_options_that_it_takes(part, monkeypatch):
+    given = {}
+
+    def measure(*, quick, seeds):
+        """Note the options."""
+        given.update(quick=quick, seeds=seeds)
+        yield results.Row(part, "noting", "nobody", 1.0, "s", None)
+
+    monkeypatch.setitem(bench.PARTS, part, measure)
+    result = bench.run([part], quick=True, seeds=7)
+    assert given == {"quick": True, "seeds": 7}
+    assert result.title == "Note the options"
+    assert [row.part for row in result.rows] == [part]
+
+
+def test_parts_of_different_columns_make_one_result():
+    rows = (
+        results.Row("epoch", "train", "cnnbook", 2.0, "seconds", 1.0),
+        results.Row("fashion", "learn", "lenet5", 0.9, "test accuracy", None, more={"lowest": 0.8}),
+    )
+    machine = results.describe_machine()
+    found = bench.Result(rows, machine, "python -m cnnbook bench epoch fashion", "Both")
+    schema.check(found.to_dict())
+    assert [row["lowest"] for row in found.to_dict()["rows"]] == [None, 0.8]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        bench.Result(rows, machine, "", "Both").plot()
+
+
+def test_the_drawing_has_a_bar_for_each_other_contender():
+    pytest.importorskip("matplotlib")
+    rows = [("cnnbook", 1.0), ("slow", 3.0), ("fast", 0.5), ("never got there", None)]
+    rows = [results.Row("speed", "running", who, 1.0, "s", ratio) for who, ratio in rows]
+    figure = bench.Result(tuple(rows), {}, "", "A race").plot()
+    (axes,) = figure.axes
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == ["running: slow", "running: fast"]
+    assert sorted(bar.get_width() for bar in axes.patches) == [0.5, 3.0]

@@ -1,0 +1,166 @@
+"""From words to an exit code: mistakes, and networks from outside the package."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from cnnbook import data, models
+from cnnbook.models import registry
+
+SMOOTH = ("--label-smoothing", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "resnet5"], 2, "Did you mean 'resnet56'"),
+        (["train", "lenet5", "--data", "mnist"], 2, "unknown data set 'mnist'"),
+        (["train", "lenet5", "--option", "color=red"], 2, "color"),
+        (["train", "lenet5", "--option", "relu"], 2, "NAME=VALUE, got 'relu'"),
+        (["train", "lenet5", "--augment", "spin=3"], 2, "spin"),
+        (["train", "lenet5", "--augment", "flip=3"], 2, "flip must lie in"),
+        (["train", "lenet5", "--size", "28"], 2, "takes images of 32×32"),
+        (["train", "alexnet_2014"], 2, "takes images of 224×224"),
+        (["train", "lenet5", "--lr", "-1", "--no-checkpoint"], 2, "lr=-1"),
+        (["train", "lenet5", "--data", "imagefolder:nowhere"], 1, "no folder"),
+        (["evaluate", "nothing"], 1, "there is no file nothing"),
+        (["predict", "nothing", "a.png"], 1, "there is no file nothing"),
+        (["data", "fetch"], 2, "which data set"),
+        (["data", "verify", "cifar"], 2, "unknown data set 'cifar'"),
+        (["bench", "speed"], 2, "unknown part of the benchmark 'speed'"),
+        (["bench", "models", "--model", "vgg17"], 2, "Did you mean 'vgg1"),
+        (["bench", "--repeats", "0"], 2, "repeats must be at least 1"),
+        (["bench", "fashion", "--seeds", "0"], 2, "seeds must be at least 1"),
+        (["bench", "fashion", "--data", "mnist"], 2, "unknown data set 'mnist'"),
+        (["bench", "fashion", "--model", "vgg1"], 2, "Did you mean 'vgg11'"),
+        (["bench", "throughput", "--model", "lenet6"], 2, "Did you mean 'lenet5'"),
+        (["bench", "--record", "throughput"], 2, "--record keeps one part, got 0"),
+        (["bench", "epoch", "models", "--record"], 2, "--record keeps one part, got 2"),
+    ],
+)
+def test_mistakes_are_named(arguments, code, message, said, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = said(*arguments)
+    assert found == code
+    assert message in err
+    assert out == ""
+    assert not list(tmp_path.iterdir())
+
+
+TOY = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnnbook.models import ModelSpec, register_model
+
+
+class Toy(nn.Module):
+    def __init__(self, num_classes=10, in_channels=1, *, width=8):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, width, 5, stride=3)
+        self.near, self.far = (nn.Linear(width * 64, num_classes) for _ in range(2))
+
+    def forward(self, x):
+        x = F.relu(self.conv(x)).flatten(1)
+        return (self.near(x), self.far(x)) if self.training else self.near(x)
+
+
+def toy_loss(output, labels):
+    outputs = output if isinstance(output, tuple) else (output,)
+    return sum(F.cross_entropy(scores, labels) for scores in outputs)
+
+
+register_model("toy", ModelSpec(Toy, "nobody 2026", (1, 28, 28), 10, loss=toy_loss))
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A folder, which is the current one, with a module that registers a network."""
+    few = {name: models.model_spec(name) for name in ("lenet5", "vgg16")}
+    monkeypatch.setattr(registry, "_MODELS", few)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy_network.py").write_text(TOY)
+    yield "toy_network"
+    sys.modules.pop("toy_network", None)
+
+
+def test_a_network_from_outside_goes_through_every_command(toy, said):
+    ours = ("--import", toy)
+    code, out, _ = said(*ours, "models", "--json")
+    assert code == 0
+    listed = {row["name"]: row for row in json.loads(out)}
+    assert list(listed) == ["lenet5", "vgg16", "toy"]
+    assert listed["toy"]["paper"] == "nobody 2026"
+    assert listed["toy"]["parameters"] == 8 * 26 + 2 * 10 * (8 * 64 + 1)
+
+    words = ("train", "toy", "--option", "width=8", "--epochs", 1, "--device", "cpu", "--quiet")
+    code, out, _ = said(*ours, *words, "--json")
+    assert code == 0
+    trained = json.loads(out)
+    assert trained["val_accuracy"][0] > 0.7
+    assert trained["checkpoint"] == "toy-fashion-mini.safetensors"
+
+    code, out, _ = said(*ours, "evaluate", trained["checkpoint"], "--device", "cpu", "--json")
+    assert code == 0
+    assert json.loads(out)["accuracy"] == trained["val_accuracy"][0]
+
+    _, test = data.load("fashion-mini")
+    Image.fromarray(test.images[0, 0].numpy()).save("boot.png")
+    words = ("predict", trained["checkpoint"], "boot.png", "--top", 1, "--device", "cpu", "--json")
+    code, out, _ = said(*ours, *words)
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["class"] in test.classes
+    assert row["probability"] > 0.1
+
+    words = ("bench", "throughput", "--model", "toy", "--quick", "--repeats", 1, "--json")
+    code, out, _ = said(*ours, *words)
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert {(row["network"], row["contender"]) for row in rows} == {("toy", "cnnbook")}
+    assert all(row["value"] > 0 for row in rows)
+
+    code, _, err = said("train", "toy", *SMOOTH)
+    assert code == 2
+    assert "toy is trained with toy_loss, which has no label smoothing" in err
+
+
+def test_a_network_that_nobody_registered(toy, said):
+    words = ("train", "toy", "--epochs", 1, "--device", "cpu", "--quiet")
+    code, _, err = said(*words)
+    assert code == 2
+    assert "unknown model 'toy'" in err
+    assert said("--import", toy, *words)[0] == 0
+    del registry._MODELS["toy"]
+    code, _, err = said("evaluate", "toy-fashion-mini.safetensors")
+    assert code == 1
+    assert "holds a network named 'toy', which is not registered" in err
+    assert "--import MODULE" in err
+
+
+def test_a_module_that_cannot_be_imported(toy, said, tmp_path):
+    code, out, err = said("--import", "toy_netwrok", "models")
+    assert (code, out) == (2, "")
+    assert "cannot import 'toy_netwrok' (No module named 'toy_netwrok')" in err
+    (tmp_path / "needs_more.py").write_text("import what_nobody_has")
+    code, _, err = said("--import", "needs_more", "models")
+    assert code == 2
+    assert "No module named 'what_nobody_has'" in err
+    (tmp_path / "again.py").write_text(TOY.replace('"toy"', '"vgg16"'))
+    code, _, err = said("--import", "again", "models")
+    assert code == 2
+    assert "'vgg16' is registered already" in err
+
+
+def test_the_folder_of_the_shell_is_searched(toy, tmp_path):
+    # As the installed command runs: its own folder, not this one, is where Python looks.
+    program = "import sys; sys.path.remove(''); from cnnbook.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "--import", toy, "models", "toy"]
+    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "nobody 2026" in out

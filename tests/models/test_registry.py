@@ -1,0 +1,146 @@
+"""What is known of a network by name, and networks from outside the package."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from cnnbook import models
+from cnnbook.models import registry
+
+
+@pytest.fixture
+def empty_shelf(monkeypatch):
+    """Let a test register what it likes: afterwards everything is as before."""
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+
+
+def linear(num_classes=10, in_channels=1, *, bias=True):
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 64, num_classes, bias=bias))
+
+
+LINEAR = models.ModelSpec(
+    linear, "after nobody", (1, 8, 8), 10, scaled_down={"bias": False}, loss=F.multi_margin_loss
+)
+
+
+def test_a_network_from_outside_is_one_like_the_others(empty_shelf):
+    models.register_model("linear", LINEAR)
+    assert models.list_models()[-1] == "linear"
+    assert models.model_spec("linear") is LINEAR
+    assert models.create("linear")[1].weight.shape == (10, 64)
+    assert models.create_for("linear", (3, 8, 8), 5)[1].weight.shape == (5, 192)
+    assert models.create_scaled_down("linear")[1].bias is None
+    with pytest.raises(ValueError, match="takes images of 8×8 pixels, these have 9×9"):
+        models.create_for("linear", (1, 9, 9), 10)
+
+
+def test_a_name_is_given_once(empty_shelf):
+    models.register_model("linear", LINEAR)
+    for name, whose in (("linear", "after nobody"), ("vgg16", "Simonyan")):
+        with pytest.raises(ValueError, match=rf"{name!r} is registered already \({whose}"):
+            models.register_model(name, LINEAR)
+    assert models.model_spec("vgg16").num_classes == 1000
+
+
+def test_a_spec_does_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        models.model_spec("vgg16").num_classes = 3
+
+
+@pytest.mark.parametrize("name", models.list_models())
+def test_losses_take_what_the_network_returns_in_either_mode(name):
+    spec = models.model_spec(name)
+    options = {"codes": "random"} if name == "lenet5_1998" else {}
+    with torch.device("meta"):
+        net = models.create(name, 7, **options)
+        x, y = torch.zeros(2, *spec.input_shape), torch.zeros(2, dtype=torch.int64)
+        for training in (True, False):
+            assert spec.loss(net.train(training)(x), y).shape == ()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in models.list_models() if models.model_spec(n).torchvision]
+)
+def test_twins_have_the_same_parameters_in_the_same_order(name):
+    options = models.model_spec(name).torchvision.options
+    with torch.device("meta"):
+        ours, theirs = models.create(name, **options), models.torchvision_model(name)
+    assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
+    assert [b.shape for b in ours.buffers()] == [b.shape for b in theirs.buffers()]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in models.list_models() if models.model_spec(n).scaled_down is not None]
+)
+def test_scaled_down_models_take_the_same_images(name):
+    with torch.device("meta"):
+        net = models.create_scaled_down(name, 4, 3)
+        scores = net(torch.zeros(2, 3, 32, 32))
+        assert scores.shape == (2, 4)
+        assert sum(p.numel() for p in net.parameters()) < 1_000_000
+
+
+@pytest.mark.parametrize("name", models.list_models())
+def test_every_network_fits_images_or_says_which_it_takes(name):
+    spec = models.model_spec(name)
+    side = 32 if spec.input_shape[1] == 32 else 28
+    if spec.small_images is None and spec.input_shape[1] != side:
+        with pytest.raises(ValueError, match="takes images of"):
+            models.create_for(name, (1, side, side), 10)
+        return
+    with torch.device("meta"):
+        net = models.create_for(name, (1, side, side), 10).eval()
+        assert net(torch.zeros(1, 1, side, side)).shape == (1, 10)
+        full = models.create_for(name, spec.input_shape, 10).eval()
+        assert full(torch.zeros(1, *spec.input_shape)).shape == (1, 10)
+
+
+def test_what_a_network_does_not_have_is_refused_with_those_that_have_it():
+    with pytest.raises(ValueError, match=r"scaled-down model 'vgg19'.*Did you mean 'vgg11'"):
+        models.create_scaled_down("vgg19")
+    with pytest.raises(ValueError, match="Did you mean 'resnet20'"):
+        models.create_scaled_down("resnet2")
+    with pytest.raises(ValueError, match=r"torchvision has too 'googlenet'.*'googlenet_bn'"):
+        models.torchvision_model("googlenet")
+    with pytest.raises(ValueError, match="Did you mean 'vgg1"):
+        models.torchvision_model("vgg17")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: models.create("vgg16_c", weights="imagenet"), "weights for vgg16_c; there are"),
+        (lambda: models.create("resnet20", weights="imagenet"), "weights for resnet20; there are"),
+        (lambda: models.create("vgg16", weights="imagenet21k"), "Did you mean 'imagenet'"),
+        (
+            lambda: models.create("resnet50", weights="imagenet", version="v1"),
+            r"belong to version='v1\.5', got version='v1'",
+        ),
+    ],
+)
+def test_weights_that_do_not_exist(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_weights_bring_their_options(monkeypatch):
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50()
+    asked = []
+
+    def load(network, enum_name):
+        asked.append(enum_name)
+        models.copy_weights(theirs.state_dict(), network)
+
+    monkeypatch.setattr(registry, "load_imagenet_weights", load)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs.eval()(x)
+        for options in ({}, {"version": "v1.5"}):
+            ours = models.create("resnet50", weights="imagenet", **options).eval()
+            torch.testing.assert_close(ours(x), expected)
+    assert asked == ["ResNet50_Weights.IMAGENET1K_V1"] * 2

@@ -1,0 +1,199 @@
+"""What ``fit`` makes of its options, and which it refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbook import data, training
+from cnnbook.models import GoogLeNet, googlenet_loss
+
+
+def test_too_few_outputs(fit, small):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 5))
+    with pytest.raises(ValueError, match="10 classes, the network has 5 outputs"):
+        fit((net, *small[1:]), epochs=1)
+
+
+def test_precision_and_smoothing(fit, small):
+    half = fit(small, epochs=1, precision="bfloat16", label_smoothing=0.1)
+    assert half.step_loss[0] == pytest.approx(2.4, abs=0.5)
+    with pytest.raises(ValueError, match="unknown precision"):
+        fit(small, precision="int8")
+    with pytest.raises(ValueError, match="label_smoothing=2"):
+        fit(small, label_smoothing=2)
+
+
+def test_default_recipe_learns(tiny, sets):
+    history = training.fit(tiny(), *sets, epochs=8, lr=0.01, progress=False)
+    assert history.train_loss[-1] < 0.7 * history.train_loss[0]
+    assert history.val_accuracy[-1] > 0.5
+    assert len(history.seconds) == 8
+    assert history.seconds == sorted(history.seconds)
+    assert len(history.step_loss) == 8 * 5
+
+
+def test_scheduler_steps_with_every_batch(tiny, sets):
+    model = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    training.fit(model, sets[0], epochs=2, optimizer=optimizer, scheduler=scheduler, progress=False)
+    assert optimizer.param_groups[0]["lr"] == 0.5**10
+
+
+def test_epochs_follow_the_preset(tiny, sets, monkeypatch):
+    monkeypatch.setenv("CNNBOOK_PRESET", "cpu")
+    assert len(training.fit(tiny(), sets[0][:10], progress=False).train_loss) == 10
+
+
+def test_a_network_with_auxiliary_classifiers(sets):
+    torch.manual_seed(0)
+    train, test = sets
+    net = GoogLeNet(10, 1, stem="small", width=0.05, auxiliary=True)
+    history = training.fit(net, train[:64], test, epochs=1, loss=googlenet_loss, progress=False)
+    # 1.6 times ln 10 at the start of training; the validation loss is the main classifier's alone.
+    assert history.step_loss[0] == pytest.approx(1.6 * 2.3026, rel=0.05)
+    assert history.val_loss[0] == training.evaluate(net, test).loss
+    assert 0 <= history.train_accuracy[0] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"lr": -0.1}, "lr=-0.1"),
+        ({"weight_decay": 2}, "weight_decay=2"),
+        ({"ema_decay": -1}, "ema_decay=-1"),
+        ({"target_accuracy": 85}, "target_accuracy=85"),
+        ({"checkpoint": "x", "checkpoint_every": 0}, "checkpoint_every=0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range(fit, small, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit(small, **options)
+
+
+def sgd_and_scheduler():
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    return sgd, torch.optim.lr_scheduler.StepLR(sgd, 1)
+
+
+# For each refusal: options, made for a network, and what the message says.
+CONTRADICTIONS = {
+    "lr beside optimizer": (
+        lambda net: {"lr": 0.1, "optimizer": torch.optim.SGD(net.parameters(), 0.2)},
+        "lr=0.1 is for the default optimizer; .* leave out lr=",
+    ),
+    "weight_decay beside optimizer": (
+        lambda net: {"weight_decay": 0.0, "optimizer": torch.optim.SGD(net.parameters(), 0.2)},
+        "weight_decay=0.0 is for the default optimizer",
+    ),
+    "scheduler alone": (lambda net: {"scheduler": sgd_and_scheduler()[1]}, "pass optimizer= too"),
+    "scheduler of another optimizer": (
+        lambda net: {
+            "optimizer": torch.optim.SGD(net.parameters(), 0.2),
+            "scheduler": sgd_and_scheduler()[1],
+        },
+        "made for another optimizer",
+    ),
+    "scheduler that needs a metric": (
+        lambda net: {
+            "optimizer": (sgd := torch.optim.SGD(net.parameters(), 0.2)),
+            "scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(sgd),
+        },
+        r"ReduceLROnPlateau .* step\(run.history.val_loss\[-1\]\) in a callback's on_epoch_end",
+    ),
+    "optimizer of another network": (
+        lambda net: {"optimizer": sgd_and_scheduler()[0]},
+        "none of the model's parameters",
+    ),
+    "label_smoothing beside loss": (
+        lambda net: {"loss": nn.CrossEntropyLoss(), "label_smoothing": 0.1},
+        "label_smoothing=0.1 is an option of cross-entropy: leave out loss=",
+    ),
+    "checkpoint_every alone": (
+        lambda net: {"checkpoint_every": 5},
+        "checkpoint_every=5 is of use with a file only: pass checkpoint= too",
+    ),
+    "checkpoint_info alone": (
+        lambda net: {"checkpoint_info": {"a": 1}},
+        "checkpoint_info={'a': 1} is of use with a file only",
+    ),
+    "two averages": (
+        lambda net: {"ema_decay": 0.9, "callbacks": [training.EMA(0.99)]},
+        "2 callbacks of the kind EMA, but there can be only one; ema_decay= adds one",
+    ),
+    "two targets": (
+        lambda net: {"target_accuracy": 0.9, "callbacks": [training.TargetAccuracy(0.99)]},
+        "2 callbacks of the kind TargetAccuracy",
+    ),
+    "two checkpoints into a file": (
+        lambda net: {"checkpoint": "x", "callbacks": [training.Checkpoint("x", every=5)]},
+        "both write x",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_contradictory_options_are_refused(fit, small, options, message):
+    before = {name: value.clone() for name, value in small[0].state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        fit(small, epochs=1, **options(small[0]))
+    assert all(torch.equal(before[name], value) for name, value in small[0].state_dict().items())
+
+
+def test_a_target_needs_validation_images(fit, small):
+    with pytest.raises(ValueError, match=r"target_accuracy=0\.5 is measured on .* pass val= too"):
+        fit((*small[:2], None), target_accuracy=0.5)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 32}, {"augment": data.Augment(flip=0.5)}])
+def test_a_source_of_batches_has_its_own_size_and_augmentation(fit, small, options):
+    net, train, _ = small
+    source = data.Batches(train, 32, device="cpu")
+    assert len(fit((net, source), epochs=1).step_loss) == 8
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name}=.* is for images; .* leave out {name}="):
+        fit((net, source), epochs=1, **options)
+
+
+def test_the_models_optimizer_may_train_a_part_of_it(fit, small):
+    net, train, _ = small
+    before = net[1].weight.detach().clone()
+    fit((net, train), epochs=1, optimizer=torch.optim.SGD([net[1].bias], lr=0.1))
+    assert torch.equal(net[1].weight, before)
+
+
+def test_a_training_of_one_step_has_the_full_learning_rate(tiny, sets):
+    net = tiny()
+    before = net[2].bias.detach().clone()
+    options = {"epochs": 1, "batch_size": 300, "weight_decay": 0, "device": "cpu"}
+    training.fit(net, sets[0], lr=0.1, progress=False, **options)
+    # The gradient of the biases at the start is about 0.1 and less; Nesterov's first step is 1.9
+    # times as long as a plain one.
+    assert 1e-4 < (net[2].bias - before).abs().max() < 0.1
+
+
+def test_a_compiled_network_takes_the_same_steps(sets, monkeypatch):
+    # Inductor's code generation is torch's business, and takes half a minute.
+    compile_, backends = torch.compile, []
+
+    def traced(network):
+        def backend(graph, _inputs):
+            backends.append(graph)
+            return graph.forward
+
+        return compile_(network, backend=backend)
+
+    monkeypatch.setattr(torch, "compile", traced)
+
+    def run(**options):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 20), nn.ReLU(), nn.Linear(20, 10))
+        history = training.fit(net, *sets, epochs=2, device="cpu", progress=False, **options)
+        return history.step_loss, history.val_accuracy
+
+    plain = run()
+    assert backends == []
+    assert run(compile=True) == plain  # 300 images: the last batch of an epoch is smaller
+    assert backends

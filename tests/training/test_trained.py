@@ -1,0 +1,145 @@
+"""Networks built for a data set, read from a file, and used on pictures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnbook import data, models, training
+from cnnbook.data import DataError
+from cnnbook.models import registry
+from cnnbook.training import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def sets():
+    train, test = data.load("fashion-mini", size=32)
+    return train[:200], test[:40]
+
+
+@pytest.fixture(scope="module")
+def file(sets, tmp_path_factory):
+    """The file of a LeNet-5 that saw a few clothes."""
+    train, _ = sets
+    path = tmp_path_factory.mktemp("trained") / "net.safetensors"
+    options = {"activation": "relu", "pool": "max"}
+    torch.manual_seed(0)
+    training.fit(
+        training.build_for("lenet5", train, **options),
+        train,
+        epochs=1,
+        checkpoint=path,
+        checkpoint_info=training.model_info(
+            "lenet5", train, options, source="fashion-mini", side=28
+        ),
+        device="cpu",
+        progress=False,
+    )
+    return path
+
+
+def picture_of(image, path):
+    Image.fromarray(image.numpy()).save(path)
+    return path
+
+
+def test_a_network_is_built_for_the_data():
+    gray, _ = data.load("fashion-mini")
+    color = dataclasses.replace(
+        gray[:5], images=gray.images[:5].repeat(1, 3, 1, 1), mean=(0.5,) * 3, std=(0.25,) * 3
+    )
+    with torch.device("meta"):
+        net = training.build_for("vgg11", color, width=0.1)
+        assert net(torch.zeros(2, 3, 28, 28)).shape == (2, 10)
+    with pytest.raises(ValueError, match=r"vgg11 cannot be built with {'depth': 3}.*depth"):
+        training.build_for("vgg11", color, depth=3)
+    with pytest.raises(ValueError, match="lenet5 takes images of 32×32 pixels"):
+        training.build_for("lenet5", gray)
+    with pytest.raises(ValueError, match="Did you mean 'vgg11'"):
+        training.build_for("vgg111", gray)
+
+
+def test_a_network_comes_back_as_it_was_trained(file, sets):
+    trained = training.load_trained(file)
+    assert isinstance(trained.network, models.LeNet5)
+    assert isinstance(trained.network.s2, torch.nn.MaxPool2d)
+    assert not trained.network.training
+    assert trained.classes == sets[0].classes
+    assert repr(trained) == "<TrainedModel: lenet5, images of 1×32×32, 10 classes>"
+    weights, _ = training.load_checkpoint(file)
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+def test_a_network_brings_its_data(file, sets):
+    train, test = training.load_trained(file).load_data()
+    assert (len(train), len(test)) == (10_000, 2_000)
+    assert torch.equal(test.images[:40], sets[1].images)
+    with pytest.raises(ValueError, match=r"trained on the classes \['T-shirt/top'.*digits has"):
+        training.load_trained(file).load_data("digits")
+    info = training.model_info("lenet5", sets[0])
+    nowhere = training.TrainedModel(models.lenet5(), sets[0].classes, info)
+    with pytest.raises(ValueError, match="does not say what the network was trained on"):
+        nowhere.load_data()
+
+
+def test_pictures_are_read_as_the_test_images_were(file, sets, tmp_path):
+    trained, (_, test) = training.load_trained(file), sets
+    plain = data.load("fashion-mini")[1].images[:3, 0]
+    pictures = [picture_of(image, tmp_path / f"{i}.png") for i, image in enumerate(plain)]
+    x, _ = next(data.Batches(test[:3], 3, shuffle=False, device="cpu").epoch(0))
+    assert torch.equal(trained.prepare(pictures), x)
+
+    expected = training.evaluate(trained.network, test[:3], device="cpu").scores.softmax(1)
+    rows = training.predict(trained, pictures, top=10, device="cpu").to_dicts()
+    assert [(row["image"], row["rank"]) for row in rows] == [
+        (str(picture), rank) for picture in pictures for rank in range(1, 11)
+    ]
+    for number, chances in enumerate(expected):
+        of_one = rows[10 * number : 10 * number + 10]
+        named = {row["class"]: row["probability"] for row in of_one}
+        assert named == dict(zip(test.classes, chances.tolist(), strict=True))
+        assert [row["probability"] for row in of_one] == sorted(named.values(), reverse=True)
+
+
+def test_pictures_of_any_kind(file, tmp_path):
+    trained = training.load_trained(file)
+    photo = tmp_path / "photo.jpg"  # color, another size, not square
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)).save(photo)
+    assert trained.prepare([photo]).shape == (1, 1, 32, 32)
+    assert len(training.predict(trained, [photo, str(photo)], top=99, device="cpu")) == 20
+    with pytest.raises(ValueError, match="at least one class must be named, got top=0"):
+        training.predict(trained, [photo], top=0)
+    with pytest.raises(ValueError, match="there are no pictures"):
+        training.predict(trained, [])
+    with pytest.raises(DataError, match="there is no file"):
+        training.predict(trained, [tmp_path / "none.png"])
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    with pytest.raises(DataError, match=r"text\.png is damaged or not an image"):
+        trained.prepare([text])
+
+
+def test_a_file_that_does_not_say_what_it_holds(tmp_path):
+    path = training.save_checkpoint(tmp_path / "x", models.lenet5().state_dict(), {})
+    with pytest.raises(CheckpointError, match=r"does not say which network.*load_weights\(\)"):
+        training.load_trained(path)
+    with pytest.raises(CheckpointError, match="there is no file"):
+        training.load_trained(tmp_path / "y")
+
+
+def test_a_network_that_is_not_known_or_another_here(file, sets, tmp_path, monkeypatch):
+    weights, _ = training.load_checkpoint(file)
+    info = training.model_info("mine", sets[0])
+    path = training.save_checkpoint(tmp_path / "mine", weights, {"info": info})
+    with pytest.raises(CheckpointError, match=r"'mine', which is not registered.*--import"):
+        training.load_trained(path)
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+    spec = models.model_spec("lenet5")
+    models.register_model("mine", spec)
+    assert training.load_trained(path).info["model"] == "mine"
+    monkeypatch.setitem(registry._MODELS, "mine", models.model_spec("resnet20"))
+    with pytest.raises(CheckpointError, match="does not fit mine as it is built here"):
+        training.load_trained(path)

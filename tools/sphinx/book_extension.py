@@ -1,0 +1,205 @@
+"""Sphinx extension: formulas as MathML, interactive figures without another host.
+
+MathML is drawn by the browser itself, so a page needs no script for its formulas, shows them at
+once, and works without internet; MathJax would be fetched from another host. Interactive figures
+do need a script; it is part of the book, and until it runs the page shows their first state.
+
+Every function that is connected to Sphinx says, in its docstring, whose behavior it makes up for
+and when it can be deleted.
+"""
+
+import html
+import json
+import shutil
+from pathlib import Path
+
+import widget_scripts
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+# What every widget has and hardly one sets.
+ALSO_UNSET = ("_view_count", "tabbable", "tooltip")
+
+logger = logging.getLogger(__name__)
+
+
+def mathml(node: nodes.Element, display: str) -> str:
+    """Return the formula of `node` as a ``<math>`` element, its TeX as text alternative."""
+    tex = node.astext()
+    try:
+        element = convert(tex, display=display)
+    except Exception as error:
+        logger.warning("cannot convert the formula %r: %s", tex, error, location=node)
+        return f"<code>{html.escape(tex)}</code>"
+    return element.replace("<math ", f'<math alttext="{html.escape(tex, quote=True)}" ', 1)
+
+
+def visit_inline(translator, node: nodes.math) -> None:
+    """Write a formula within a sentence.
+
+    Cause: Sphinx 7.4.7 has formulas as MathJax, a script of another host, and as pictures only.
+    Delete when: Sphinx has a renderer for MathML, as docutils has.
+    """
+    translator.body.append(mathml(node, "inline"))
+    raise nodes.SkipNode
+
+
+def visit_block(translator, node: nodes.math_block) -> None:
+    """Write a formula on a line of its own, which the keyboard can scroll.
+
+    Cause: Sphinx 7.4.7, as for formulas within a sentence.
+    Delete when: Sphinx has a renderer for MathML.
+    """
+    translator.body.append(f'<div class="math" tabindex="0">{mathml(node, "block")}</div>')
+    raise nodes.SkipNode
+
+
+def drop_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Leave out Thebe, which no button of this book starts.
+
+    Cause: jupyter-book 1.0.4.post1 always loads sphinx-thebe, which has no switch, and puts its
+      scripts and its style on every page.
+    Delete when: conf.py lists the extensions itself (CONTRIBUTING, Leaving Jupyter Book 1.x).
+    """
+
+    def is_thebe(file) -> bool:
+        return "thebe" in f"{file.filename} {getattr(file, 'attributes', {}).get('body', '')}"
+
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context[kind] if not is_thebe(file)]
+
+
+def drop_launch(app, pagename, templatename, context, doctree) -> None:
+    """Leave out the buttons that open a page in Binder or Colab where these cannot open it.
+
+    Cause: sphinx-book-theme 1.3.0 takes a Markdown page with a kernel for a notebook.
+    Delete when: its _is_notebook tells them apart, or no Markdown page has a kernel.
+    """
+    if Path(app.env.doc2path(pagename)).suffix != ".ipynb" and "header_buttons" in context:
+        buttons = context["header_buttons"]
+        buttons[:] = [b for b in buttons if b.get("label") != "launch-buttons"]
+
+
+def skip_fields(app, what, name, value, skip, options) -> bool | None:
+    """Leave out fields of named tuples, which their class explains, from the package's pages.
+
+    Cause: Sphinx 7.4.7 documents each with what Python says of it, “Alias for field number 0”.
+    Delete when: autodoc leaves them out, or the package's pages name their members.
+    """
+    return True if (getattr(value, "__doc__", "") or "").startswith("Alias for field") else None
+
+
+def choose_widget_script(app: Sphinx, config) -> None:
+    """Serve the widgets' script with the book, or name the CDN's if it cannot be had.
+
+    MyST-NB puts the scripts named here on the pages that have widgets, and on no other.
+
+    Cause: myst-nb 1.4.0 loads the script, and one more that loads modules, from two CDNs.
+    Delete when: a Python package ships html-manager's embed.js, and MyST-NB can serve a copy.
+    """
+    files = Path(app.outdir).parent / "widget-scripts"
+    app.widget_script_missing = widget_scripts.provide(files / "html-manager")
+    files.mkdir(parents=True, exist_ok=True)
+    # Not in _static, whose scripts Jupyter Book puts on every page.
+    shutil.copy(Path(__file__).with_name("explorers.js"), files)
+    config.html_static_path.append(str(files))
+    script, options = f"html-manager/{widget_scripts.SCRIPT}", {"defer": "defer"}
+    if app.widget_script_missing:
+        script = widget_scripts.CDN
+        options |= {"integrity": widget_scripts.SCRIPT_INTEGRITY, "crossorigin": "anonymous"}
+    config.nb_ipywidgets_js = {"explorers.js": {"defer": "defer"}, script: options}
+
+
+def say_where_widgets_come_from(app: Sphinx, exception) -> None:
+    """Tell, at the end where it is seen, that pages depend on another host.
+
+    Cause: this book: the script is fetched when the book is built, which may be offline.
+    Delete when: choose_widget_script is.
+    """
+    pages = getattr(app.env, "nb_metadata", {}).values()
+    if app.widget_script_missing and any(page.get("js_files") for page in pages):
+        logger.info(
+            "The interactive figures of this book load their script from %s, because it could "
+            "not be fetched to be part of the book: %s",
+            widget_scripts.CDN,
+            app.widget_script_missing,
+        )
+
+
+class KeepFirstState(SphinxPostTransform):
+    """Put the HTML of an output in front of its widget.
+
+    The script of the page (explorers.js) removes it again when the widget is drawn.
+
+    Cause: myst-nb 1.4.0 writes one form of an output, here the widget, and the page is empty
+      until, or unless, its script runs.
+    Delete when: MyST-NB can write a fallback, or explorers need no widget script on a page.
+    """
+
+    default_priority = 3  # MyST-NB chooses one form of each output at 4
+
+    def run(self, **_options) -> None:
+        """Change every output that has both forms."""
+
+        def is_bundle(node) -> bool:
+            return isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"
+
+        for bundle in self.document.findall(is_bundle):
+            forms = {form["mime_type"]: form for form in bundle.children}
+            if WIDGET_VIEW in forms and "text/html" in forms:
+                forms[WIDGET_VIEW].insert(0, forms["text/html"].children)
+
+
+def slimmed(state: str) -> str:
+    """Return a page's widget data without what the widgets' program knows by itself.
+
+    Every widget repeats its type, and a layout of one rule lists all others as null: a quarter of
+    the data of a page with many small pictures.
+    """
+    content = json.loads(state)
+    for model in content["state"].values():
+        attributes = model["state"]
+        unset = list(attributes) if model["model_name"] == "LayoutModel" else ALSO_UNSET
+        for name in unset:
+            if attributes.get(name, "") is None:
+                del attributes[name]
+        for name in ("model_name", "model_module", "model_module_version"):
+            if attributes.get(f"_{name}") == model[name]:
+                del attributes[f"_{name}"]
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    # Within a script element, these would end it or make it a comment.
+    return text.replace("</script", "<\\/script").replace("<!--", "\\u003c!--")
+
+
+def move_widget_state(app, pagename, templatename, context, doctree) -> None:
+    """Move the widgets' data, megabytes of it, from the head to the end of the page's text.
+
+    Cause: myst-nb 1.4.0 writes it into the head, where it keeps the page waiting, and whole.
+    Delete when: MyST-NB writes it last, or explorers need no widget script on a page.
+    """
+    head, data = [], []
+    for file in context["script_files"]:
+        is_data = getattr(file, "attributes", {}).get("type") == WIDGET_STATE
+        (data if is_data else head).append(file)
+    context["script_files"] = head
+    for file in data:
+        state = slimmed(file.attributes["body"])
+        context["body"] += f'<script type="{WIDGET_STATE}">{state}</script>'
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_launch, priority=900)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("config-inited", choose_widget_script)
+    app.connect("html-page-context", move_widget_state, priority=900)
+    app.connect("build-finished", say_where_widgets_come_from)
+    app.add_post_transform(KeepFirstState)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,214 @@
+"""Sphinx extension: what a chapter says about itself, and names for what the theme left without.
+
+A page's description is what its question asks, and a chapter says how long it takes. Parts of
+pages that screen readers cannot name get names. Scripts that a page does not need, or not at
+once, do not keep it waiting.
+
+Every function that is connected to Sphinx says, in its docstring, whose behavior it makes up for
+and when it can be deleted.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+TEMPLATES = Path(__file__).with_name("templates")
+LONGEST_DESCRIPTION = 200  # characters; search engines cut what is longer
+
+CHAPTER = re.compile(r"chapters/\d\d-[^/]*")
+# Guesses for a reader who stops to think; the result is rounded to five minutes.
+WORDS_A_MINUTE = 180
+CODE_LINES_A_MINUTE = 30
+
+
+def description(doctree: nodes.document) -> str:
+    """Return the first sentences of a page, which in a chapter are those of its question."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        text = " ".join(paragraph.astext().split()).removeprefix("The question.").strip()
+        first, *others = re.findall(r".+?[.?!](?=\s|$)", text) or [""]
+        for sentence in others:
+            if len(first + sentence) > LONGEST_DESCRIPTION:
+                break
+            first += sentence
+        if first:
+            return first
+    return ""
+
+
+def describe(app, pagename, templatename, context, doctree) -> None:
+    """Say what a page is about; sphinxext-opengraph makes the other tags and the card.
+
+    Cause: sphinxext-opengraph 0.13.0 takes the first 200 characters, headings and the words
+      “The question.” included, and ends them within a word.
+    Delete when: it can end with a sentence, or pages bring a description of their own.
+    """
+    if doctree is None:
+        return
+    title = html.unescape(re.sub(r"<.*?>", "", context["title"]))
+    text = html.escape(description(doctree) or title)
+    context["meta"] = (context["meta"] or {}) | {"og:description": text}
+    context["metatags"] += f'\n<meta name="description" content="{text}" />\n'
+
+
+def reading_minutes(doctree: nodes.document) -> int:
+    """Return how long a page takes to read, its code included and its outputs not."""
+    words = lines = 0
+    for node in doctree.findall(nodes.TextElement):
+        if isinstance(node, nodes.literal_block):
+            is_code = "cell_input" in node.parent.get("classes", ())
+            lines += is_code * sum(map(bool, node.astext().splitlines()))
+        elif isinstance(node, (nodes.paragraph, nodes.title)):
+            words += len(node.astext().split())
+    minutes = words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE
+    return max(5, 5 * round(minutes / 5))
+
+
+def duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    return "about a minute" if minutes == 1 else f"about {minutes} minutes"
+
+
+def say_how_long(app, pagename, templatename, context, doctree) -> None:
+    """Say below a chapter's title how long it takes to read and to run.
+
+    Cause: this book: a reader wants to know; no extension that is kept counts code and outputs.
+    Delete when: chapters no longer say it.
+    """
+    if doctree is None or not CHAPTER.fullmatch(pagename):
+        return
+    text = f"About {reading_minutes(doctree)} minutes to read."
+    executed = app.env.nb_metadata.get(pagename, {}).get("exec_data") or {}
+    if seconds := executed.get("runtime"):
+        # Measured wherever the page is built: on which machine, the first output of it says.
+        text += f" Its code ran in {duration(seconds)} when this page was built."
+    times = f'</h1>\n<p class="cnnbook-times">{text}</p>'
+    context["body"] = context["body"].replace("</h1>", times, 1)
+
+
+def name_parts_of_navigation(app, pagename, templatename, context, doctree) -> None:
+    """Name the arrows that unfold parts of the table of contents.
+
+    Cause: pydata-sphinx-theme 0.17.1 makes them <summary> elements that hold an icon only.
+    Delete when: its add_collapse_checkboxes gives them a label.
+    """
+    if "generate_toctree_html" not in context:
+        return
+    make = context["generate_toctree_html"]
+
+    def with_names(*args, **kwargs):
+        tree = make(*args, **kwargs)
+        for summary in tree.select("details > summary"):
+            parent = summary.parent.parent.find("a", recursive=False)
+            summary["aria-label"] = f"Pages of “{parent.get_text(strip=True)}”"
+        return tree
+
+    context["generate_toctree_html"] = with_names
+
+
+def name_folded_cells(app, pagename, templatename, context, doctree) -> None:
+    """Let what is folded be called by the words it shows, “Show code cell source”.
+
+    Cause: myst-nb 1.4.0 labels it “Toggle hidden content”, which hides those words from screen
+      readers and from who controls the browser by voice (WCAG 2.5.3, Label in Name).
+    Delete when: visit_HideCellInput in myst_nb/sphinx_.py writes no aria-label.
+    """
+    if "body" in context:
+        label = '<summary aria-label="Toggle hidden content">'
+        context["body"] = context["body"].replace(label, "<summary>")
+
+
+def name_references(app, pagename, templatename, context, doctree) -> None:
+    """Give entries of the bibliography a role that is still one.
+
+    Cause: docutils 0.21.2 writes role="doc-biblioentry", which ARIA has deprecated, into a list,
+      which takes list items only.
+    Delete when: docutils/writers/_html_base.py writes another role.
+    """
+    if "body" in context:
+        body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        context["body"] = body
+
+
+def name_parameters(app, pagename, templatename, context, doctree) -> None:
+    """Make a list of the parameters that a signature has, one a line.
+
+    Cause: Sphinx 7.4.7 writes them as <dd> without <dt>, definitions of nothing.
+    Delete when: depart_desc_parameter in sphinx/writers/html5.py writes other elements.
+    """
+
+    def as_list(signature: re.Match) -> str:
+        text = signature[0].replace("<dl>", '<dl role="list">')
+        return text.replace("<dd>", '<dd role="listitem">')
+
+    if "body" in context:
+        signatures = r'<dt class="sig .*?</dt>'
+        context["body"] = re.sub(signatures, as_list, context["body"], flags=re.S)
+
+
+def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
+    """Leave icons to the theme's style sheet, which draws them from fonts.
+
+    Cause: pydata-sphinx-theme 0.17.1 also loads a script that replaces them by the same icons as
+      SVG: more than half of what a page without explorers weighs. Without it, icons have to be
+      kept from screen readers.
+    Delete when: the theme makes fontawesome.js an option.
+    """
+    for path, page in pages_written(app, exception):
+        text = re.sub(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', "", page)
+        text = re.sub(r'<(i|span) (?=class="[^"]*\bfa-)', r'<\1 aria-hidden="true" ', text)
+        if text != page:
+            path.write_text(text, encoding="utf-8")
+
+
+def defer_search(app: Sphinx, exception: Exception | None) -> None:
+    """Load what searches beside the page, not before it.
+
+    Cause: pydata-sphinx-theme 0.17.1 loads two scripts and the index of the whole book in the head
+      of every page.
+    Delete when: its layout.html defers them.
+    """
+    for path, page in pages_written(app, exception):
+        scripts = r'<script (?=src="[^"]*(searchtools|language_data|searchindex)\.js)'
+        text = re.sub(scripts, "<script defer ", page)
+        if text != page:
+            path.write_text(text, encoding="utf-8")
+
+
+def pages_written(app: Sphinx, exception: Exception | None) -> Iterator[tuple[Path, str]]:
+    """Yield path and text of each page of a build that went well."""
+    if exception or app.builder.name != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        yield path, path.read_text(encoding="utf-8")
+
+
+def use_templates(app: Sphinx, config) -> None:
+    """Replace two buttons of the theme; the templates say what is different.
+
+    Cause: pydata-sphinx-theme 0.17.1 gives the search button another name than it shows, and the
+      theme switch a title for each of its three icons.
+    Delete when: neither template differs from the theme's in what it says.
+    """
+    config.templates_path.insert(0, str(TEMPLATES))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", use_templates)
+    app.connect("html-page-context", describe, priority=400)  # before sphinxext-opengraph, 500
+    for change in (
+        say_how_long,
+        name_parts_of_navigation,
+        name_folded_cells,
+        name_references,
+        name_parameters,
+    ):
+        app.connect("html-page-context", change, priority=900)
+    app.connect("build-finished", drop_icon_script)
+    app.connect("build-finished", defer_search)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
