@@ -146,7 +146,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     """Sees every operation of a run."""
 
     def __init__(self, x: Tensor):
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        super().__init__()
         self.calls: list[Call] = []
         self.operations: list[Operation] = []
         self.stack: list[int] = []
