@@ -142,11 +142,11 @@ class _Known(NamedTuple):
     reach: Reach | Untraceable
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class has no types
+class _Recorder(TorchDispatchMode):
     """Sees every operation of a run."""
 
     def __init__(self, x: Tensor):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no types
         self.calls: list[Call] = []
         self.operations: list[Operation] = []
         self.stack: list[int] = []
