@@ -11,7 +11,7 @@ from torch import nn
 from cnnbook._errors import unknown
 
 # What torch calls after a layer, with the layer, its inputs and its output.
-Hook = Callable[[nn.Module, Any, Any], object]
+Hook = Callable[[nn.Module, Any, Any], Any]
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:

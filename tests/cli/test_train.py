@@ -178,7 +178,7 @@ def test_label_smoothing_is_for_training_only_and_is_remembered(words, said, mon
     (smooth_step,), (plain_step,) = smooth["step_loss"], plain["step_loss"]
     assert smooth_step != plain_step
     # One step is too short for the weights to differ by much.
-    assert smooth["test_loss"] == pytest.approx(plain["test_loss"], abs=0.02)
+    assert smooth["val_loss"] == pytest.approx(plain["val_loss"], abs=0.02)
     code, _, err = train_on_two_images(said, monkeypatch, *words, *keep)
     assert code == 1
     assert "0.1, is 0.0" in err

@@ -146,7 +146,7 @@ class _Recorder(TorchDispatchMode):
     """Sees every operation of a run."""
 
     def __init__(self, x: Tensor):
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no types
         self.calls: list[Call] = []
         self.operations: list[Operation] = []
         self.stack: list[int] = []
