@@ -20,19 +20,22 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book quick test unit site serve pdf sphinx lint format linkcheck constraints clean
+.PHONY: book quick quick-tests test unit site serve pdf sphinx lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
 
-# A worker for each core. Examples in docstrings are left to `make unit`.
-quick: lint
-	$(BIN)/python -m pytest tests -n logical -m "not book and not slow"
+# At once, as mypy has use for one core only.
+quick: $(READY)
+	$(MAKE) --jobs=2 --output-sync=target lint quick-tests
+
+quick-tests: $(READY)
+	$(BIN)/python -m pytest -n logical -m "not book and not slow"
 
 test: lint unit site
 
 unit: $(READY)
-	$(BIN)/python -m pytest -n logical --dist loadgroup -m "not book"
+	$(BIN)/python -m pytest -n logical --dist worksteal -m "not book"
 
 site: book
 	$(BIN)/python -m pytest -m book

@@ -163,6 +163,7 @@ def test_parts_in_common_are_stored_once():
     assert len(stored) < alone / 10
 
 
+@pytest.mark.slow
 def test_every_reference_has_one_target():
     explorer = widgets.explore(photo_figure, flip=[False, True], extra=["", "!"])
     for stack in explorer.children[-1].children:
@@ -410,6 +411,7 @@ def test_architecture_names_shapes_and_parameters(captured, net):
     assert "36 in, 5 out. 185 parameters, 180 multiply–adds" in draw("fc")[1]
 
 
+@pytest.mark.slow
 def test_architecture_knows_what_each_block_reads(captured):
     class Branched(nn.Module):
         def __init__(self):
@@ -507,6 +509,7 @@ def test_errors_of_ready_made_explorers(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_text_of_ready_made_explorers_is_at_least_nine_points(captured, net):
     import matplotlib.text
 

@@ -80,14 +80,14 @@ def from_data_to_a_figure() -> None:
     figure.save(3)  # type: ignore[arg-type]
 
 
-@analysis.operation("mylib::blur", role="pooling")
-def follow_blur(call: analysis.OperationCall) -> analysis.Reach:
-    return call.x.windows(call.shape, kernel=call["size"])
+def an_operation_of_your_own() -> None:
+    @analysis.operation("mylib::blur", role="pooling")
+    def follow_blur(call: analysis.OperationCall) -> analysis.Reach:
+        return call.x.windows(call.shape, kernel=call["size"])
 
-
-@analysis.operation("mylib::blur", role="pool")  # type: ignore[arg-type]
-def returns_no_reach(call: analysis.OperationCall) -> analysis.Reach:
-    return call.x
+    @analysis.operation("mylib::blur", role="pool")  # type: ignore[arg-type]
+    def of_no_known_role(call: analysis.OperationCall) -> analysis.Reach:
+        return call.x
 
 
 def a_source_of_your_own(batches: data.BatchSource) -> None:

@@ -165,6 +165,7 @@ def test_statistics_errors(x, options, message):
         analysis.activation_statistics(network(), x, **options)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_looked_into():
     model, x = lenet5().eval(), torch.randn(2, 1, 32, 32)
     compiled = torch.compile(model, backend="eager")

@@ -87,6 +87,7 @@ def test_frozen_networks_and_their_gradients():
         assert torch.equal(analysis.grad_cam(model, x, "relu", 0).maps, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
@@ -194,6 +195,7 @@ def test_fill_may_be_a_color():
     assert analysis.occlusion(model, x, 0, patch=2, fill=0.9).maps.abs().max() > 1e-4
 
 
+@pytest.mark.slow
 def test_occlusion_of_a_foreign_network():
     torch.manual_seed(0)
     model = torchvision.models.efficientnet_b0(num_classes=4).train()
@@ -216,6 +218,7 @@ def test_occlusion_errors(options, message):
         analysis.occlusion(pooled_net(), torch.zeros(2, 1, 8, 8), **options)
 
 
+@pytest.mark.slow
 def test_attributions_say_what_they_explain_and_draw_it():
     model, x = pooled_net(), torch.randn(2, 1, 8, 6)
     cam = analysis.grad_cam(model, x, "relu", torch.tensor([2, 0]))

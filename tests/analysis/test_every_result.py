@@ -82,6 +82,7 @@ def test_every_public_function_is_here_or_has_a_reason():
     assert set(EXAMPLES) <= set(analysis.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_result_draws_itself(name):
     from cnnbook import plots
@@ -111,6 +112,7 @@ def test_functions_that_draw_results_are_named_after_them():
         assert other.get(name, snake) in plots.__all__, name
 
 
+@pytest.mark.slow
 def test_numbers_need_no_matplotlib():
     code = f"""
 import sys

@@ -104,6 +104,7 @@ def test_auxiliary_classifiers_add_to_the_gradient_of_the_layers_below_them_only
     assert with_them["conv1.0.weight"] > 2 * without["conv1.0.weight"]
 
 
+@pytest.mark.slow
 def test_recorder_measures_the_network_after_each_due_step():
     train, _ = data.load("fashion-mini", size=32)
     x, y = next(data.Batches(train, 16, device="cpu").epoch(0))

@@ -78,6 +78,7 @@ def by_descent(kernel, starts=12):
     return min(residuals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_factors_of_a_5x5_kernel(seed):
     kernel = random_kernel(5, 5, seed=seed)
@@ -94,6 +95,7 @@ def test_the_best_factors_of_a_5x5_kernel(seed):
     assert found.first.norm() == pytest.approx(found.second.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_two_channels_between_suffice_for_a_generic_5x5_kernel(seed):
     assert analysis.factorize_kernel(random_kernel(5, 5, seed=seed), 2).residual < 1e-9
@@ -111,6 +113,7 @@ def test_what_one_channel_can_express():
     assert analysis.factorize_kernel(column * random_kernel(1, 5, seed=3)).residual < 1e-6
 
 
+@pytest.mark.slow
 def test_kernels_with_channels_and_other_sizes():
     weight = torchvision.models.squeezenet1_1().features[0].weight  # 64×3×3×3
     exact = analysis.factorize_kernel(weight[:2], 6, size=1)
@@ -125,6 +128,7 @@ def test_kernels_with_channels_and_other_sizes():
     assert analysis.factorize_kernel(seven, 2, size=3, restarts=1).second.shape == (2, 2, 5, 5)
 
 
+@pytest.mark.slow
 def test_factors_are_the_same_each_time():
     kernel, state = random_kernel(5, 5), torch.get_rng_state()
     a, b = (analysis.factorize_kernel(kernel, 2, seed=4) for _ in range(2))

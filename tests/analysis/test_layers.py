@@ -62,6 +62,7 @@ def test_sums_at_any_depth_against_torchs_counter(name):
     assert not any(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_totals_and_drawing():
     table = analysis.summary(lenet5(), (1, 32, 32))
     assert isinstance(table, Table)
@@ -135,6 +136,7 @@ def test_kind_shortens_repetitions():
     assert row["kind"] == "2×(Conv2d + ReLU) + MaxPool2d + 2×Tanh"
 
 
+@pytest.mark.slow
 def test_the_largest_networks_take_no_memory():
     with torch.device("meta"):
         net = models.create("resnet152")

@@ -40,6 +40,7 @@ def fit_by_descent(x, y, penalty, classes):
     return (z @ weight.T + bias).detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [0.01, 1.0])
 def test_classifier_against_gradient_descent(penalty):
     x, y = noisy_features()
@@ -79,6 +80,7 @@ def test_separable_classes_are_separated_and_shuffled_ones_are_not():
     assert (found(x[200:]).argmax(1) == shuffled[200:]).double().mean() < 0.6
 
 
+@pytest.mark.slow
 def test_probe_of_the_input_is_a_ridge_classifier_of_the_pixels(sets):
     train, test = sets
     table = analysis.linear_probes(lenet5(), train, test, ["c1"], penalties=[0.1])

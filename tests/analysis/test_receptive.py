@@ -75,6 +75,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
     make, layer, size = PUBLISHED[name]
@@ -85,6 +86,7 @@ def test_published_sizes(name):
     assert field.jump == (32, 32)
 
 
+@pytest.mark.slow
 def test_stride_in_the_second_convolution_sees_less():
     # The published 483 belongs to the paper's form; torchvision moved the stride.
     theirs = torchvision.models.resnet50()
@@ -113,6 +115,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_against_the_gradient(name):
     make, layer, height = NETWORKS[name]
@@ -216,6 +219,7 @@ class Crop(nn.Module):
         return x[:, :, self.first :: self.step, self.first :: self.step]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(layers(), min_size=1, max_size=5))
 def test_random_networks_against_the_gradient(members):

@@ -41,6 +41,7 @@ def test_a_filter_of_zeros_does_not_move():
     assert (direction[1] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_middle_is_the_networks_loss_and_every_point_that_of_displaced_weights(images):
     torch.manual_seed(0)
     model = lenet5()
@@ -88,6 +89,7 @@ def test_it_is_left_as_found_after_an_error(images):
     assert model.training
 
 
+@pytest.mark.slow
 def test_surface_of_a_foreign_network():
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=2)

@@ -18,6 +18,7 @@ def cosine(a, b):
     return nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fourier", [True, False])
 def test_without_decay_the_best_of_all_images_is_approached(fourier):
     model = linear_net()
@@ -52,6 +53,7 @@ def test_fourier_steps_find_a_wave_and_prefer_low_frequencies():
     assert cosine(found.images[1] - 0.5, low) > 2 * cosine(found.images[1] - 0.5, high) > 0
 
 
+@pytest.mark.slow
 def test_activation_rises():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Softplus(), nn.Conv2d(8, 6, 3))
@@ -63,6 +65,7 @@ def test_activation_rises():
     assert (robust.activation[-10:].mean(0) > robust.activation[:10].mean(0)).all()
 
 
+@pytest.mark.slow
 def test_images_are_robust_against_the_changes_they_were_made_under():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.Conv2d(8, 1, 20))
@@ -104,6 +107,7 @@ def test_normalization_is_that_of_the_network():
     torch.testing.assert_close(a.images, b.images)
 
 
+@pytest.mark.slow
 def test_same_seed_same_image_and_the_network_is_left_alone():
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=10).train()
@@ -202,6 +206,7 @@ def test_a_patch_alone_excites_the_unit_as_much():
     torch.testing.assert_close(model(found.patches[0])[:, 1, 0, 0], found.activation[0])
 
 
+@pytest.mark.slow
 def test_patches_of_a_data_set_are_its_raw_pixels():
     train, _ = data.load("fashion-mini", size=32)
     model = lenet5()
@@ -220,6 +225,7 @@ def test_equal_activations_come_in_order():
     ]
 
 
+@pytest.mark.slow
 def test_top_patches_of_a_foreign_network():
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=10).train()

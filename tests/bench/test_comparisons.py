@@ -8,6 +8,7 @@ from cnnbook.bench import comparisons
 from cnnbook.bench.peers import PEERS
 
 
+@pytest.mark.slow
 def test_augmenters_make_images_of_the_same_kind():
     train, _ = data.load("fashion-mini")
     images = train.images[:64]
@@ -25,6 +26,7 @@ def test_augmenters_make_images_of_the_same_kind():
         assert (changed != (images / 255 - 0.5) / 0.25).any((1, 2, 3)).all(), name
 
 
+@pytest.mark.slow
 def test_the_recipe_learns():
     train, test = data.load("digits", size=32)
     torch.manual_seed(0)
@@ -36,6 +38,7 @@ def test_the_recipe_learns():
     assert training.evaluate(net, test).accuracy > 0.4  # guessing gets 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(
     ("target", "limit", "reached"),

@@ -32,6 +32,7 @@ def scores_by_hand(name, parameters, x):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_compute_what_their_sources_say(name):
     torch.manual_seed(0)
@@ -113,6 +114,7 @@ def brightness():
     return TensorDataset(y[:, None].float() - 0.5 + torch.zeros(64, 4), y)
 
 
+@pytest.mark.slow
 @four_workers
 def test_training_ends_at_the_target(brightness):
     torch.manual_seed(0)

@@ -30,6 +30,7 @@ def test_contenders_take_turns():
     assert calls == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_processes_apart_take_turns(tmp_path):
     order = tmp_path / "order"
     # The shell's parent is the contender's process.
@@ -42,6 +43,7 @@ def test_processes_apart_take_turns(tmp_path):
     assert len({*processes, str(os.getpid())}) == 3
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_noticed():
     with pytest.raises(RuntimeError, match="the process of 'bad' died"):
         race_apart({"bad": torch.cat}, 1)

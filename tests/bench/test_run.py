@@ -12,6 +12,7 @@ from cnnbook.cli import build_parser, main
 from cnnbook.results import schema
 
 
+@pytest.mark.slow
 def test_command_records_and_draws(tmp_path, capsys):
     output, plot = tmp_path / "b.json", tmp_path / "b.svg"
     arguments = ["bench", "augment", "epoch", "--quick", "--repeats", "1"]

@@ -67,6 +67,7 @@ def test_a_misspelled_network_is_refused_before_the_first_is_timed(part, monkeyp
         bench.run([part], networks=["vgg11", "resnet81"], quick=True, repeats=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", throughput.NETWORKS)
 def test_both_train_the_same_network(name):
     with torch.device("meta"):

@@ -109,6 +109,7 @@ def test_with_weights_the_chapter_draws_vgg_16(stand_in, capsys):
     assert len(figure.svg()) < 700_000
 
 
+@pytest.mark.slow
 def test_without_weights_the_chapter_says_why_there_is_no_figure(stand_in, capsys):
     stand_in.write_bytes(b"something else")
     assert run_cells("look-inside", "vgg16")["figure"] is None

@@ -33,6 +33,7 @@ def test_stored_without_outputs(path):
         assert cell.execution_count is None
 
 
+@pytest.mark.slow
 def test_the_check_notices_outputs(tmp_path):
     # The same tool as in `make lint`, on a notebook that has been run.
     stored = json.loads(NOTEBOOKS[0].read_text())

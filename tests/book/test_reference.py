@@ -241,6 +241,7 @@ def test_chapters_and_bibliography_have_the_same_papers():
     assert set(known) - cited == set()
 
 
+@pytest.mark.slow
 @every_chapter
 def test_references_agree_with_the_bibliography(path):
     known, papers = addresses(), parse_file(ROOT / "references.bib").entries

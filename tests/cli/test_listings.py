@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from cnnbook import models
 
 
+@pytest.mark.slow
 def test_data_sets_are_listed_and_checked(said, monkeypatch, tmp_path):
     assert "fashion-mini" in said("data", "list")[1]
     code, out, _ = said("data", "verify", "fashion-mini", "--json")
@@ -19,6 +22,7 @@ def test_data_sets_are_listed_and_checked(said, monkeypatch, tmp_path):
     assert "train-images-idx3-ubyte.gz" in err
 
 
+@pytest.mark.slow
 def test_networks_are_listed_with_their_costs(said):
     code, out, _ = said("models")
     assert code == 0

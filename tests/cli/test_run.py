@@ -90,6 +90,7 @@ def toy(tmp_path, monkeypatch):
     sys.modules.pop("toy_network", None)
 
 
+@pytest.mark.slow
 def test_a_network_from_outside_goes_through_every_command(toy, said):
     ours = ("--import", toy)
     code, out, _ = said(*ours, "models", "--json")
@@ -131,6 +132,7 @@ def test_a_network_from_outside_goes_through_every_command(toy, said):
     assert "toy is trained with toy_loss, which has no label smoothing" in err
 
 
+@pytest.mark.slow
 def test_a_network_that_nobody_registered(toy, said):
     words = ("train", "toy", "--epochs", 1, "--device", "cpu", "--quiet")
     code, _, err = said(*words)
@@ -158,6 +160,7 @@ def test_a_module_that_cannot_be_imported(toy, said, tmp_path):
     assert "'vgg16' is registered already" in err
 
 
+@pytest.mark.slow
 def test_the_folder_of_the_shell_is_searched(toy, tmp_path):
     # As the installed command runs: its own folder, not this one, is where Python looks.
     program = "import sys; sys.path.remove(''); from cnnbook.cli import main; sys.exit(main())"

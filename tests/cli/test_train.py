@@ -17,6 +17,7 @@ from cnnbook import data, models, training
 from cnnbook.cli.train import SmoothedInTraining
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(trained, said):
     path = trained.path
     before = path.read_bytes()
@@ -29,6 +30,7 @@ def test_a_finished_run_is_not_trained_again(trained, said):
     assert "seed was 0, is 3" in err
 
 
+@pytest.mark.slow
 def test_other_options_do_not_go_on_with_a_network_of_the_same_shape(trained, said):
     path = trained.path
     before = path.read_bytes()
@@ -55,6 +57,7 @@ def test_tensorboard_log_holds_every_step(trained):
     assert accuracy.value == pytest.approx(state["history"]["val_accuracy"][0])
 
 
+@pytest.mark.slow
 def test_an_image_folder(tmp_path, said):
     for part in ("train", "val"):
         for name, level in (("dark", 40), ("light", 200)):
@@ -83,6 +86,7 @@ def test_an_image_folder(tmp_path, said):
     assert "1.png is damaged or not an image" in err
 
 
+@pytest.mark.slow
 def test_a_stopped_run_exits_with_130_and_goes_on_later(trained, tmp_path):
     command = [sys.executable, "-m", "cnnbook", *trained.words, "--checkpoint", "net", "--json"]
     command[command.index("--epochs") + 1] = "40"
@@ -102,6 +106,7 @@ def test_a_stopped_run_exits_with_130_and_goes_on_later(trained, tmp_path):
     assert state["step"] == len(stopped["step_loss"]) > 157
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_during_training(tmp_path):
     code = """
 import resource, signal, sys
@@ -131,6 +136,7 @@ sys.exit(main(["train", "lenet5", "--epochs", sys.argv[3], "--checkpoint", sys.a
     assert (tmp_path / "old").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     def run(*launcher):
         out = subprocess.run(
@@ -162,6 +168,7 @@ def train_on_two_images(said, monkeypatch, *words):
     return code, json.loads(out) if out else {}, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -9,6 +9,7 @@ from PIL import Image
 from cnnbook import data, models, training
 
 
+@pytest.mark.slow
 def test_train_keeps_what_evaluate_needs(trained, said):
     path = trained.path
     _, state = training.load_checkpoint(path)

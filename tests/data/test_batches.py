@@ -21,6 +21,7 @@ def order(batches: Batches, epoch: int) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(1, 600),

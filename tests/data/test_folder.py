@@ -30,6 +30,7 @@ def levels(x, dataset):
     return pixels[:, 0].round().int().tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_image_once_with_its_label(folder, workers):
     train, test = load(f"imagefolder:{folder}", size=16)

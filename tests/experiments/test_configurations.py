@@ -1,5 +1,7 @@
 """VGG's configurations, alike in everything but depth."""
 
+import pytest
+
 from cnnbook import models
 from cnnbook.experiments import configurations, protocol
 
@@ -23,6 +25,7 @@ def test_all_five_are_trained_alike(monkeypatch):
     assert options == ({"epochs": 6, "seeds": 2},) * 5
 
 
+@pytest.mark.slow
 def test_a_column_is_trained(monkeypatch):
     train, test = protocol.load_images("fashion-mini", quick=True)
     assert (len(train), len(test)) == (640, 200)

@@ -11,6 +11,7 @@ from cnnbook.experiments import fashion, protocol
 from cnnbook.models import registry
 
 
+@pytest.mark.slow
 def test_each_network_is_trained_once_for_each_seed():
     row, again = (
         bench.run(["fashion"], quick=True, seeds=seeds, networks=["lenet5"]).rows[0]

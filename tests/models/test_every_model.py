@@ -50,6 +50,7 @@ def test_training_lowers_the_loss(name):
     assert all(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.slow
 @every_model
 def test_weights_survive_safetensors(name, tmp_path):
     net, (x, _) = small(name).eval(), batch(name)
@@ -139,6 +140,7 @@ def published(tmp_path, monkeypatch):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_published_weights_load_into_ours(published):
     ours = models.create("resnet18", weights="imagenet").eval()
     x = torch.randn(1, 3, 64, 64)
@@ -148,6 +150,7 @@ def test_published_weights_load_into_ours(published):
     models.create("resnet18", weights="imagenet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
 def test_the_progress_of_a_download_can_be_hidden(published, monkeypatch, capfd, quiet):
     monkeypatch.setenv("TQDM_DISABLE", "1" if quiet else "")
@@ -155,11 +158,13 @@ def test_the_progress_of_a_download_can_be_hidden(published, monkeypatch, capfd,
     assert ("100%" in capfd.readouterr().err) is not quiet
 
 
+@pytest.mark.slow
 def test_weights_of_another_number_of_classes_are_refused(published):
     with pytest.raises(RuntimeError, match=r"fc\.weight.*\(1000, 512\).*needs \(10, 512\)"):
         models.create("resnet18", num_classes=10, weights="imagenet")
 
 
+@pytest.mark.slow
 def test_altered_download_is_refused_and_not_kept(published):
     published.file.write_bytes(published.file.read_bytes()[:-100])
     with pytest.raises(RuntimeError, match="could not download"):
@@ -167,6 +172,7 @@ def test_altered_download_is_refused_and_not_kept(published):
     assert not list(published.cached.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_damaged_cache_is_named(published):
     models.create("resnet18", weights="imagenet")
     published.cached.write_bytes(published.cached.read_bytes()[:-100])

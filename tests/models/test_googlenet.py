@@ -40,6 +40,7 @@ def test_parameters():
     assert count(meta()) == 13_378_280
 
 
+@pytest.mark.slow
 def test_table_1():
     net = meta()
     found = shapes(net.eval(), torch.empty(1, 3, 224, 224, device="meta"))
@@ -161,6 +162,7 @@ def test_auxiliary_gradient_reaches_the_lower_half_only():
     assert net.inception4b.branch1[0].weight.grad is None
 
 
+@pytest.mark.slow
 def test_equal_to_torchvisions_but_for_its_documented_differences():
     # torchvision has 3×3 where the paper has 5×5, pools 2×2 before 5a where the paper pools 3×3,
     # and another epsilon; made equal here.

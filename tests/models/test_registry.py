@@ -51,6 +51,7 @@ def test_a_spec_does_not_change():
         models.model_spec("vgg16").num_classes = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.list_models())
 def test_losses_take_what_the_network_returns_in_either_mode(name):
     spec = models.model_spec(name)
@@ -62,6 +63,7 @@ def test_losses_take_what_the_network_returns_in_either_mode(name):
             assert spec.loss(net.train(training)(x), y).shape == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in models.list_models() if models.model_spec(n).torchvision]
 )
@@ -84,6 +86,7 @@ def test_scaled_down_models_take_the_same_images(name):
         assert sum(p.numel() for p in net.parameters()) < 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.list_models())
 def test_every_network_fits_images_or_says_which_it_takes(name):
     spec = models.model_spec(name)
@@ -127,6 +130,7 @@ def test_weights_that_do_not_exist(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_weights_bring_their_options(monkeypatch):
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50()

@@ -19,6 +19,7 @@ def meta(depth, **options):
         return ResNet(depth, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "parameters", "flops"),
     [  # FLOPs: last row of Table 1, multiply-adds, in units of 10^9
@@ -47,6 +48,7 @@ def test_table_1(depth, parameters, flops):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
 )
@@ -57,6 +59,7 @@ def test_table_6(depth, millions):
     assert [found[f"conv{i}_x"] for i in (2, 3, 4)] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 20, 32, 44, 56, 110])
 def test_depth_counts_the_layers_with_weights(depth):
     net = meta(depth, plain=True)

@@ -70,6 +70,7 @@ def texts(drawing):
     return [t for t in drawing.figure.findobj(Text) if t.get_text()]
 
 
+@pytest.mark.slow
 def test_fits_the_page_and_can_be_read(drawing):
     width, height = drawing.figure.get_size_inches()
     assert width <= WIDTH
@@ -85,6 +86,7 @@ def test_fits_the_page_and_can_be_read(drawing):
         assert wide < 0.01 or high < 0.03, (one.get_text(), other.get_text())
 
 
+@pytest.mark.slow
 def test_arrows_pass_no_block_and_no_name(drawing):
     faces = [patch.get_path() for patch in of_kind(drawing, Polygon)]
     scale = drawing.axes[0].transData.inverted()
@@ -103,6 +105,7 @@ def test_arrows_pass_no_block_and_no_name(drawing):
             )
 
 
+@pytest.mark.slow
 def test_has_a_text_alternative_and_looks_the_same_every_time(drawing):
     assert drawing.alt.startswith("Drawing of ")
     assert drawing.svg() == drawing.svg()
@@ -154,6 +157,7 @@ def label(drawing):
     return [text.get_text() for text in texts(drawing)]
 
 
+@pytest.mark.slow
 def test_labels():
     found = label(DRAWINGS["lenet5"]())
     assert found[:5] == ["input", "1×32×32", "c1", "conv 5×5", "6×28×28"]
@@ -187,6 +191,7 @@ def test_an_activation_that_only_one_path_takes_is_drawn():
     assert "first 2×4×4, act 2×4×4, second 2×4×4, addition of first and second 2×4×4" in alt
 
 
+@pytest.mark.slow
 def test_equal_blocks_of_long_networks_are_drawn_as_one():
     alt = DRAWINGS["resnet50, blocks"]().alt
     assert "conv4_x.0 1024×14×14, 5 blocks conv4_x.1–5 1024×14×14, conv5_x.0" in alt

@@ -23,6 +23,7 @@ def texts(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+@pytest.mark.slow
 def test_color_filters_are_gray_at_zero_and_share_a_scale():
     weight = torch.zeros(2, 3, 1, 2)
     weight[0, 0, 0, 0], weight[1, 1, 0, 1] = 2.0, -1.0
@@ -36,6 +37,7 @@ def test_color_filters_are_gray_at_zero_and_share_a_scale():
         plots.filters(torch.ones(2, 1, 3, 3), color=True)
 
 
+@pytest.mark.slow
 def test_of_many_tiles_evenly_chosen_ones_are_shown_and_the_figure_says_so():
     figure = plots.feature_maps(torch.rand(101, 4, 4), limit=5)
     assert titles(figure) == ["map 0", "map 25", "map 50", "map 75", "map 100"]
@@ -100,6 +102,7 @@ def test_curves_of_runs_that_ended_early():
         plots.curves({"a": runs}, "val_loss")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "numbers", "names"), [(10, 10, 10), (20, 20, 20), (100, 0, 25)]
 )
@@ -184,6 +187,7 @@ def test_gradient_history_shows_layers_by_steps_on_one_scale():
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "5"]
 
 
+@pytest.mark.slow
 def test_surfaces_share_their_levels_and_leave_infinite_losses_blank():
     a = torch.linspace(-1, 1, 3)
     low, high = torch.full((3, 3), 2.0), torch.full((3, 3), 50.0)
@@ -199,6 +203,7 @@ def test_surfaces_share_their_levels_and_leave_infinite_losses_blank():
     assert clipped.axes[-1].get_ylabel() == "loss  (up to 5)"
 
 
+@pytest.mark.slow
 def test_factorization_shows_the_numbers_of_each_row_on_one_scale():
     factors = analysis.factorize_kernel(torch.eye(5) + 0.1, 2)
     figure = plots.kernel_factors(factors)
@@ -287,6 +292,7 @@ def test_probes_of_different_layers_cannot_be_drawn_together():
         plots.linear_probes(tables)
 
 
+@pytest.mark.slow
 def test_one_line_per_figure_of_a_foreign_network():
     """What analysis returns is what plots take, for a network neither was written for."""
     torch.manual_seed(0)
@@ -308,6 +314,7 @@ def test_one_line_per_figure_of_a_foreign_network():
     assert all(isinstance(figure, plots.Figure) and figure.alt for figure in figures)
 
 
+@pytest.mark.slow
 def test_one_line_per_figure_of_our_own():
     train, test = data.load("fashion-mini", size=32)
     model = lenet5()

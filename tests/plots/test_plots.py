@@ -148,6 +148,7 @@ def test_every_figure_can_be_put_on_a_page(name, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.png", "f.svg"]
 
 
+@pytest.mark.slow
 def test_same_figure_same_bytes_and_other_figures_share_no_id():
     a, b, c = (
         plots.confusion_matrix(torch.tensor([[8, n], [5, 5]]), ["cat", "dog"]).svg()

@@ -80,6 +80,7 @@ def test_boxes_lie_on_the_pixels_the_units_see():
     assert "size 3 3×3, size 12 12×12" in figure.alt
 
 
+@pytest.mark.slow
 def test_square_stands_around_the_effect():
     found = effective(EFFECT, unit=(1, 2))
     figure = plots.effective_receptive_field(found, torch.rand(1, 20, 20), field(12))
@@ -110,6 +111,7 @@ def test_bars_have_the_tables_numbers():
     assert "most MACs are in conv, 75%" in figure.alt
 
 
+@pytest.mark.slow
 def test_results_draw_themselves():
     image = torch.rand(1, 20, 20)
     assert (

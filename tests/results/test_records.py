@@ -160,6 +160,7 @@ def test_runs_of_the_package_can_be_repeated(name):
     assert not chosen.quick
 
 
+@pytest.mark.slow
 def test_a_part_is_recorded_as_the_package_has_it(tmp_path, capsys):
     arguments = ["bench", "configurations", "--quick", "--seeds", "2", "--record", str(tmp_path)]
     assert main(arguments) == 0

@@ -39,6 +39,7 @@ def package() -> set[str]:
     return {name for name in names if name.startswith("cnnbook/")}
 
 
+@pytest.mark.slow
 def test_the_wheel_is_the_package_and_nothing_else(wheel):
     installed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert installed == package()
@@ -65,6 +66,7 @@ def test_every_license_comes_with_it(wheel, metadata):
     assert metadata["License-Expression"] == "MIT AND CC-BY-4.0 AND CC0-1.0"
 
 
+@pytest.mark.slow
 def test_the_source_builds_the_wheel_and_holds_no_more(tmp_path):
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

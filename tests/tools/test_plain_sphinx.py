@@ -20,6 +20,7 @@ def read(folder: Path) -> dict[str, object]:
     return Config.read(folder)._raw_config
 
 
+@pytest.mark.slow
 def test_the_configuration_is_jupyter_books_without_jupyter_book(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("_config.yml", "_toc.yml", "_static"):

@@ -34,6 +34,7 @@ def test_problems_are_named(machine, words):
     assert words in problem
 
 
+@pytest.mark.slow
 def test_fingerprint_follows_package_and_preset(monkeypatch, tmp_path):
     (tmp_path / "cnnbook").mkdir()
     source = tmp_path / "cnnbook" / "a.py"

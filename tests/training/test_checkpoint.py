@@ -44,6 +44,7 @@ def test_bad_files_are_refused(small, tmp_path):
         training.save_checkpoint(tmp_path / "x", {}, {"a": object()})
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file(small, tmp_path):
     code = """
 import resource, signal, sys, torch

@@ -20,6 +20,7 @@ def test_out_of_memory_names_a_batch_that_fits(fit, small):
         fit((net, *small[1:]), epochs=1)
 
 
+@pytest.mark.slow
 def test_narrow_strided_1x1_convolutions_are_trained_in_the_safe_layout(sets):
     # With channels innermost in memory, oneDNN on AVX2 damages memory in the second layer.
     def losses(**options):

@@ -174,6 +174,7 @@ def test_a_training_of_one_step_has_the_full_learning_rate(tiny, sets):
     assert 1e-4 < (net[2].bias - before).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_compiled_network_takes_the_same_steps(sets, monkeypatch):
     # Inductor's code generation is torch's business, and takes half a minute.
     compile_, backends = torch.compile, []

@@ -51,6 +51,7 @@ def script(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(script, tmp_path):
     one = run(script, tmp_path / "one", 0)
     two = run(script, tmp_path / "two", 0, processes=2)
@@ -60,6 +61,7 @@ def test_two_processes_equal_one(script, tmp_path):
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_resume_to_the_bit(script, tmp_path):
     whole = run(script, tmp_path / "whole", 0.5, processes=2)
     begun = run(script, tmp_path / "parts", 0.5, "stop", processes=2)

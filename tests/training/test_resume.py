@@ -41,6 +41,7 @@ def command(*arguments):
     return [sys.executable, "-c", RUN, *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_unbroken(tmp_path):
     whole = subprocess.run(command(tmp_path / "a", "-"), capture_output=True, check=True, text=True)
     stop = random.randint(4, 70)  # another one each time: any must do
@@ -72,6 +73,7 @@ def sgd_and_scheduler(net):
     return {"optimizer": sgd, "scheduler": torch.optim.lr_scheduler.StepLR(sgd, 2, 0.8)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 5, 7])  # in the first epoch, at its end, in the second
 @pytest.mark.parametrize(
     "options",

@@ -85,6 +85,7 @@ def test_a_network_brings_its_data(file, sets):
         nowhere.load_data()
 
 
+@pytest.mark.slow
 def test_pictures_are_read_as_the_test_images_were(file, sets, tmp_path):
     trained, (_, test) = training.load_trained(file), sets
     plain = data.load("fashion-mini")[1].images[:3, 0]

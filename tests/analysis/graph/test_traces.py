@@ -101,6 +101,7 @@ def test_operations_know_their_roles():
     }
 
 
+@pytest.mark.slow
 def test_a_trace_draws_itself():
     net = models.create("googlenet", width=0.25).inception3a
     found = analysis.trace(net, (48, 28, 28))
