@@ -1,12 +1,19 @@
 """Tables and single values that read well in a terminal and on a page."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 from cnnbook._errors import unknown
 
 # Headings that a key of the package's tables cannot spell.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
+
+
+def _heading(key: str) -> str:
+    """Return a key of the package as a heading; the name of a layer, conv1_1, stays as it is."""
+    words = re.fullmatch(r"[a-z]+(_[a-z]+)+", key)
+    return _LABELS.get(key, key.replace("_", " ") if words else key)
 
 
 def _shown(value: object, spec: str | None) -> str:
@@ -58,7 +65,7 @@ class Table:
         self.rows: list[dict[str, object]] = [dict(row) for row in rows]
         self.caption = caption
         self.formats: dict[str, str] = dict(formats or {})
-        self.labels: dict[str, str] = _LABELS | dict(labels or {})
+        self.labels: dict[str, str] = dict(labels or {})
         self.columns: list[str] = list(self.rows[0]) if self.rows else []
         for number, row in enumerate(self.rows):
             if list(row) != self.columns:
@@ -78,7 +85,7 @@ class Table:
 
     def label(self, column: str) -> str:
         """Return the heading under which a column is displayed."""
-        return self.labels.get(column, column.replace("_", " "))
+        return self.labels.get(column) or _heading(column)
 
     def _cell(self, column: str, value: object) -> str:
         return _shown(value, self.formats.get(column))
@@ -179,7 +186,7 @@ class Facts:
     def __repr__(self) -> str:
         """Return one line for each value."""
         return "\n".join(
-            f"{_LABELS.get(name, name.replace('_', ' '))}: {_shown(value, self.formats.get(name))}"
+            f"{_heading(name)}: {_shown(value, self.formats.get(name))}"
             for name, value in self.values.items()
         )
 
