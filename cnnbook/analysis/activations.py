@@ -212,8 +212,8 @@ def activation_statistics(
     """Summarize the outputs of some layers over many images.
 
     A *unit* is a channel of a layer's feature maps, or an entry of its output vector. It is *dead*
-    if it is never above zero in any image of `x`: if a ReLU follows, its weights then get no
-    gradient from these images.
+    if it is never above zero in any image of `x`: after a ReLU, its weights then get no gradient
+    from these images.
 
     Parameters
     ----------

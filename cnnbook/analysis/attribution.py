@@ -152,7 +152,7 @@ def grad_cam(
 
     Examples
     --------
-    A network that scores brightness on the left is supported by the left:
+    For a network that scores brightness on the left, the support is on the left:
 
     >>> net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(16, 1))
     >>> with torch.no_grad():

@@ -48,7 +48,7 @@ def gradient_norms(
     x
         Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     y
-        Class numbers, ``(N,)``. Moved likewise.
+        Class numbers, ``(N,)``. Moved to the same device.
     loss
         Called as ``loss(output, labels)`` with what the model returns, for example
         :func:`cnnbook.models.googlenet_loss`.

@@ -89,7 +89,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
         * `layer`: its name, as in ``model.named_modules()``;
         * `kind`: its class; for a sequence, those of its members;
         * `output`: shape without N;
-        * `parameters`: trainable or not; one that several layers share counts in the first;
+        * `parameters`: trainable or not; one that several layers share counts only in the first;
         * `macs`: multiply–adds, half the floating-point operations that torch's own counter reports
           for convolutions and matrix products. Additions of biases, activations and pooling are not
           counted; weights that are always zero are, as in C3 of the 1998 LeNet-5;

@@ -365,7 +365,7 @@ def effective_receptive_field(
             row, column = (rows // 2, columns // 2) if unit is None else unit
             if not (0 <= row < rows and 0 <= column < columns):
                 raise ValueError(f"layer {name!r} has {rows}×{columns} units, none at {unit}")
-            # Summed here and now: the next layer may work in place.
+            # Summed immediately: the next layer may work in place.
             sums.append(((row, column), output[:, :, row, column].sum()))
 
         return hook

@@ -163,7 +163,7 @@ def maximize_activation(
             raise ValueError(f"{name} needs 1 or {channels} values, got {len(values)}")
     for name, value in {"jitter": jitter, "scale": scale}.items():
         if not 0 <= value < 1:
-            raise ValueError(f"{name} is a share from 0 to 1, got {value}")
+            raise ValueError(f"{name} is a fraction from 0 to 1, got {value}")
     device = device_of(model)
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     generator = torch.Generator().manual_seed(seed)

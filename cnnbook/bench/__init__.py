@@ -1,4 +1,4 @@
-"""Timings of this package beside the usual alternatives, as ratios from a single run.
+"""Timings of this package compared with the usual alternatives, as ratios from a single run.
 
 The contenders of a comparison run in turn, again and again, so that a machine whose speed changes
 affects them all alike; a ratio is the median over the rounds. The same command runs the recorded

@@ -290,16 +290,16 @@ def _bench(commands: "_Commands") -> None:
     parser = _command(
         commands,
         "bench",
-        "time this package beside others, or run a recorded experiment",
+        "compare this package's speed with others', or run a recorded experiment",
         """\
-Time this package beside the usual alternatives, or run one of the
+Compare this package's speed with the usual alternatives', or run one of the
 experiments that the book shows as recorded runs.
 
 comparisons (all four if no part is named):
-  augment         augmenting images, beside torchvision and kornia
-  epoch           one epoch of LeNet-5, beside a DataLoader
-  accuracy        time to 88 % on Fashion-MNIST, beside tutorials' networks
-  models          one training step, beside torchvision's networks
+  augment         augmenting images, compared with torchvision and kornia
+  epoch           one epoch of LeNet-5, compared with a DataLoader
+  accuracy        time to 88 % on Fashion-MNIST, compared with tutorials' networks
+  models          one training step, compared with torchvision's networks
 experiments:
   throughput      training images per second of the full-size networks
   fashion         test accuracy of the scaled-down networks

@@ -135,7 +135,7 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
     Raises
     ------
     MemoryError
-        In place of torch's error.
+        Instead of torch's error.
     """
     try:
         yield

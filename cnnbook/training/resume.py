@@ -93,7 +93,7 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     if callbacks:
         state["callbacks"] = {name: each.state_dict() for name, each in callbacks.items()}
     if run.evaluated is not run.model:
-        # The file's weights are the ones to use; training goes on from these.
+        # The file's weights are the ones to use; training continues from these.
         state["model"] = weights
         weights = run.evaluated.state_dict()
     save_checkpoint(path, weights, state)
