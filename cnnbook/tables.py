@@ -198,9 +198,9 @@ def claim_table(claims: Sequence[tuple[str, str, str, str]]) -> Table:
     Parameters
     ----------
     claims
-        One tuple per claim: the source's statement; the verdict, one of ``"holds"``, ``"holds in
-        part"``, ``"does not hold"`` and ``"open"`` (not settled by what was run); what was
-        measured, or which paper settles it; the heading under which it is shown.
+        One tuple per claim: the source's statement; the verdict, one of ``"holds"``,
+        ``"holds in part"``, ``"does not hold"`` and ``"open"`` (not settled by what was run); what
+        was measured, or which paper settles it; the heading under which it is shown.
 
     Returns
     -------

@@ -139,8 +139,8 @@ def grad_cam(
     Returns
     -------
     Attribution
-        On the CPU. Its ``maps`` are not negative, in units of the score: ``(N, H, W)``, or ``(N, h,
-        w)`` without `upsample`. Its ``plot`` overlays them on the images.
+        On the CPU. Its ``maps`` are not negative, in units of the score: ``(N, H, W)``, or
+        ``(N, h, w)`` without `upsample`. Its ``plot`` overlays them on the images.
 
     Raises
     ------

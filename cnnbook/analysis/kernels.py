@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def compose_kernels(*weights: Tensor) -> Tensor:
     """Return the single kernel that is equivalent to a stack of linear convolutions.
 
-    Without a non-linearity between them, convolutions with stride 1 compute ``y[o, p] = Σ K[o, i,
-    c] x[i, p + c]`` with a single kernel K. For two layers, ``K[o, i, c] = Σ w2[o, m, a] w1[m, i,
-    b]`` over all channels m between them and all positions with a + b = c: the product of two
-    polynomials. Biases are not part of it. At the border, the two agree only if no layer pads.
+    Without a nonlinearity between them, convolutions with stride 1 compute
+    ``y[o, p] = Σ K[o, i, c] x[i, p + c]`` with a single kernel K. For two layers,
+    ``K[o, i, c] = Σ w2[o, m, a] w1[m, i, b]`` over all channels m between them and all positions
+    with a + b = c: the product of two polynomials. Biases are not part of it. At the border, the
+    two agree only if no layer pads.
 
     Parameters
     ----------
