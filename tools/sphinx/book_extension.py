@@ -88,12 +88,15 @@ def drop_launch(app, pagename, templatename, context, doctree) -> None:
 
 
 def skip_fields(app, what, name, value, skip, options) -> bool | None:
-    """Omit fields of named tuples, which their class explains, from the package's pages.
+    """Omit fields, which their class explains, from the package's pages.
 
-    Cause: Sphinx 7.4.7 documents each one with Python's own text, “Alias for field number 0”.
+    Cause: Sphinx 7.4.7 documents a field of a named tuple with Python's own text, “Alias for field
+    number 0”, and one whose default is a function with that function's docstring, torch's say.
     Delete when: autodoc omits them, or the package's pages name their members.
     """
-    return True if (getattr(value, "__doc__", "") or "").startswith("Alias for field") else None
+    of_torch = (getattr(value, "__module__", "") or "").startswith("torch")
+    alias = (getattr(value, "__doc__", "") or "").startswith("Alias for field")
+    return True if alias or (what == "class" and of_torch) else None
 
 
 def choose_widget_script(app: Sphinx, config) -> None:
