@@ -2,7 +2,7 @@
 
 The contenders of a comparison run in turn, again and again, so that a machine whose speed changes
 affects them all alike; a ratio is the median over the rounds. The same command runs the recorded
-:mod:`cnnbook.experiments`.
+``cnnbook.experiments``.
 """
 
 from cnnbook.bench.comparisons import matmul_throughput

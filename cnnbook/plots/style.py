@@ -29,17 +29,17 @@ import matplotlib.figure
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#B4608F", "#8A7B00", "#777777")
 #: Six line styles, so that lines also differ without color.
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-#: Diverging color map of weights and other signed values: purple below zero, orange above.
+#: Diverging color map of weights and other signed values, purple below zero and orange above.
 SIGNED = "PuOr_r"
-#: Color map of values that are not negative: black is zero.
+#: Color map of values that are not negative, from black at zero.
 POSITIVE = "gray"
 
 #: Color of text and axes. It stands for "the color of the text around the figure" and becomes that
 #: color when the SVG is written.
 INK = "#010203"
-#: Width of the book's text column at a window of 1280 px, in inches: for rows of images.
+#: Width of the book's text column at a window of 1280 px, in inches, for rows of images.
 WIDTH = 7.0
-#: Width of charts, in inches: narrower, so that they remain readable when shrunk on a phone.
+#: Width of charts, in inches, narrower so that they remain readable when shrunk on a phone.
 CHART = 5.8
 
 #: The matplotlib settings with which figures are drawn and saved.

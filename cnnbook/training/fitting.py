@@ -58,7 +58,7 @@ def fit(
 ) -> History:
     """Train a classifier.
 
-    The steps are those of :func:`cnnbook.training.loop.train`, which fits on one screen.
+    The steps are those of ``train`` in ``training/loop.py``, which fits on one screen.
 
     Without `optimizer`, stochastic gradient descent with Nesterov momentum 0.9 runs under torch's
     one-cycle schedule: the learning rate climbs to `lr` and then falls to nearly zero.

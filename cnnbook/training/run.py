@@ -60,7 +60,7 @@ class Run:
     evaluated : torch.nn.Module
         What is validated, saved, and left in the model at the end: `model` itself, until a callback
         sets another network of its kind, as :class:`EMA` does.
-    loss : Tensor
+    loss : torch.Tensor
         Mean loss of the last step's batch, on the device. Reading it makes a GPU wait.
     history : History
         Losses and accuracies so far. Losses of single steps are added several at a time.

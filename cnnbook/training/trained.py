@@ -62,7 +62,7 @@ class TrainedModel:
         Returns
         -------
         Tensor
-            ``(N, C, H, W)``, ready for :attr:`network`.
+            ``(N, C, H, W)``, ready for `network`.
 
         Raises
         ------
