@@ -118,7 +118,7 @@ class Dataset:
         Names of the classes; ``classes[labels[i]]`` names image ``i``.
     mean, std
         Mean and standard deviation per channel, of the *training* images scaled to 0…1; both
-        parts are normalized with them.
+        parts are normalized with them. Lists, arrays and tensors are kept as tuples.
 
     Raises
     ------
