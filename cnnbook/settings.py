@@ -86,6 +86,8 @@ def device(wanted: "torch.device | str | None" = None) -> "torch.device":
 
     Raises
     ------
+    TypeError
+        If `wanted` is neither a name nor a device.
     ValueError
         If this machine has no such device.
 
@@ -99,6 +101,8 @@ def device(wanted: "torch.device | str | None" = None) -> "torch.device":
     import torch
 
     if wanted is not None:
+        if not isinstance(wanted, str | int | torch.device):
+            raise TypeError(f"a device is a name, such as 'cpu' or 'cuda:1', got {wanted!r}")
         try:
             torch.empty(0, device=wanted)
         except (RuntimeError, AssertionError) as error:
@@ -126,6 +130,8 @@ def seed(value: int) -> None:
 
     Raises
     ------
+    TypeError
+        If `value` is not an integer.
     ValueError
         If `value` is outside that range.
 
@@ -138,6 +144,8 @@ def seed(value: int) -> None:
     >>> torch.equal(first, torch.rand(1000))
     True
     """
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"a seed is an integer, got {value!r}")
     if not 0 <= value < 2**32:
         raise ValueError(f"seed {value} is outside 0 … 2**32 - 1, the range NumPy accepts")
 

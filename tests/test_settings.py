@@ -43,6 +43,17 @@ def test_seed_out_of_range(value):
         cnnbook.seed(value)
 
 
+@pytest.mark.parametrize("value", ["3", 1.5, None])
+def test_seed_of_the_wrong_kind(value):
+    with pytest.raises(TypeError, match=f"a seed is an integer, got {value!r}"):
+        cnnbook.seed(value)
+
+
+def test_device_of_the_wrong_kind():
+    with pytest.raises(TypeError, match=r"a device is a name, such as 'cpu' or 'cuda:1', got 1.5"):
+        cnnbook.device(1.5)
+
+
 def test_start_says_what_runs(capsys, monkeypatch):
     monkeypatch.setenv("CNNBOOK_PRESET", "cpu")
     cnnbook.start(seed=3)

@@ -1,14 +1,17 @@
 """Data augmentation of whole batches: one matrix and one resampling per image, on the device."""
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbook._errors import unknown
+from cnnbook.data.checks import check_images, counted, is_number
 
 # On a CPU, images are transformed in groups of about this many pixels: few enough for a group's
 # floats and coordinates to stay in the cache, but enough to be worth starting the threads.
@@ -99,8 +102,10 @@ class Augment:
 
     Raises
     ------
+    TypeError
+        If a value is not a number where one is needed.
     ValueError
-        If a value is outside its range; the message says which one.
+        If a value is outside its range, or for an unknown option; the message says which one.
 
     Examples
     --------
@@ -127,6 +132,8 @@ class Augment:
     def __post_init__(self) -> None:
         def within(name: str, low: float, high: float) -> None:
             value = getattr(self, name)
+            if not is_number(value):
+                raise TypeError(f"{name} must be a number in {low:g} … {high:g}, got {value!r}")
             if not low <= value <= high:
                 raise ValueError(f"{name} must lie in {low:g} … {high:g}, got {value}")
 
@@ -136,6 +143,13 @@ class Augment:
         within("crop", 0.01, 1)
         for name in ("flip", "contrast", "brightness", "erase"):
             within(name, 0, 1)
+        for name, example in (("scale", "(0.8, 1.2)"), ("erase_area", "(0.02, 0.33)")):
+            value = getattr(self, name)
+            if not (isinstance(value, Sequence) and len(value) == 2 and all(map(is_number, value))):
+                raise TypeError(
+                    f"{name} must be two numbers, the smallest and the largest, such as "
+                    f"{example}, got {value!r}"
+                )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be 0 < smallest ≤ largest, got {self.scale}")
         if not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
@@ -248,17 +262,14 @@ class Augment:
             If `images` are not four-dimensional uint8, or `params` are for a different number of
             images.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ValueError(
-                f"images must be uint8 of shape (N, C, H, W), got {images.dtype} of shape "
-                f"{tuple(images.shape)}"
-            )
+        check_images(images)
         n, channels, height, width = images.shape
         if params is None:
             params = self.draw(n, (height, width), seed).to(images.device)
         if len(params) != n:
             raise ValueError(
-                f"parameters for {len(params)} images, but {n} images; draw one set per image"
+                f"parameters for {counted(len(params), 'image')}, but {counted(n, 'image')}; draw "
+                "one set per image"
             )
         mu = torch.tensor(mean or [0.0] * channels, device=images.device).view(-1, 1, 1)
         sigma = torch.tensor(std or [1.0] * channels, device=images.device).view(-1, 1, 1)
@@ -328,6 +339,22 @@ class Augment:
             brightness=min(1, self.brightness * strength),
             erase=min(1, self.erase * strength),
         )
+
+
+# A dataclass would name neither its options nor the nearest.
+_init = Augment.__init__
+
+
+@functools.wraps(_init)
+def _checked_init(self: Augment, *values: Any, **options: Any) -> None:
+    allowed = [f.name for f in fields(Augment)]
+    for name in options:
+        if name not in allowed:
+            raise unknown("option of Augment", name, allowed)
+    _init(self, *values, **options)
+
+
+setattr(Augment, "__init__", _checked_init)  # noqa: B010 (mypy: one does not assign to a method)
 
 
 def _matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cnnbook import settings
 from cnnbook.data.augment import Augment
+from cnnbook.data.checks import check_count
 from cnnbook.data.datasets import Dataset
 
 
@@ -99,6 +100,20 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return images.float().mul_(1 / (255 * sigma)).add_(-mu / sigma)
 
 
+def check_options(dataset: object, kind: type, batch_size: int, augment: object) -> None:
+    """Refuse what no batches can be made of; `kind` is the class of data set that is needed."""
+    if not isinstance(dataset, kind):
+        raise TypeError(
+            f"dataset must be a data.{kind.__name__}, got {type(dataset).__name__}; "
+            "data.make_batches chooses the kind of batches that a data set needs"
+        )
+    check_count("batch_size", batch_size)
+    if augment is not None and not isinstance(augment, Augment):
+        raise TypeError(
+            f"augment must be a data.Augment, such as data.Augment(flip=0.5), got {augment!r}"
+        )
+
+
 class Batches:
     """Shuffled, normalized, augmented batches of a data set held on the device.
 
@@ -126,6 +141,8 @@ class Batches:
 
     Raises
     ------
+    TypeError
+        If `dataset` is no :class:`Dataset`, or `augment` no :class:`Augment`.
     ValueError
         If the data set is empty or `batch_size` is not positive.
 
@@ -150,8 +167,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_options(dataset, Dataset, batch_size, augment)
         if not len(dataset):
             raise ValueError(f"{dataset!r} has no images to make batches of")
         self.images_per_epoch = len(dataset)

@@ -3,10 +3,19 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnbook.data.checks import (
+    check_count,
+    check_images,
+    check_tensor,
+    counted,
+    names,
+    per_channel,
+)
 from cnnbook.data.files import IdxFile, find, parse_idx, read_checked
 
 ASSETS = Path(__file__).parent / "assets"
@@ -109,12 +118,14 @@ class Dataset:
         Names of the classes; ``classes[labels[i]]`` names image ``i``.
     mean, std
         Mean and standard deviation per channel, of the *training* images scaled to 0…1; both
-        parts are normalized with them.
+        parts are normalized with them. Lists, arrays and tensors are kept as tuples.
 
     Raises
     ------
+    TypeError
+        If `images` or `labels` are no tensors, or another value is of the wrong kind.
     ValueError
-        If the tensors do not fit together.
+        If the tensors do not fit together, or `mean` or `std` is outside 0…1.
 
     Examples
     --------
@@ -122,7 +133,8 @@ class Dataset:
 
     >>> images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     >>> labels = torch.tensor([0, 1, 0, 1, 0, 1])
-    >>> mine = Dataset("mine", images, labels, ("cat", "dog"), (0.5,) * 3, (0.25,) * 3)
+    >>> mean, std = (images / 255).mean((0, 2, 3)), (images / 255).std((0, 2, 3))
+    >>> mine = Dataset("mine", images, labels, ("cat", "dog"), mean, std)
     >>> mine[:4]
     <mine: 4 images of 3×8×8, 2 classes>
     >>> mine[mine.labels == 1].labels
@@ -137,27 +149,52 @@ class Dataset:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(
-                f"images must be uint8 of shape (N, C, H, W), got {self.images.dtype} of shape "
-                f"{tuple(self.images.shape)}"
-            )
+        # A list of names or a tensor of means will do; they are kept as plain tuples.
+        for name, plain in (
+            ("classes", names("classes", self.classes)),
+            ("mean", per_channel("mean", self.mean)),
+            ("std", per_channel("std", self.std)),
+        ):
+            object.__setattr__(self, name, plain)
+        check_images(self.images)
+        check_tensor("labels", self.labels)
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"labels must be int64 of shape ({len(self.images)},), one per image, got "
-                f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
+                f"{self.labels.dtype} of shape {tuple(self.labels.shape)}{self._cure_of_labels()}"
             )
         channels = self.images.shape[1]
         if not channels == len(self.mean) == len(self.std):
+            hint = ""
+            if len(self.mean) == len(self.std) == self.images.shape[3]:
+                hint = ". The images look like (N, H, W, C): use images.permute(0, 3, 1, 2)"
+            needed = "each of " * (channels != 1) + counted(channels, "channel")
             raise ValueError(
-                f"mean and std must have one value for each of {channels} channels, got "
-                f"{len(self.mean)} and {len(self.std)}"
+                f"mean and std must have one value for {needed}, got {len(self.mean)} and "
+                f"{len(self.std)}{hint}"
+            )
+        if not (all(0 <= m <= 1 for m in self.mean) and all(0 < s <= 1 for s in self.std)):
+            raise ValueError(
+                "mean must lie in 0 … 1, std above 0 and up to 1, for they are those of images "
+                f"scaled to 0 … 1; got {self.mean} and {self.std}. Those of pixels of 0 … 255 are "
+                "to be divided by 255"
             )
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise ValueError(
-                f"labels must lie in 0 … {len(self.classes) - 1} for {len(self.classes)} classes, "
-                f"got {self.labels.min()} … {self.labels.max()}"
+                f"labels must lie in 0 … {len(self.classes) - 1} for "
+                f"{counted(len(self.classes), 'class')}, got {self.labels.min()} … "
+                f"{self.labels.max()}"
             )
+
+    def _cure_of_labels(self) -> str:
+        n, shape = len(self.images), tuple(self.labels.shape)
+        if shape == (n,) and not self.labels.is_floating_point():
+            return "; use labels.long()"
+        if shape == (n, 1):
+            return "; use labels[:, 0].long()"
+        if shape == (n, len(self.classes)):
+            return "; if they are one-hot, use labels.argmax(1)"
+        return ""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -165,12 +202,20 @@ class Dataset:
 
     def __getitem__(self, index: slice | Tensor) -> "Dataset":
         """Return the images at `index`, a slice or an index tensor, as a data set."""
+        several = isinstance(index, slice | list | np.ndarray | Tensor)
+        if not several or getattr(index, "ndim", 1) == 0:
+            raise TypeError(
+                f"a data set is indexed by a slice or an index tensor, got {index!r}. One image is "
+                "dataset.images[i], its label dataset.labels[i]; for batches to iterate over, use "
+                "data.make_batches(dataset).epoch(0)"
+            )
         return replace(self, images=self.images[index], labels=self.labels[index])
 
     def __repr__(self) -> str:
         """Return name, size and shape."""
         shape = "×".join(map(str, self.images.shape[1:]))
-        return f"<{self.name}: {len(self):,} images of {shape}, {len(self.classes)} classes>"
+        n, classes = counted(len(self), "image"), counted(len(self.classes), "class")
+        return f"<{self.name}: {n} of {shape}, {classes}>"
 
     def padded(self, size: int) -> "Dataset":
         """Return the set with every image centered on a black square.
@@ -191,6 +236,7 @@ class Dataset:
         ValueError
             If `size` is smaller than the images.
         """
+        check_count("size", size)
         height, width = self.images.shape[2:]
         if size < max(height, width):
             raise ValueError(

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from cnnbook import settings
 from cnnbook.data.augment import Augment
-from cnnbook.data.batches import epoch_seed, normalize, share
+from cnnbook.data.batches import check_options, epoch_seed, normalize, share
+from cnnbook.data.checks import check_count, counted
 from cnnbook.data.files import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,9 +98,8 @@ class ImageFolder:
     def __repr__(self) -> str:
         """Return name, size and shape."""
         shape = f"{self.channels}×{self.size}×{self.size}"
-        return (
-            f"<{self.name}: {len(self):,} images, cropped to {shape}, {len(self.classes)} classes>"
-        )
+        n, classes = counted(len(self), "image"), counted(len(self.classes), "class")
+        return f"<{self.name}: {n}, cropped to {shape}, {classes}>"
 
     def transform(self) -> Callable[[Any], Tensor]:
         """Return torchvision's transform from a PIL image to uint8 ``(C, size, size)``."""
@@ -118,7 +118,7 @@ class ImageFolder:
         Raises
         ------
         DataError
-            If the file cannot be read as an image.
+            If the file is missing, a folder, or cannot be read as an image.
         """
         from PIL import Image
 
@@ -130,9 +130,13 @@ class ImageFolder:
                 return transform(image.convert("L" if self.channels == 1 else "RGB"))
         except FileNotFoundError:
             raise DataError(f"there is no file {path}") from None
+        except IsADirectoryError:
+            raise DataError(f"{path} is a folder; name the pictures in it ({path}/*.png)") from None
         except (OSError, ValueError, Image.DecompressionBombError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise DataError(f"{path} cannot be read: {error.strerror}") from None
             raise DataError(
-                f"{path} is damaged or not an image ({error}). Replace or delete it"
+                f"{path} is damaged or not an image ({error}). Replace it or leave it out"
             ) from None
 
 
@@ -163,8 +167,7 @@ def load_image_folder(
     path = Path(path).expanduser()
     if channels not in (1, 3):
         raise ValueError(f"images have 1 or 3 channels, got channels={channels}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    check_count("size", size)
     test_folder = next((path / n for n in ("val", "test") if (path / n).is_dir()), path / "val")
     for folder in (path / "train", test_folder):
         if not folder.is_dir():
@@ -265,8 +268,7 @@ class StreamingBatches:
         world_size: int = 1,
         workers: int | None = None,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_options(dataset, ImageFolder, batch_size, augment)
         self.images_per_epoch, self.batch_size = len(dataset), batch_size
         self.augment = augment
         self.dataset, self.seed = dataset, seed

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from cnnbook._errors import unknown
+from cnnbook.data.checks import check_count
 from cnnbook.data.datasets import ASSETS
 
 # Credits and checksums are in assets/photos/CREDITS.
@@ -50,8 +51,8 @@ def photo(name: str = "cat", size: int | None = None) -> Tensor:
     """
     if name not in PHOTOS:
         raise unknown("photograph", name, PHOTOS)
-    if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got size={size}")
+    if size is not None:
+        check_count("size", size)
     from PIL import Image
 
     with Image.open(ASSETS / "photos" / PHOTOS[name]) as picture:

@@ -1,5 +1,6 @@
 """Data sets by name, and the kind of batches that each one needs."""
 
+from pathlib import Path
 from typing import Any, Literal, overload
 
 from cnnbook._errors import unknown
@@ -89,9 +90,12 @@ def load(
     >>> train
     <fashion-mini train: 10,000 images of 1×32×32, 10 classes>
     """
-    if name.startswith(_FOLDER):
-        return load_image_folder(name.removeprefix(_FOLDER), size=size or 224, channels=channels)
-    if name not in _IN_MEMORY:
+    if isinstance(name, str) and name.startswith(_FOLDER):
+        side = 224 if size is None else size
+        return load_image_folder(name.removeprefix(_FOLDER), size=side, channels=channels)
+    if not isinstance(name, str) or name not in _IN_MEMORY:
+        if isinstance(name, str | Path) and Path(name).expanduser().is_dir():
+            raise ValueError(f"{name} is a folder; use data.load('{_FOLDER}{name}')")
         raise unknown("data set", name, [*_IN_MEMORY, f"{_FOLDER}PATH"])
     train, test = _IN_MEMORY[name](download)
     if size is not None:

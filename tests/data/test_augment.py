@@ -1,6 +1,9 @@
 """Batched augmentation against torchvision's transforms, one image at a time."""
 
+import dataclasses
+import inspect
 import math
+import pickle
 
 import pytest
 import torch
@@ -181,13 +184,44 @@ def test_strength():
         ({"interpolation": "cubic"}, "unknown interpolation 'cubic'"),
     ],
 )
-def test_bad_options(options, message):
+def test_options_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         Augment(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flip": "yes"}, r"flip must be a number in 0 … 1, got 'yes'"),
+        ({"flip": True}, "flip must be a number in 0 … 1, got True"),
+        ({"rotate": (-10, 10)}, r"rotate must be a number in 0 … 180, got \(-10, 10\)"),
+        ({"fill": None}, "fill must be a number in 0 … 255, got None"),
+        ({"scale": 0.8}, r"scale must be two numbers, .* such as \(0.8, 1.2\), got 0.8"),
+        ({"scale": ("a", 1)}, "scale must be two numbers"),
+        ({"erase_area": (0.1, 0.2, 0.3)}, "erase_area must be two numbers"),
+    ],
+)
+def test_options_of_the_wrong_kind(options, message):
+    with pytest.raises(TypeError, match=message):
+        Augment(**options)
+
+
+def test_unknown_options_are_named_with_the_nearest():
+    message = "unknown option of Augment 'hflip'; use one of: rotate, .*Did you mean 'flip'"
+    with pytest.raises(ValueError, match=message):
+        Augment(hflip=0.5)
+    with pytest.raises(ValueError, match="Did you mean 'rotate'"):
+        dataclasses.replace(Augment(), rotation=10)
+    assert list(inspect.signature(Augment).parameters)[:2] == ["rotate", "translate"]
+    assert pickle.loads(pickle.dumps(Augment(flip=0.5))) == Augment(flip=0.5)
 
 
 def test_bad_images(images):
     with pytest.raises(ValueError, match=r"uint8 of shape .* got torch.float32"):
         Augment()(images / 255)
+    with pytest.raises(TypeError, match=r"got a numpy array; use torch.from_numpy\(images\)"):
+        Augment()(images.numpy())
+    with pytest.raises(ValueError, match="parameters for 1 image, but 12 images"):
+        Augment()(images, Augment().draw(1, (H, W)))
     with pytest.raises(ValueError, match="parameters for 3 images, but 12 images"):
         Augment()(images, Augment().draw(3, (H, W)))

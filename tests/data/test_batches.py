@@ -61,7 +61,7 @@ def test_order_does_not_depend_on_the_batch_size():
 
 def test_normalization_is_the_formula():
     images = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
-    mean, std = (0.2, 0.5, 0.7), (0.1, 0.3, 1.2)
+    mean, std = (0.2, 0.5, 0.7), (0.1, 0.3, 0.9)
     dataset = Dataset("t", images, torch.zeros(5, dtype=torch.int64), ("a",), mean, std)
     ((x, _),) = Batches(dataset, 5, shuffle=False, device="cpu").epoch(0)
     expected = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
@@ -81,3 +81,9 @@ def test_bad_arguments():
         Batches(numbered(3), 0)
     with pytest.raises(ValueError, match="no images"):
         Batches(numbered(3)[:0])
+    with pytest.raises(TypeError, match=r"batch_size must be an integer, got 1.5"):
+        Batches(numbered(3), 1.5)
+    with pytest.raises(TypeError, match=r"dataset must be a data.Dataset, got Tensor"):
+        Batches(numbered(3).images)
+    with pytest.raises(TypeError, match=r"such as data.Augment\(flip=0.5\), got 'flip'"):
+        Batches(numbered(3), augment="flip")

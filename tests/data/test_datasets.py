@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,36 +128,104 @@ def test_unknown_name_and_size():
         data.load("fashion-min")
     with pytest.raises(ValueError, match="size=20 would crop images of 28×28"):
         data.load("fashion-mini", size=20)
+    with pytest.raises(TypeError, match="size must be an integer, got '32'"):
+        data.load("fashion-mini", size="32")
+    with pytest.raises(ValueError, match="unknown data set 3"):
+        data.load(3)
+
+
+def test_a_folder_as_name_is_told_the_prefix(tmp_path):
+    for name in (tmp_path, str(tmp_path)):
+        with pytest.raises(ValueError, match=f"is a folder; .*load.'imagefolder:{tmp_path}'"):
+            data.load(name)
 
 
 def test_repr_names_size_and_shape(mini):
     assert repr(mini[0][:5]) == "<fashion-mini train: 5 images of 1×28×28, 10 classes>"
+    assert repr(mini[0][:1]) == "<fashion-mini train: 1 image of 1×28×28, 10 classes>"
+
+
+BYTES = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+GOOD = {
+    "name": "t",
+    "images": BYTES,
+    "labels": torch.tensor([0, 1, 1]),
+    "classes": ("a", "b"),
+    "mean": (0.0,),
+    "std": (1.0,),
+}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": torch.zeros(3, 1, 4, 4)}, "must be uint8"),
-        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, r"\(3, 4, 4\)"),
+        ({"images": torch.zeros(3, 1, 4, 4)}, r"must be uint8.*\(images \* 255\)"),
+        ({"images": BYTES[:, 0]}, r"\(3, 4, 4\); add the channel axis: images\[:, None\]"),
+        ({"images": BYTES.permute(0, 2, 3, 1)}, r"each of 4 .*\(N, H, W, C\).*permute\(0, 3, 1, 2"),
         ({"labels": torch.zeros(2, dtype=torch.int64)}, "one per image"),
-        ({"labels": torch.zeros(3)}, "int64"),
+        ({"labels": torch.zeros(3)}, r"got torch.float32 of shape \(3,\)$"),
+        ({"labels": torch.zeros(3, dtype=torch.int32)}, r"int32.*use labels.long\(\)"),
+        ({"labels": torch.tensor([[0], [1], [1]])}, r"use labels\[:, 0\].long\(\)"),
+        ({"labels": torch.eye(2)[[0, 1, 1]]}, r"one-hot, use labels.argmax\(1\)"),
         ({"labels": torch.tensor([0, 1, 2])}, r"0 … 1 for 2 classes, got 0 … 2"),
         ({"labels": torch.tensor([0, -1, 1])}, "got -1 … 1"),
-        ({"mean": (0.0, 0.0)}, "each of 1 channels, got 2 and 1"),
+        ({"classes": ("a",)}, "0 … 0 for 1 class, got"),
+        ({"mean": (0.0, 0.0)}, "one value for 1 channel, got 2 and 1"),
+        ({"mean": (127,)}, r"mean must lie in 0 … 1.* got \(127.0,\).* divided by 255"),
+        ({"mean": (-0.1,)}, "mean must lie in 0 … 1"),
+        ({"std": (60,)}, "std above 0 and up to 1.* divided by 255"),
+        ({"std": (0,)}, "std above 0"),
+        ({"std": (float("nan"),)}, "std above 0"),
     ],
 )
 def test_inconsistent_data_is_refused(change, message):
-    good = {
-        "name": "t",
-        "images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8),
-        "labels": torch.tensor([0, 1, 1]),
-        "classes": ("a", "b"),
-        "mean": (0.0,),
-        "std": (1.0,),
-    }
-    Dataset(**good)
+    Dataset(**GOOD)
     with pytest.raises(ValueError, match=message):
-        Dataset(**good | change)
+        Dataset(**GOOD | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": BYTES.numpy()}, r"images must be .* numpy array; use torch.from_numpy\(images"),
+        ({"labels": np.array([0, 1, 1])}, r"labels must be .* use torch.from_numpy\(labels\)"),
+        ({"labels": [0, 1, 1]}, "labels must be a torch tensor, got list"),
+        ({"classes": 4}, r"classes must be a tuple of names, such as .*, got 4"),
+        ({"classes": "ab"}, "classes must be a tuple of names, .* got 'ab'"),
+        ({"classes": [0, 1]}, "classes must be a tuple of names"),
+        ({"mean": 0.5}, r"mean must be .* one number for each channel.*, got 0.5"),
+        ({"mean": torch.tensor(0.5)}, "mean must be .* got 0.5"),
+        ({"std": ("a",)}, "std must be"),
+    ],
+)
+def test_data_of_the_wrong_kind_is_refused(change, message):
+    with pytest.raises(TypeError, match=message):
+        Dataset(**GOOD | change)
+
+
+def test_lists_and_tensors_become_plain_tuples():
+    mine = Dataset(
+        "t", BYTES, GOOD["labels"], ["a", "b"], torch.tensor([0.5]), np.array([0.25], np.float32)
+    )
+    assert (mine.classes, mine.mean, mine.std) == (("a", "b"), (0.5,), (0.25,))
+    assert type(mine.std[0]) is float
+
+
+@pytest.mark.parametrize("index", [0, torch.tensor(1), (0, 1), "a"])
+def test_single_images_are_not_a_data_set(mini, index):
+    with pytest.raises(TypeError, match=r"slice or an index tensor.*dataset.images\[i\]"):
+        mini[0][index]
+
+
+def test_iterating_names_the_way_to_batches(mini):
+    with pytest.raises(TypeError, match=r"data.make_batches\(dataset\).epoch\(0\)"):
+        next(iter(mini[0]))
+
+
+def test_lists_and_arrays_are_indices_too(mini):
+    expected = mini[0].images[torch.tensor([4, 2])]
+    for index in ([4, 2], np.array([4, 2])):
+        assert torch.equal(mini[0][index].images, expected)
 
 
 def test_replacing_checks_again(mini):

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from cnnbook import training
-from cnnbook.data import DataError, StreamingBatches, load, make_batches
+from cnnbook.data import DataError, ImageFolder, StreamingBatches, load, make_batches
 from cnnbook.data.batches import share
 
 
@@ -125,6 +126,28 @@ def test_deep_pictures_keep_their_grays_and_hidden_folders_are_no_classes(tmp_pa
     assert picture.max() > 225
 
 
+def denied(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_nobody_is_told_to_delete_a_folder_or_a_script(tmp_path):
+    (tmp_path / "script.py").write_text("print()")
+    given = ImageFolder(
+        "given",
+        tmp_path,
+        np.array([b".", b"script.py"]),
+        torch.zeros(2, dtype=torch.int64),
+        ("a",),
+        train=False,
+    )
+    with pytest.raises(DataError, match=r"is a folder; name the pictures in it \(.*/\*\.png\)$"):
+        given.read(0, given.transform())
+    with pytest.raises(
+        DataError, match=r"script\.py is .* not an image.* Replace it or leave it out$"
+    ):
+        given.read(1, given.transform())
+
+
 def test_pictures_that_are_gone_or_too_large_are_named(tmp_path, monkeypatch):
     for part in ("train", "val"):
         (tmp_path / part / "a").mkdir(parents=True)
@@ -133,6 +156,10 @@ def test_pictures_that_are_gone_or_too_large_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     with pytest.raises(DataError, match=r"x\.png is damaged or not an image"):
         train.read(0, train.transform())
+    monkeypatch.setattr(Image, "open", denied)
+    with pytest.raises(DataError, match=r"x\.png cannot be read: Permission denied$"):
+        train.read(0, train.transform())
+    monkeypatch.undo()
     (tmp_path / "train" / "a" / "x.png").unlink()
     with pytest.raises(DataError, match=r"there is no file .*x\.png"):
         train.read(0, train.transform())
@@ -201,6 +228,10 @@ def test_bad_folders(tmp_path, folder):
     (tmp_path / "val" / "b").rmdir()
     with pytest.raises(DataError, match="contains no images"):
         load(f"imagefolder:{tmp_path}")
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        load(f"imagefolder:{folder}", size=0)
+    with pytest.raises(TypeError, match=r"dataset must be a data.ImageFolder, got str"):
+        StreamingBatches("pictures")
     with pytest.raises(ValueError, match="1 or 3 channels, got channels=2"):
         load(f"imagefolder:{folder}", channels=2)
     for part in ("train", "val"):

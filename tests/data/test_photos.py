@@ -39,5 +39,7 @@ def test_square_comes_from_the_middle():
 def test_errors():
     with pytest.raises(ValueError, match=r"unknown photograph 'cats'.*Did you mean 'cat'"):
         data.photo("cats")
-    with pytest.raises(ValueError, match="size=0"):
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         data.photo("cat", size=0)
+    with pytest.raises(TypeError, match="size must be an integer, got '224'"):
+        data.photo("cat", size="224")
