@@ -1,8 +1,7 @@
 """Convolutional network architectures: the papers' networks, a training loop, and figures.
 
 ``import cnnbook`` loads nothing heavy. Submodules and the few top-level functions below are
-imported when they are first used, so the package also works where matplotlib or Jupyter are
-missing.
+imported on first use, so the package also works where matplotlib or Jupyter is missing.
 
 Examples
 --------

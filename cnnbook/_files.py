@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, and give it its own name when it is complete.
+    """Write a file under a temporary name, and rename it when it is complete.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     part = None
     try:

@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 with warnings.catch_warnings():
-    # Without ipywidgets, tqdm warns once and prints text bars: nothing a reader need know.
+    # Without ipywidgets, tqdm warns once and prints text bars: nothing the reader needs to know.
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 

@@ -18,9 +18,9 @@ T = TypeVar("T")
 def preset() -> str:
     """Return the size at which experiments should run: ``"cpu"`` or ``"gpu"``.
 
-    The environment variable ``CNNBOOK_PRESET`` decides; without it, a machine with a CUDA GPU
-    gets ``"gpu"`` (full data sets, wider networks, longer training), any other one ``"cpu"`` (the
-    data that comes with the package, narrow networks, minutes on two cores).
+    The environment variable ``CNNBOOK_PRESET`` decides; without it, a machine with a CUDA GPU gets
+    ``"gpu"`` (full data sets, wider networks, longer training), any other machine gets ``"cpu"``
+    (the data that comes with the package, narrow networks, minutes on two cores).
 
     Returns
     -------
@@ -35,7 +35,7 @@ def preset() -> str:
     Examples
     --------
     >>> from unittest.mock import patch
-    >>> with patch.dict("os.environ", CNNBOOK_PRESET="gpu"):  # as if it were set outside
+    >>> with patch.dict("os.environ", CNNBOOK_PRESET="gpu"):  # as if set in the shell
     ...     preset()
     'gpu'
     """
@@ -73,7 +73,7 @@ def choose(*, cpu: T, gpu: T) -> T:
 
 
 def device(wanted: "torch.device | str | None" = None) -> "torch.device":
-    """Return the requested device, or the fastest: CUDA, else Apple's MPS, else the CPU.
+    """Return the requested device, or the fastest one: CUDA, else Apple's MPS, else the CPU.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def device(wanted: "torch.device | str | None" = None) -> "torch.device":
             # torch's first line says which names it knows, or why there is no GPU.
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"this machine has no device {str(wanted)!r} ({reason}). Give no device to use "
+                f"this machine has no device {str(wanted)!r} ({reason}). Omit the device to use "
                 f"the fastest one, {device()}"
             ) from None
         return torch.device(wanted)

@@ -1,4 +1,4 @@
-"""Tables and single values that read well in a terminal and on a page."""
+"""Tables and single values that read well in a terminal and on a web page."""
 
 import html
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cnnbook._errors import unknown
 
-# Headings that a key of the package's tables cannot spell.
+# Headings that cannot be derived from a key.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
 
 
@@ -39,8 +39,8 @@ class Table:
         Format specification for the numbers of a column, for example ``{"accuracy": ".1%"}``.
         Integers are printed with thousands separators, floats with three significant digits.
     labels
-        Heading of a column, where it is not to be its key with spaces for underscores. ``macs``
-        and ``activation_kib`` have headings of their own.
+        Column headings by key; by default, the key with spaces for underscores. ``macs`` and
+        ``activation_kib`` have special headings.
 
     Raises
     ------
@@ -134,24 +134,24 @@ class Table:
 
 
 def _plain(name: str, value: object) -> object:
-    """Return a value as JSON has it, or raise TypeError."""
+    """Return a value as a JSON type, or raise TypeError."""
     if isinstance(value, list | tuple):
         return [_plain(name, each) for each in value]
-    if hasattr(value, "item"):  # of torch or numpy, and only one
+    if hasattr(value, "item"):  # a torch or NumPy scalar
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"the fact {name!r} is a {type(value).__name__}; it must be a number, a truth value, a "
-        "text, or a list of these: name what is to be said of it"
+        f"the fact {name!r} is a {type(value).__name__}; it must be a number, a bool, a string, "
+        "or a list of these; pass the value that is to be reported"
     )
 
 
 class Facts:
-    """Single values with names, one a line, which a test of the notebook reads back by name.
+    """Named values, one per line, which a test of the notebook reads back by name.
 
-    What one sees is text, in a terminal, in Jupyter, in Colab and on a page. A notebook also
-    keeps the values, not rounded, in the metadata of the output, where nothing has to be parsed.
+    They are displayed as text in a terminal, in Jupyter, in Colab and on a web page. A notebook
+    also keeps the unrounded values in the output's metadata, where nothing has to be parsed.
 
     Parameters
     ----------
@@ -159,13 +159,13 @@ class Facts:
         Format specification for a number, for example ``{"accuracy": ".1%"}``; otherwise numbers
         are displayed as in a `Table`.
     **values
-        Numbers, truth values, texts, or lists of these, by name; one number of torch or numpy
-        is a number. A name is displayed with spaces for underscores.
+        Numbers, bools, strings, or lists of these, by name. A torch or NumPy scalar counts as a
+        number. A name is displayed with spaces for underscores.
 
     Raises
     ------
     TypeError
-        If a value is something else.
+        If a value has any other type.
 
     Examples
     --------
@@ -200,14 +200,14 @@ VERDICTS = ("holds", "holds in part", "does not hold", "open")
 
 
 def claim_table(claims: Sequence[tuple[str, str, str, str]]) -> Table:
-    """Return the table that ends a chapter: each statement of the source and what became of it.
+    """Return the table that ends a chapter: each of the source's claims and its verdict.
 
     Parameters
     ----------
     claims
-        One tuple for each statement: the statement; the verdict, one of ``"holds"``,
-        ``"holds in part"``, ``"does not hold"`` and ``"open"`` (not settled by what was run);
-        what was measured, or which paper settles it; the heading under which it is shown.
+        One tuple per claim: the source's statement; the verdict, one of ``"holds"``,
+        ``"holds in part"``, ``"does not hold"`` and ``"open"`` (not settled by what was run); what
+        was measured, or which paper settles it; the heading under which it is shown.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def claim_table(claims: Sequence[tuple[str, str, str, str]]) -> Table:
     Raises
     ------
     ValueError
-        If a verdict is none of the four, or one of the texts is empty.
+        If a verdict is not one of the four, or one of the texts is empty.
 
     Examples
     --------

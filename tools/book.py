@@ -32,11 +32,11 @@ HTML = BUILD / "html"
 FINGERPRINT = BUILD / "executed-with"
 LOOKS = BUILD / "pages-made-with"
 CACHE = BUILD / ".jupyter_cache"
-MEMORY_OF_A_NOTEBOOK = 4 * 2**30  # bytes; what a chapter may take at most
+MEMORY_OF_A_NOTEBOOK = 4 * 2**30  # bytes; the most that a chapter may take
 
 
 def hash_of(parts: list[str], folders: list[str]) -> str:
-    """Return a hash of some texts, and of the files in some folders of the book."""
+    """Return a hash of some strings, and of the files in some folders of the book."""
     parts = list(parts)
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
@@ -52,7 +52,7 @@ def fingerprint() -> str:
 
 
 def forget_pages() -> None:
-    """Have every page read and written again.
+    """Force every page to be read and written again.
 
     Cause: Sphinx 7.4.7 does not read an unchanged page again, so it would not repeat its warnings,
       and copies style sheets and scripts only along with pages that it writes.
@@ -62,9 +62,9 @@ def forget_pages() -> None:
 
 
 def use_own_ipython_folder() -> None:
-    """Start kernels without the settings of whoever builds the book, which could change outputs.
+    """Start kernels without the user's own settings, which could change outputs.
 
-    They also keep quiet about traffic that does not leave this machine.
+    They also print no messages about traffic that does not leave this machine.
     """
     folder = BUILD / "ipython"
     profile = folder / "profile_default"
@@ -81,10 +81,10 @@ def cores() -> int:
 
 
 def notebooks_at_once() -> int:
-    """Return how many notebooks to execute side by side: one a core, if memory allows."""
+    """Return how many notebooks to execute at once: one per core, if memory allows."""
     if os.environ.get("CNNBOOK_PRESET") == "gpu" or shutil.which("nvidia-smi"):
-        return 1  # they would share the GPU, and each chapter's timings would be of both
-    memory = cores() * MEMORY_OF_A_NOTEBOOK  # where the system does not tell
+        return 1  # they would share the GPU, and so distort each other's timings
+    memory = cores() * MEMORY_OF_A_NOTEBOOK  # if the system does not say
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores(), memory // MEMORY_OF_A_NOTEBOOK))
@@ -104,8 +104,8 @@ def execute(paths: Sequence[Path]) -> int:
 
     The cache is the one that Jupyter Book reads.
 
-    Cause: myst-nb 1.4.0 executes one notebook after another while it reads them, each with a
-      thread for every core, which small networks hardly profit from.
+    Cause: myst-nb 1.4.0 executes one notebook after another while it reads them, each with a thread
+      for every core, from which small networks hardly benefit.
     Delete when: MyST-NB can execute notebooks side by side before it reads them.
     """
     import nbformat
@@ -150,7 +150,7 @@ def execute(paths: Sequence[Path]) -> int:
 
 
 def notebooks_of_the_book() -> list[Path]:
-    """Return the notebooks of the table of contents, in its order."""
+    """Return the notebooks in the table of contents, in order."""
     from sphinx_external_toc.parsing import parse_toc_yaml
 
     files = [(ROOT / page).with_suffix(".ipynb") for page in parse_toc_yaml(ROOT / "_toc.yml")]
@@ -161,7 +161,7 @@ def build() -> int:
     """Execute what changed, build the HTML, and return 0 if there was no error or warning."""
     now = fingerprint()
     if not FINGERPRINT.is_file() or FINGERPRINT.read_text() != now:
-        # Outputs of another package or environment are worth nothing.
+        # Outputs from another package version or environment are worthless.
         shutil.rmtree(CACHE, ignore_errors=True)
         forget_pages()
     looks = hash_of([], ["_static", "tools/sphinx"])
@@ -225,7 +225,7 @@ def main() -> int:
     serving = commands.add_parser("serve", help="serve the built book on 127.0.0.1")
     serving.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
-    os.environ["TQDM_DISABLE"] = "1"  # a progress bar moves; on a page it would only be noise
+    os.environ["TQDM_DISABLE"] = "1"  # on a page, a progress bar would only be noise
     use_own_ipython_folder()
     if arguments.command == "execute":
         return execute([path.resolve() for path in arguments.notebooks])

@@ -1,4 +1,4 @@
-"""Say clearly when this machine cannot build the book. Runs under any Python, even an old one."""
+"""Say clearly if this machine cannot build the book. Runs under any Python, even an old one."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def main():
         has_venv = False
     free = shutil.disk_usage(os.getcwd()).free if hasattr(shutil, "disk_usage") else float("inf")
     if os.path.exists(".venv"):
-        free = float("inf")  # what takes the space is there already
+        free = float("inf")  # what needs the space is already there
     found = problems(tuple(sys.version_info), free, has_venv)
     for problem in found:
         sys.stderr.write("cnnbook: " + problem + ".\n")

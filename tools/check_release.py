@@ -1,6 +1,6 @@
-"""Check that a tag, the package, the citation and the change log name the same version.
+"""Check that a tag, the package, the citation and the changelog name the same version.
 
-If so, print what changed in it.
+If so, print what changed in that version.
 """
 
 import argparse
@@ -19,7 +19,7 @@ FILES = {
 
 
 def versions(root: Path = ROOT) -> dict[str, str | None]:
-    """Return the version that each file names, None where there is none."""
+    """Return the version that each file names, or None."""
     found = {}
     for name, pattern in FILES.items():
         match = re.search(pattern, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -28,7 +28,7 @@ def versions(root: Path = ROOT) -> dict[str, str | None]:
 
 
 def problems(tag: str, root: Path = ROOT) -> list[str]:
-    """Return what keeps `tag` from being released."""
+    """Return the reasons why `tag` cannot be released."""
     return [
         f"{name} names {version or 'no version with its date'}; the tag is {tag}"
         for name, version in versions(root).items()
@@ -37,7 +37,7 @@ def problems(tag: str, root: Path = ROOT) -> list[str]:
 
 
 def notes(root: Path = ROOT) -> str:
-    """Return the change log's section on the newest version, without its heading."""
+    """Return the changelog's section on the newest version, without its heading."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     _, _, text = text.partition(re.search(FILES["CHANGELOG.md"], text, re.MULTILINE)[0])
     return text.partition("\n## ")[0].strip()

@@ -1,13 +1,13 @@
-"""Make one PDF of the built book, by the browser that also shows its pages.
+"""Make one PDF of the built book, with the browser that also shows its pages.
 
 python tools/make_pdf.py
 
 The pages in `_build/html` become parts of a single page, with links among them, a title page and a
-list of contents; Chromium prints it, with an outline, to `_build/html/cnnbook.pdf`.
+table of contents; Chromium prints it, with an outline, to `_build/html/cnnbook.pdf`.
 
-Cause: jupyter-book 1.0.4.post1 makes PDFs through LaTeX, which has neither our tables, HTML, nor
-  our figures, SVG, or prints its single page by pyppeteer, which nobody maintains.
-Delete when: a builder that is kept prints HTML with an outline.
+Cause: jupyter-book 1.0.4.post1 makes PDFs through LaTeX, which supports neither our tables (HTML)
+  nor our figures (SVG), or prints its single page with pyppeteer, which nobody maintains.
+Delete when: a maintained builder prints HTML with an outline.
 """
 
 import base64
@@ -38,7 +38,7 @@ LEFT_OUT = re.compile(r"chapters/reference/(explorers$|package/)")
 
 PATIENCE = 600  # seconds for a thousand figures
 A4 = {"paperWidth": 8.27, "paperHeight": 11.69}  # inches
-SCALE = 0.8  # a page as wide as a small window: 76 characters of code fit a line
+SCALE = 0.8  # a page as wide as a small window: 76 characters of code fit on a line
 MARGINS = {"marginTop": 0.75, "marginBottom": 0.75, "marginLeft": 0.8, "marginRight": 0.8}
 FOOTER = (
     '<div style="width: 100%; font: 8px sans-serif; text-align: center; color: #555">'
@@ -82,7 +82,7 @@ def parts(toc: dict) -> list[tuple[str, list[str]]]:
 
 
 def relinked(address: str, page: str, pages: set[str], site: str) -> str:
-    """Return where a link of a page leads when all pages are one."""
+    """Return where a page's link leads once all pages are one."""
     if re.match(r"[a-z]+:|//", address):
         return address
     path, fragment = urldefrag(address)
@@ -94,7 +94,7 @@ def relinked(address: str, page: str, pages: set[str], site: str) -> str:
 
 
 def article(page: str, pages: set[str], site: str) -> Tag:
-    """Return what a page says, with addresses that hold in the joint page."""
+    """Return a page's content, with addresses that are valid in the combined page."""
     soup = BeautifulSoup((HTML / f"{page}.html").read_text(), "html.parser")
     content = soup.find("article")
     if content is None:
@@ -102,7 +102,7 @@ def article(page: str, pages: set[str], site: str) -> Tag:
     for script in content("script"):
         script.decompose()
     for folded in content.select(".tag_claims details"):
-        folded.decompose()  # the table is what it makes
+        folded.decompose()  # only the table it makes is printed
     for folded in content("details"):
         folded["open"] = ""
     for element in content(id=True):

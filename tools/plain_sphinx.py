@@ -1,11 +1,11 @@
 """Build the same book with Sphinx and MyST-NB, without Jupyter Book.
 
 python tools/plain_sphinx.py                   build _build/sphinx/html
-python tools/plain_sphinx.py --conf conf.py    write the configuration only, for good
+python tools/plain_sphinx.py --conf conf.py    only write the configuration, permanently
 
 The configuration is the one that `jupyter-book config sphinx .` writes from `_config.yml` and
-`_toc.yml`, without the extensions that only Jupyter Book needs. Notebooks come from the cache
-that `make book` fills. CONTRIBUTING.md says what else leaving Jupyter Book takes.
+`_toc.yml`, without the extensions that only Jupyter Book needs. Notebooks come from the cache that
+`make book` fills. CONTRIBUTING.md says what else it takes to leave Jupyter Book.
 """
 
 import argparse
@@ -46,13 +46,13 @@ def configuration(folder: Path) -> dict[str, object]:
     found = {name: value for name, value in found.items() if name not in UNKNOWN}
     found["extensions"] = [name for name in found["extensions"] if name not in LEFT_OUT]
 
-    def from_there(path: str) -> str:  # Sphinx looks from where conf.py is
+    def from_there(path: str) -> str:  # Sphinx resolves paths from conf.py's folder
         return Path(os.path.relpath(ROOT / path, folder)).as_posix()
 
     for name in ("bibtex_bibfiles", "html_static_path"):
         found[name] = [from_there(path) for path in found[name]]
     found["html_favicon"] = from_there(found["html_favicon"])
-    # Jupyter Book names this folder when it builds.
+    # Jupyter Book sets this folder when it builds.
     found["nb_execution_cache_path"] = "_build/.jupyter_cache"
     return found
 

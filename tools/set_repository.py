@@ -1,7 +1,7 @@
 """Rewrite the address of the repository wherever it is written, for a fork or a move.
 
-``repository: url`` in ``_config.yml`` is the address that counts. Launch buttons, install cells,
-badges, package metadata and the citation repeat it; a test holds them to it.
+``repository: url`` in ``_config.yml`` is the authoritative address. Launch buttons, install cells,
+badges, package metadata and the citation repeat it; a test checks that they agree.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from cnnbook._files import write_whole  # noqa: E402
 
 ADDRESS = re.compile(r"https://github\.com/([\w-]+)/([\w.-]+?)(?:\.git)?/?")
 IN_CONFIG = re.compile(r"^repository:.*\n(?:[ ]+.*\n)*?[ ]+url:[ ]*(\S+)", re.MULTILINE)
-# What stands before OWNER/NAME: the site, its raw files, Colab's and Binder's links, torch.hub.
+# What precedes OWNER/NAME: the site, its raw files, Colab's and Binder's links, torch.hub.
 BEFORE = r"""(github\.com[/:]|githubusercontent\.com/|/github/|/gh/|hub\.load\(["'])"""
 
 
@@ -27,7 +27,7 @@ def owner_and_name(address: str) -> tuple[str, str]:
     if not match:
         raise ValueError(
             f"{address!r} is not the address of a repository on GitHub, "
-            "as https://github.com/you/yourbook is"
+            "like https://github.com/you/yourbook"
         )
     return match[1], match[2]
 
@@ -60,7 +60,7 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 def files(root: Path = ROOT) -> list[Path]:
-    """Return the repository's own files: what git tracks, or would."""
+    """Return the repository's own files: those that git tracks, or would."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     paths = (root / name for name in listed.split("\0") if name)
@@ -68,7 +68,7 @@ def files(root: Path = ROOT) -> list[Path]:
 
 
 def text_of(path: Path) -> str | None:
-    """Return what a file says, line ends as they are, or None if it is not text."""
+    """Return a file's text with its line endings unchanged, or None if it is not text."""
     content = path.read_bytes()
     try:
         return None if b"\0" in content else content.decode()
@@ -77,14 +77,14 @@ def text_of(path: Path) -> str | None:
 
 
 def set_repository(new: str, root: Path = ROOT) -> list[Path]:
-    """Write the address `new` instead of the present one, and return the files changed."""
+    """Replace the current address with `new`, and return the changed files."""
     old, new = current(root), "https://github.com/{}/{}".format(*owner_and_name(new))
     changes = {}
     for path in files(root):
         text = text_of(path)
         if text is not None and (changed := replaced(text, old, new)) != text:
             changes[path] = changed
-    # The file that counts comes last: interrupted before, the same command does the rest.
+    # The authoritative file comes last: after an interruption, the same command does the rest.
     for path in sorted(changes, key=lambda path: path.name == "_config.yml"):
         write_whole(path, changes[path].encode())
     return list(changes)

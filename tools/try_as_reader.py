@@ -6,11 +6,11 @@ python tools/try_as_reader.py present
 
 The environment has torch and what notebooks need, but neither the book's tools nor cnnbook. Each
 chapter is copied into an empty folder, and its own first cell installs the package, from the last
-commit of this repository instead of GitHub. That must leave every installed version as it was.
+commit of this repository instead of GitHub. That must not change any installed version.
 
-oldest and newest make an environment of about 5 GB and remove it again; they need uv and the
-internet. present is the environment that runs this program, such as one in Colab or on Binder;
-it must have nbclient and no cnnbook.
+oldest and newest create an environment of about 5 GB and remove it afterwards; they need uv and
+internet access. present is the environment that runs this program, such as one in Colab or on
+Binder; it must have nbclient but not cnnbook.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import set_repository
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 
-# Colab's widgets are older than those of the book, and lack one that its explorers use.
+# Colab's widgets are older than the book's, and lack one that its explorers use.
 WIDGETS = {"oldest": "ipywidgets==7.7.1", "newest": "ipywidgets"}
 
 
@@ -39,19 +39,19 @@ class Measured(NamedTuple):
 
     first: float  # seconds of its first cell
     seconds: float  # of all cells
-    memory: int  # bytes, at most
+    memory: int  # bytes, maximum
     warnings: str  # what it wrote to stderr, which notebooks show in red
 
 
 def make_environment(folder: Path, python: str, versions: str) -> Path:
-    """Create an environment of the oldest or newest versions, and return its Python."""
+    """Create an environment with the oldest or newest versions, and return its Python."""
     uv = shutil.which("uv")
     if uv is None:
         raise FileNotFoundError("no uv, which finds the oldest versions that fit: pip install uv")
     # With pip, as the install cell needs it.
     subprocess.run([uv, "venv", "--quiet", "--seed", "--python", python, folder], check=True)
     inside = folder / "bin" / "python"
-    # Wheels only: what must be compiled first, no reader has.
+    # Wheels only: no reader has packages that must first be compiled.
     install = [uv, "pip", "install", "--quiet", "--python", inside, "--no-build"]
     choice = ["--resolution", "lowest-direct"] if versions == "oldest" else []
     subprocess.run([*install, *choice, "--requirement", ROOT / "pyproject.toml"], check=True)
@@ -66,7 +66,7 @@ def installed(python: Path) -> dict[str, str]:
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Return what else than cnnbook became another version, came or went."""
+    """Return which packages besides cnnbook were changed, added or removed."""
     names = sorted((before.keys() | after.keys()) - {"cnnbook"})
     return [
         f"{name} {before.get(name, 'missing')} -> {after.get(name, 'missing')}"
@@ -78,8 +78,8 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
 def as_a_reader(root: Path = ROOT) -> dict[str, str]:
     """Return the environment variables of a chapter.
 
-    With them git fetches the book's address from this repository, and Python does not find the
-    package there without installing it.
+    With them, git fetches the book's address from this repository, and Python does not find the
+    package there unless it is installed.
     """
     found = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return found | {
@@ -104,7 +104,7 @@ def seconds_of_first_cell(notebook: dict) -> float:
 def written_to_stderr(notebook: dict) -> str:
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     texts = [output["text"] for output in outputs if output.get("name") == "stderr"]
-    return "".join(line for text in texts for line in text)  # a text may be a list of lines
+    return "".join(line for text in texts for line in text)  # a string may be a list of lines
 
 
 def uninstall(python: Path) -> None:
@@ -120,7 +120,7 @@ def run_chapter(python: Path, chapter: Path) -> Measured:
         command += ["--timeout", "1200"]
         began = time.perf_counter()
         process = subprocess.Popen(command, cwd=empty, env=as_a_reader(), stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)  # the usage of its kernel included
+        _, status, usage = os.wait4(process.pid, 0)  # its kernel's usage included
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
         if process.returncode:
@@ -132,10 +132,10 @@ def run_chapter(python: Path, chapter: Path) -> Measured:
 
 
 def try_chapters(python: Path, chapters: list[Path], limit: float) -> list[str]:
-    """Run chapters one after another, print how it went, and return what went wrong."""
+    """Run chapters one after another, print the results, and return what went wrong."""
     before, problems = installed(python), []
     if "cnnbook" in before:
-        raise ValueError(f"{python} has cnnbook already, which a reader has not: uninstall it")
+        raise ValueError(f"{python} already has cnnbook, which a reader does not: uninstall it")
     print(", ".join(f"{name} {version}" for name, version in before.items()), flush=True)
     for chapter in chapters:
         uninstall(python)
@@ -174,7 +174,7 @@ def main() -> int:
     parser.add_argument(
         "versions",
         choices=[*WIDGETS, "present"],
-        help="the lowest that pyproject.toml allows, those of today, or those installed here",
+        help="the oldest that pyproject.toml allows, today's newest, or those installed here",
     )
     parser.add_argument(
         "--python", default=sys.executable, help="version, or path (default: this one)"

@@ -1,4 +1,4 @@
-"""Images from a tensor or a data set, a batch at a time."""
+"""Images from a tensor or a data set, one batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,13 +22,12 @@ def labeled_batches(
 def image_batches(
     data: Tensor | Labeled, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield images of a tensor, as they are, or of a data set, normalized, in their order.
+    """Yield images of a tensor unchanged, or those of a data set normalized, in order.
 
     Raises
     ------
     ValueError
-        If there are no images, a tensor of them is not ``(N, C, H, W)``, or the batch size is
-        not positive.
+        If there are no images, a tensor is not ``(N, C, H, W)``, or the batch size is not positive.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -67,8 +66,8 @@ def watch(
 ) -> None:
     """Run a network over images and call ``see(layer, output)`` for each output of each layer.
 
-    The network runs in evaluation mode, without gradients. What `see` is given is about to be
-    changed if the next layer works in place: it must copy what it keeps.
+    The network runs in evaluation mode, without gradients. If the next layer works in place, it
+    will overwrite what `see` receives, so `see` must copy what it keeps.
     """
 
     def hook_of(name: str) -> Hook:
@@ -80,7 +79,7 @@ def watch(
 
 
 def scores_of(output: object) -> Tensor:
-    """Return the class scores ``(N, K)`` among what a network returned.
+    """Return the class scores ``(N, K)`` from a network's output.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Looking into a network without leaving a trace in it."""
+"""Looking into a network without changing it."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ Hook = Callable[[nn.Module, Any, Any], Any]
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """Return the layer of a name as in ``model.named_modules()``.
+    """Return the layer with a name as in ``model.named_modules()``.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode; afterwards every layer has its own mode again."""
+    """Put a model into evaluation mode; afterwards, restore every layer's own mode."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -51,7 +51,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 def forward_hooks(
     model: nn.Module, names: Iterable[str], hook: Callable[[str], Hook]
 ) -> Iterator[None]:
-    """Give each named layer ``hook(name)`` as a forward hook, as long as the block runs.
+    """Register ``hook(name)`` as a forward hook of each named layer while the block runs.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def forward_hooks(
         If the model has no layer of a given name.
     """
     handles = []
-    # What torch.compile has compiled before does not call hooks that come later.
+    # What torch.compile has already compiled does not call hooks that are added later.
     compiled = "torch._dynamo" in sys.modules
     try:
         for name in names:

@@ -1,4 +1,4 @@
-"""What a network computes on the way."""
+"""What a network computes along the way."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Activations(dict[str, Tensor]):
     outputs
         Layer name to output, ``(N, …)``, in the order in which the layers ran.
     inputs
-        What the network was given, ``(N, C, H, W)``.
+        The network's input, ``(N, C, H, W)``.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class Activations(dict[str, Tensor]):
         index
             Which of the N inputs.
         **options
-            What the two functions take beside this, for example ``columns``, or ``titles``.
+            Other options of the two functions, for example ``columns`` or ``titles``.
 
         Returns
         -------
@@ -95,8 +95,8 @@ class Activations(dict[str, Tensor]):
 def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None) -> Activations:
     """Run a network on `x` and keep the outputs of some of its layers.
 
-    All outputs are held in memory. For numbers over many images see
-    :func:`activation_statistics`, which goes through them in batches.
+    All outputs are held in memory. For statistics over many images, see
+    :func:`activation_statistics`, which processes them in batches.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
     ValueError
         If the model has no layer of a given name, or does not run it in evaluation mode.
     TypeError
-        If a layer returns something else than a tensor.
+        If a layer returns something other than a tensor.
 
     Examples
     --------
@@ -161,8 +161,8 @@ class _Moments:
     def add(self, output: Tensor) -> None:
         variance, mean = (v.item() for v in torch.var_mean(output.float(), correction=0))
         new = output.numel()
-        # Chan, Golub and LeVeque (1983): joins two parts without the cancellation that a
-        # difference of sums of squares suffers.
+        # Chan, Golub and LeVeque (1983): combines two parts without the cancellation error of a
+        # difference of sums of squares.
         total, step = self.count + new, mean - self.mean
         self.squares += variance * new + step**2 * self.count * new / total
         self.mean += step * new / total
@@ -209,11 +209,11 @@ def activation_statistics(
     *,
     batch_size: int = 100,
 ) -> ActivationStatistics:
-    """Describe the outputs of some layers over many images.
+    """Summarize the outputs of some layers over many images.
 
-    A *unit* is a channel of a layer's feature maps, or an entry of its output vector. It is
-    *dead* if it is above zero nowhere, in no image of `x`: behind a ReLU its weights then get no
-    gradient from these images.
+    A *unit* is a channel of a layer's feature maps, or an entry of its output vector. It is *dead*
+    if it is never above zero in any image of `x`: after a ReLU, its weights then get no gradient
+    from these images.
 
     Parameters
     ----------
@@ -225,24 +225,24 @@ def activation_statistics(
     layers
         Names as in ``model.named_modules()``; the model's direct children if not given.
     batch_size
-        Images at a time. Only the memory needed depends on it.
+        Images at a time. It affects only the memory needed.
 
     Returns
     -------
     ActivationStatistics
         A :class:`cnnbook.tables.Table` with one row per layer, in the order in which they first
         ran: layer, mean, standard_deviation (of all values, divided by their number), zeros
-        (share of values that are exactly zero, 0 to 1), units, dead (their number). The last is
-        None where the layer has negative outputs, as then it is not behind a ReLU and the
-        word has no meaning. A layer that runs more than once is described over all its outputs.
-        Its ``plot`` draws it.
+        (fraction of values that are exactly zero, 0 to 1), units, dead (their number). The last is
+        None for a layer with negative outputs, which no ReLU can have produced: there, "dead" has
+        no meaning. For a layer that runs more than once, all its outputs count. Its ``plot`` draws
+        it.
 
     Raises
     ------
     ValueError
         If the model has no layer of a given name, or `x` has no images.
     TypeError
-        If a layer returns something else than a tensor.
+        If a layer returns something other than a tensor.
 
     Examples
     --------

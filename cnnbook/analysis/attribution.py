@@ -1,4 +1,4 @@
-"""Which part of an image a class score rests on."""
+"""Which parts of an image a class score depends on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """How much each position of an image counts for a class.
+    """How much each position of an image contributes to a class.
 
     Parameters
     ----------
     maps
-        ``(N, H, W)``, one map for each image.
+        ``(N, H, W)``, one attribution map for each image.
     images
-        What the network was given, ``(N, C, H, W)``.
+        The network's input, ``(N, C, H, W)``.
     target
         The class that is explained in each image, ``(N,)``.
     label
@@ -58,7 +58,7 @@ class Attribution:
         common_scale: bool | None = None,
         alt: str | None = None,
     ) -> "Figure":
-        """Lay the maps over the images. See :func:`cnnbook.plots.attribution`.
+        """Overlay the maps on the images. See :func:`cnnbook.plots.attribution`.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Attribution:
 
 
 def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
-    """Return the class asked for in each image, ``(N,)``: by default the one that scores most."""
+    """Return the class to explain in each image, ``(N,)``: by default, the highest-scoring one."""
     n, classes = scores.shape
     if target is None:
         return scores.argmax(1)
@@ -117,8 +117,8 @@ def grad_cam(
 
     Each feature map of the layer is weighted by the mean of the class score's gradient over it
     (their equation 1); the weighted sum's positive part is the result (equation 2). In a network
-    that ends with global average pooling and one fully connected layer, the last feature maps
-    give the class activation maps of Zhou et al. 2016, but for a constant factor.
+    that ends with global average pooling and one fully connected layer, the last feature maps give
+    the class activation maps of Zhou et al. 2016, up to a constant factor.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def grad_cam(
     x
         Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     layer
-        Name as in ``model.named_modules()`` of a layer that outputs feature maps
-        ``(N, M, h, w)``, usually the last such. If it runs more than once, its last output counts.
+        Name as in ``model.named_modules()`` of a layer that outputs feature maps ``(N, M, h, w)``,
+        usually the last one. If it runs more than once, its last output counts.
     target
         Class number, or one for each image ``(N,)``; the class with the highest score if not
         given.
@@ -140,7 +140,7 @@ def grad_cam(
     -------
     Attribution
         On the CPU. Its ``maps`` are not negative, in units of the score: ``(N, H, W)``, or
-        ``(N, h, w)`` without `upsample`. Its ``plot`` lays them over the images.
+        ``(N, h, w)`` without `upsample`. Its ``plot`` overlays them on the images.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def grad_cam(
 
     Examples
     --------
-    A network that scores brightness on the left looks to the left:
+    For a network that scores brightness on the left, the support is on the left:
 
     >>> net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(16, 1))
     >>> with torch.no_grad():
@@ -168,7 +168,7 @@ def grad_cam(
 
     def keeper(name: str) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, _inputs: Any, output: object) -> Tensor:
-            # The network goes on with a copy: the next layer may operate in place.
+            # The network continues with a copy: the next layer may operate in place.
             maps = check_tensor(name, output).detach().requires_grad_()
             kept[:] = [maps]
             return maps.clone()
@@ -212,7 +212,7 @@ def occlusion(
     fill: float | Sequence[float] = 0.0,
     batch_size: int = 100,
 ) -> Attribution:
-    """Cover the image piece by piece and see how much the class loses (Zeiler & Fergus 2014).
+    """Cover the image piece by piece and see how much a class loses (Zeiler & Fergus 2014).
 
     "Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, Section 4.2.
 
@@ -230,19 +230,19 @@ def occlusion(
         Side of the covering square in pixels; a quarter of the shorter side if not given.
     stride
         Pixels from one position of the square to the next; half its side if not given. The last
-        position is at the border, even if that is a shorter step.
+        position is at the border, even if that makes the last step shorter.
     fill
         Value of the covered pixels, or one per channel, in the units of `x`. The default 0 is
         the mean of the data where images are normalized.
     batch_size
-        Covered images at a time. Only memory and speed depend on it.
+        Covered images at a time. It affects only memory and speed.
 
     Returns
     -------
     Attribution
-        On the CPU. Its ``maps``, ``(N, H, W)``, hold the probability (softmax) of the class in
-        the whole image less that in the covered one, from -1 to 1, averaged at each pixel over
-        the squares that cover it. Its ``plot`` lays them over the images.
+        On the CPU. Its ``maps``, ``(N, H, W)``, hold the probability (softmax) of the class in the
+        whole image minus that in the covered one, from -1 to 1, averaged at each pixel over the
+        squares that cover it. Its ``plot`` overlays them on the images.
 
     Raises
     ------
@@ -252,7 +252,7 @@ def occlusion(
 
     Examples
     --------
-    Only the top left quarter matters to this network, and covering it costs most:
+    Only the top left quarter matters to this network, and covering it costs the most:
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     >>> with torch.no_grad():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ConfusionMatrix:
-    """How often each class was taken for each.
+    """How often each class was taken for each class.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class ConfusionMatrix:
         return draw("confusion_matrix", self, alt=alt)
 
     def __repr__(self) -> str:
-        """Return the number of classes, and of right predictions."""
+        """Return the number of classes and of correct predictions."""
         right, images = int(self.counts.trace()), int(self.counts.sum())
         return (
             f"<ConfusionMatrix of {len(self.classes)} classes: {right} of {images} images on the "

@@ -17,7 +17,7 @@ class Cost:
         Multiply–adds (MACs) for one image: multiplications, each with its addition. Adding
         biases is not counted.
     formula
-        The multiply–adds as one calculates them with pencil and paper.
+        The multiply–adds as calculated with pencil and paper.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class Cost:
 
 
 def _terms(formula: str) -> str:
-    """Return a sum as it is, and the value of a product."""
+    """Return a sum unchanged, and the value of a product."""
     terms, value = formula.split(" = ")
     return terms if " + " in terms else value
 
@@ -75,7 +75,7 @@ def conv_cost(
     output_size
         Side of the output, or its height and width.
     groups
-        Number of parts into which the channels are divided; each sees only itself.
+        Number of groups into which the channels are divided; each sees only its own channels.
     bias
         Whether there are biases.
 
@@ -90,7 +90,7 @@ def conv_cost(
 
     Examples
     --------
-    A 5×5 convolution from 192 to 32 feature maps of 28×28, and the same behind a reduction to 16
+    A 5×5 convolution from 192 to 32 feature maps of 28×28, and the same after a reduction to 16
     (Szegedy et al. 2015, module 3a):
 
     >>> print(conv_cost(192, 32, 5, 28).formula)

@@ -1,4 +1,4 @@
-"""How strongly the loss pulls at each layer."""
+"""How strongly the loss acts on each layer."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _FORMATS = {"gradient": ".2e"}
 
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put buffers back as they were: batch normalization in training mode updates its averages."""
+    """Restore buffers: batch normalization in training mode updates its averages."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
@@ -42,35 +42,35 @@ def gradient_norms(
     Parameters
     ----------
     model
-        Any network. It runs in the mode it is in: in training mode with dropout, statistics of
-        the batch and auxiliary classifiers, as in a training step. It is left unchanged, with
-        the gradients and running averages it had.
+        Any network. It runs in the mode it is in: in training mode, with dropout, batch statistics
+        and auxiliary classifiers, as in a training step. It is left unchanged, and so are its
+        gradients and running averages.
     x
         Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     y
-        Class numbers, ``(N,)``. Moved likewise.
+        Class numbers, ``(N,)``. Moved to the same device.
     loss
         Called as ``loss(output, labels)`` with what the model returns, for example
         :func:`cnnbook.models.googlenet_loss`.
     seed
-        Seeds dropout. The caller's random state is left as it was.
+        Seeds dropout. The caller's random state is left unchanged.
 
     Returns
     -------
     dict of str to float
         Root mean square of the gradient of every parameter that has more than one dimension
-        (weights, not biases), by its name, in the order of ``model.named_parameters()``: from
-        the input to the output, where a model lists its layers so. Parameters that are frozen,
-        or that the loss does not depend on, are left out.
+        (weights, not biases), by its name, in the order of ``model.named_parameters()``: from the
+        input to the output, if a model lists its layers that way. Parameters that are frozen, or
+        that the loss does not depend on, are left out.
 
     Raises
     ------
     ValueError
-        If no weight is left.
+        If no weights remain.
 
     Examples
     --------
-    Behind sigmoids, each of which passes on at most a quarter, little is left for the first layer:
+    Through sigmoids, each of which passes on at most a quarter, little reaches the first layer:
 
     >>> net = nn.Sequential(nn.Flatten())
     >>> for _ in range(6):
@@ -189,15 +189,15 @@ class GradientHistory(Table):
 class GradientRecorder:
     """Callback of :func:`cnnbook.training.fit` that follows the gradients through training.
 
-    What a step leaves in the parameters' ``grad`` is not always the gradient: some optimizers
-    add their momentum to it, mixed precision may scale it. And it belongs to another batch each
-    time. The recorder therefore takes the gradient itself, of one batch that stays the same, so
-    that whatever changes is the network's doing. It costs one step's time each time it records.
+    What a step leaves in the parameters' ``grad`` is not always the gradient: some optimizers add
+    momentum to it, and mixed precision may scale it. It also belongs to a different batch each
+    time. The recorder therefore computes the gradient itself, always of the same batch, so that any
+    change is due to the network. Each recording takes as long as one training step.
 
     Parameters
     ----------
     x
-        Images, ``(N, C, H, W)``, normalized like those of the training.
+        Images, ``(N, C, H, W)``, normalized like the training images.
     y
         Class numbers, ``(N,)``.
     every
@@ -208,7 +208,7 @@ class GradientRecorder:
     Attributes
     ----------
     norms : dict
-        Number of the step to what :func:`gradient_norms` returned after it.
+        Step number to what :func:`gradient_norms` returned after that step.
 
     Raises
     ------
@@ -241,7 +241,7 @@ class GradientRecorder:
         self.norms: dict[int, dict[str, float]] = {}
 
     def on_step(self, run: Any) -> None:
-        """Record, if the step is due: the hook of :class:`cnnbook.training.Callback`."""
+        """Record if the step is due: the hook of :class:`cnnbook.training.Callback`."""
         if run.step == 1 or run.step % self.every == 0:
             self.norms[run.step] = gradient_norms(run.model, self.x, self.y, loss=self.loss)
 

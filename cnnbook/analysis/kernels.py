@@ -1,4 +1,4 @@
-"""Algebra of convolution kernels: several layers as one, and one as several."""
+"""Algebra of convolution kernels: several layers as one, and one layer as several."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def compose_kernels(*weights: Tensor) -> Tensor:
-    """Return the one kernel that a stack of linear convolutions amounts to.
+    """Return the single kernel that is equivalent to a stack of linear convolutions.
 
-    Without a non-linearity between them, convolutions with stride 1 compute
+    Without a nonlinearity between them, convolutions with stride 1 compute
     ``y[o, p] = Σ K[o, i, c] x[i, p + c]`` with a single kernel K. For two layers,
     ``K[o, i, c] = Σ w2[o, m, a] w1[m, i, b]`` over all channels m between them and all positions
-    with a + b = c: the product of two polynomials. Biases are not part of it. At the border the
-    two agree only where no layer pads.
+    with a + b = c: the product of two polynomials. Biases are not part of it. At the border, the
+    two agree only if no layer pads.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def compose_kernels(*weights: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``(out of the last, in of the first, H, W)``, H being the sum of all h less the number of
-        layers, plus one: 5 for two kernels of 3.
+        ``(out of the last, in of the first, H, W)``, where H is the sum of all h, minus the number
+        of layers, plus one: 5 for two kernels of 3.
 
     Raises
     ------
@@ -72,11 +72,11 @@ class KernelFactors:
         What was approximated, ``(out, in, K, K)``, float64.
     first, second
         Factors ``(channels, in, size, size)`` and ``(out, channels, K - size + 1, …)``, float64.
-        Each channel's share of both has the same norm.
+        For each channel, both factors have the same norm.
 
     Examples
     --------
-    Two 2×2 kernels of ones, one behind the other, are this 3×3 kernel:
+    Two 2×2 kernels of ones, one after the other, are this 3×3 kernel:
 
     >>> one = torch.ones(1, 1, 2, 2)
     >>> factors = KernelFactors(torch.tensor([[[[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]]]), one, one)
@@ -99,14 +99,13 @@ class KernelFactors:
 
     @property
     def residual(self) -> float:
-        """Norm of what the product misses, in units of the kernel's norm. 0 is exact."""
+        """Norm of kernel minus product, relative to the kernel's norm. 0 is exact."""
         return float((self.kernel - self.product).norm() / self.kernel.norm())
 
     def plot(self, *, alt: str | None = None) -> "Figure":
-        """Draw kernel, product, difference and factors.
+        """Draw the kernel, the product, their difference and the factors.
 
-        Of kernels with one input and one output channel; see
-        :func:`cnnbook.plots.kernel_factors`.
+        For kernels with one input and one output channel; see :func:`cnnbook.plots.kernel_factors`.
         """
         return draw("kernel_factors", self, alt=alt)
 
@@ -127,12 +126,12 @@ def factorize_kernel(
     steps: int = 500,
     seed: int = 0,
 ) -> KernelFactors:
-    """Find two small kernels whose composition comes nearest to a larger one.
+    """Find two small kernels whose composition comes closest to a larger one.
 
-    Two 3×3 kernels with one channel between them have 9 + 9 - 1 free numbers (a factor
-    shifted from one to the other changes nothing), a 5×5 kernel has 25: most 5×5 kernels are out of
-    their reach, although they see the same pixels. With two channels between them it is
-    2 · 18 - 4 = 32 numbers, and generic 5×5 kernels are reached exactly.
+    Two 3×3 kernels with one channel between them have 9 + 9 - 1 free numbers (a factor shifted from
+    one to the other changes nothing), a 5×5 kernel has 25: most 5×5 kernels are out of their reach,
+    although they see the same pixels. With two channels between them, they have 2 · 18 - 4 = 32
+    numbers, and generic 5×5 kernels are matched exactly.
 
     Alternating least squares: with one factor held, the product is linear in the other, whose
     best value solves a linear system. No step makes the approximation worse. As the problem has
@@ -149,9 +148,10 @@ def factorize_kernel(
     restarts
         Random starts.
     steps
-        Most rounds of solving for both factors. It ends sooner once nothing improves.
+        Maximum number of rounds of solving for both factors. It stops earlier once nothing
+        improves.
     seed
-        Seed of the starts. The caller's random state is left as it was.
+        Seed of the starts. The caller's random state is left unchanged.
 
     Returns
     -------
@@ -165,8 +165,8 @@ def factorize_kernel(
 
     Examples
     --------
-    What is composed of two kernels is taken apart again. A kernel drawn at random is out of their
-    reach, unless there are two channels between them:
+    A composition of two kernels is factorized exactly. A random kernel is out of their reach unless
+    there are two channels between them:
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> first, second = torch.randn(2, 1, 1, 3, 3, generator=generator)
@@ -207,7 +207,7 @@ def factorize_kernel(
         # For one output channel o: kernel[o] = Σ second[o, m] * first[m].
         second = _solve(first, other, by_output).view(restarts, channels, other, other, n_out)
         second = second.permute(0, 4, 1, 2, 3)
-        # The same seen from an input channel, with the roles exchanged.
+        # The same for an input channel, with the roles exchanged.
         found = _solve(second.transpose(1, 2), size, by_input)
         first = found.view(restarts, channels, size, size, n_in).permute(0, 1, 4, 2, 3)
         if step % 10 == 0 or step == steps:
@@ -217,7 +217,7 @@ def factorize_kernel(
             last = residual
     best = residual.argmin()
     first, second = first[best], second[best]
-    # Only the product of a channel's norms counts: share it equally.
+    # Only the product of a channel's norms matters: divide it equally.
     tiny = torch.finfo(kernel.dtype).tiny  # a channel that is not needed may be zero
     norm = first.flatten(1).norm(dim=1).clamp(min=tiny)
     other_norm = second.transpose(0, 1).flatten(1).norm(dim=1).clamp(min=tiny)

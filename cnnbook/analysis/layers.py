@@ -28,7 +28,7 @@ class _Row(TypedDict):
 class Summary(Table):
     """The layers of a network as a table, with totals; made by :func:`summary`.
 
-    Layers that only training uses, like auxiliary classifiers, are not in it.
+    Layers used only in training, like auxiliary classifiers, are not included.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     model
         Any network; left unchanged. Its parameters may be on the meta device.
     input_shape
-        Shape of one image, ``(C, H, W)``, without the dimension of the batch.
+        Shape of one image, ``(C, H, W)``, without the batch dimension.
     depth
         How far to descend: 1 lists the layers that `model` itself calls, 2 those that they call,
         and so on. Layers are listed in the order in which they run; one that runs more than once
@@ -89,24 +89,23 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
         * `layer`: its name, as in ``model.named_modules()``;
         * `kind`: its class; for a sequence, those of its members;
         * `output`: shape without N;
-        * `parameters`: trainable or not; one that several layers share counts in the first;
-        * `macs`: multiply–adds, half the floating-point operations that torch's own counter
-          reports for convolutions and matrix products. Additions of biases, activations and
-          pooling are not counted; weights that are always zero are, as in C3 of the LeNet-5 of
-          1998;
+        * `parameters`: trainable or not; one that several layers share counts only in the first;
+        * `macs`: multiply–adds, half the floating-point operations that torch's own counter reports
+          for convolutions and matrix products. Additions of biases, activations and pooling are not
+          counted; weights that are always zero are, as in C3 of the 1998 LeNet-5;
         * `receptive_field`: side of the box of pixels that a unit can depend on, or height ×
           width; see :func:`receptive_field`. None if it cannot be followed;
-        * `jump`: pixels between the boxes of neighboring units. None where all see the same;
-        * `activation_kib`: memory, in KiB, of all tensors that the layer makes on its way, of
-          which training keeps most for the gradient. Views and operations in place take none.
+        * `jump`: pixels between the boxes of neighboring units. None if all units see the same;
+        * `activation_kib`: memory, in KiB, of all tensors that the layer creates, most of which
+          training keeps for the gradient. Views and in-place operations take none.
 
-        A layer that is taken apart but has parameters or multiply–adds outside of the layers it
-        calls gets a row of its own for those, named with a star.
+        If a layer is expanded but has parameters or multiply–adds outside the layers it calls,
+        these get a separate row, marked with a star.
 
     Raises
     ------
     ValueError
-        If `depth` is not positive, or `input_shape` is no shape of an image.
+        If `depth` is not positive, or `input_shape` is not the shape of an image.
 
     Examples
     --------
@@ -136,7 +135,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
         }
         _enter(rows, row)
 
-    # What is left of the layers around the chosen ones.
+    # The remainder of the layers around the chosen ones.
     around = dict.fromkeys(outer for number in chosen for outer in found.calls[number].calls[:-1])
     for number in around:
         call = found.calls[number]
@@ -159,7 +158,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
 
 
 def _enter(rows: dict[str, _Row], row: _Row) -> None:
-    """Enter a layer's row; what the layer cost when it ran before is added to it."""
+    """Add a layer's row; if the layer has run before, its earlier cost is added."""
     earlier = rows.get(row["layer"])
     if earlier is not None:
         row["parameters"] += earlier["parameters"]
@@ -169,14 +168,14 @@ def _enter(rows: dict[str, _Row], row: _Row) -> None:
 
 
 def _new_parameters(module: nn.Module, counted: set[int], *, recurse: bool = True) -> int:
-    """Count the parameters that were not counted before, and remember them."""
+    """Count the parameters that have not been counted yet, and remember them."""
     new = [p for p in module.parameters(recurse) if id(p) not in counted]
     counted.update(map(id, new))
     return sum(p.numel() for p in new)
 
 
 def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | str | None]:
-    """Return size and jump of the receptive field, one number each if it is square."""
+    """Return the size and jump of the receptive field, one number each if it is square."""
     try:
         if not isinstance(call.reach, Reach) or not image:
             return None, None

@@ -29,7 +29,7 @@ class LinearProbes(Table):
     """
 
     def plot(self, *, alt: str | None = None) -> "Figure":
-        """Draw the accuracy by depth.
+        """Draw the accuracy by layer.
 
         Those of several networks can be drawn together: see
         :func:`cnnbook.plots.linear_probes`.
@@ -50,15 +50,14 @@ def linear_probes(
     """Train a linear classifier on the output of each layer (Alain & Bengio 2016).
 
     "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644. The
-    network itself is not trained. A probe's accuracy says how much of the class a linear layer
-    could read off at that depth.
+    network itself is not trained. A probe's accuracy says how well a linear layer could read off
+    the class at that depth.
 
     Each probe is a ridge classifier: least squares on the classes written as 0 and 1, with a
-    penalty on the weights. Unlike logistic regression, the choice of that paper, it has a closed
-    form. So it is exact, the same each time, and much faster on features as strongly
-    correlated as these; and the penalty that suits each layer can be found on the training
-    images alone. Its accuracy may fall short of the best linear classifier's, above all with
-    many classes.
+    penalty on the weights. Unlike logistic regression, which that paper uses, it has a closed form.
+    So it is exact, reproducible, and much faster on features as strongly correlated as these; and a
+    suitable penalty for each layer can be found from the training images alone. Its accuracy may
+    fall short of the best linear classifier's, especially with many classes.
 
     Parameters
     ----------
@@ -67,14 +66,14 @@ def linear_probes(
     train
         Labeled images to fit the probes on.
     test
-        Labeled images to measure them on.
+        Labeled images to evaluate them on.
     layers
         Names as in ``model.named_modules()``; the model's direct children if not given.
     max_features
-        Most inputs of a probe, D, so that wide early layers have no advantage. Feature maps
-        ``(C, H, W)`` are averaged over windows to the largest square ``(C, S, S)`` with C·S² at
-        most this, but S at least 1. Maps and vectors that have fewer stay whole. Memory and time
-        grow like D² and D³.
+        Maximum number of a probe's inputs, D, so that wide early layers have no advantage. Feature
+        maps ``(C, H, W)`` are averaged over windows to the largest square ``(C, S, S)`` with C·S²
+        at most this, but S at least 1. Maps and vectors with fewer values are left unchanged.
+        Memory grows as D² and time as D³.
     penalties
         Weights of the penalty to choose from, positive, for features scaled to standard deviation
         1. Each probe gets the one with the smallest leave-one-out error on the training images.
@@ -94,11 +93,12 @@ def linear_probes(
     ValueError
         If the model has no layer of a given name, or an option is out of range.
     TypeError
-        If a layer returns something else than a tensor.
+        If a layer returns something other than a tensor.
 
     Examples
     --------
-    Four features that were not learned hold less of the class than the 64 pixels they are made of:
+    Four untrained features hold less information about the class than the 64 pixels they are
+    computed from:
 
     >>> from cnnbook import data
     >>> train, test = data.load("digits")
@@ -211,8 +211,8 @@ def ridge_classifier(
     """Fit a linear classifier to features by penalized least squares.
 
     Minimizes ``mean ‖W z + b - t‖² + penalty · ‖W‖²`` over W and b. z are the features scaled to
-    mean 0 and standard deviation 1, t is 1 for the true class and 0 for the others. Of
-    several penalties the one with the least squared leave-one-out error is chosen, which needs no
+    mean 0 and standard deviation 1, t is 1 for the true class and 0 for the others. Of several
+    penalties, the one with the smallest squared leave-one-out error is chosen, which needs no
     further fits (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009,
     Section 7.10).
 
@@ -234,7 +234,7 @@ def ridge_classifier(
     x, target = x.double(), F.one_hot(y, classes).double()
     mean, share = x.mean(0), target.mean(0)
     std = x.std(0, correction=0)
-    # A feature that never changes says nothing. It gets weight zero.
+    # A constant feature carries no information. It gets weight zero.
     scale = torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)
     x, target = (x - mean) * scale, target - share
     # One decomposition serves all penalties: along its axes the fit is a division.

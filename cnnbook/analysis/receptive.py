@@ -33,7 +33,7 @@ class ReceptiveField:
     size
         Height and width of the box, in pixels.
     jump
-        Pixels between the boxes of neighboring units; 0 where all units see the same.
+        Pixels between the boxes of neighboring units; 0 if all units see the same.
     start
         First row and column of the box of unit (0, 0); negative in the padding.
     positions
@@ -43,7 +43,8 @@ class ReceptiveField:
 
     Examples
     --------
-    A unit in the corner of ResNet-18's last feature maps sees most of the image, and much padding:
+    A unit in the corner of ResNet-18's last feature maps sees most of the image, and a lot of
+    padding:
 
     >>> from cnnbook.models import create
     >>> field = receptive_field(create("resnet18", width=0.1), (3, 224, 224), "conv5_x")
@@ -115,7 +116,7 @@ class ReceptiveField:
             uint8 or float in 0…1, ``(C, H, W)`` with one or three channels, of the size for which
             the field was computed.
         unit
-            Which unit: its row and column as a share of the layer's height and width.
+            Which unit: its row and column as fractions of the layer's height and width.
         alt
             Text alternative; gives the size if not given.
 
@@ -127,7 +128,7 @@ class ReceptiveField:
         Raises
         ------
         ValueError
-            If the image has another shape.
+            If the image has a different size.
 
         Examples
         --------
@@ -140,7 +141,7 @@ class ReceptiveField:
         return draw("receptive_fields", image, [self], unit=unit, alt=alt)
 
     def __str__(self) -> str:
-        """Return one line that says it in words."""
+        """Return a one-line description."""
         return (
             f"{self.layer}: {times(self.size)} pixels, {times(self.positions)} units "
             f"{times(self.jump)} pixels apart, the first from {self.start}"
@@ -175,10 +176,10 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
 def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) -> ReceptiveField:
     """Return what part of the image the units of a layer can depend on.
 
-    It is followed through everything the network does: strides, dilation, pooling, and branches
-    and shortcuts, where paths unite to the smallest box around all of them. Sizes and jumps
-    compose as in Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
-    Networks" (Distill 2019, doi:10.23915/distill.00021).
+    It is followed through everything the network does: strides, dilation, pooling, and branches and
+    shortcuts, where the smallest box around all paths is taken. Sizes and jumps compose as in
+    Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (Distill
+    2019, doi:10.23915/distill.00021).
 
     Parameters
     ----------
@@ -200,9 +201,9 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     ------
     ValueError
         If there is no such layer, if it does not run in evaluation mode, if its output does not
-        depend on the image, or if its field cannot be followed, as behind a transposed
-        convolution or uneven adaptive pooling. There is never a wrong number. Operations that
-        are not known yet can be added: :func:`operation`.
+        depend on the image, or if its field cannot be followed, as after a transposed convolution
+        or uneven adaptive pooling. A wrong number is never returned. Operations that are not yet
+        known can be added: :func:`operation`.
 
     Examples
     --------
@@ -234,7 +235,7 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
 
 @dataclass(frozen=True, eq=False)
 class EffectiveReceptiveField:
-    """How strongly each pixel acts on one position of a layer.
+    """How strongly each pixel affects one position of a layer.
 
     Attributes
     ----------
@@ -266,7 +267,7 @@ class EffectiveReceptiveField:
     def size(self) -> float:
         """Side of a square as large as the area that holds 95.45 % of the effect, in pixels.
 
-        For another share see :func:`effective_size`.
+        For other fractions, see :func:`effective_size`.
         """
         return effective_size(self.effect)
 
@@ -310,7 +311,7 @@ class EffectiveReceptiveField:
 def effective_receptive_field(
     model: nn.Module, x: Tensor, layer: str, *, unit: tuple[int, int] | None = None
 ) -> EffectiveReceptiveField:
-    """Return how strongly each pixel of the image acts on one position of a layer.
+    """Return how strongly each pixel of the image affects one position of a layer.
 
     It is the mean, over images and color channels, of the absolute gradient of the sum of all
     channels of the layer at that position with respect to the pixel. Luo, Li, Urtasun and Zemel
@@ -321,10 +322,10 @@ def effective_receptive_field(
     Parameters
     ----------
     model
-        Any network. It runs in evaluation mode; its parameters' gradients are left as they are.
+        Any network. It runs in evaluation mode; its parameters' gradients are left unchanged.
     x
-        Images, ``(N, C, H, W)``: ones like those the network is meant for, or noise. Moved to
-        the device of the model's first parameter.
+        Images, ``(N, C, H, W)``: like those the network is meant for, or noise. Moved to the device
+        of the model's first parameter.
     layer
         Name as in ``model.named_modules()``. If it runs more than once, the last run counts.
     unit
@@ -333,18 +334,18 @@ def effective_receptive_field(
     Returns
     -------
     EffectiveReceptiveField
-        Its `effect` is a tensor ``(H, W)``: zero outside the theoretical receptive field.
+        Its `effect` is a tensor ``(H, W)``, zero outside the theoretical receptive field.
 
     Raises
     ------
     ValueError
         If there is no such layer, it does not run, or there is no unit at that position.
     TypeError
-        If the layer returns something else than feature maps ``(N, C, H, W)``.
+        If the layer returns something other than feature maps ``(N, C, H, W)``.
 
     Examples
     --------
-    Through averages, a pixel counts as often as paths lead through it, and more lead through the
+    With averaging, a pixel counts once for each path through it, and more paths lead through the
     middle:
 
     >>> blur = nn.Sequential(*[nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(2)])
@@ -364,7 +365,7 @@ def effective_receptive_field(
             row, column = (rows // 2, columns // 2) if unit is None else unit
             if not (0 <= row < rows and 0 <= column < columns):
                 raise ValueError(f"layer {name!r} has {rows}×{columns} units, none at {unit}")
-            # Summed here and now: the next layer may work in place.
+            # Summed immediately: the next layer may work in place.
             sums.append(((row, column), output[:, :, row, column].sum()))
 
         return hook
@@ -382,17 +383,17 @@ def effective_receptive_field(
 def effective_size(effect: Tensor, *, share: float = 0.9545) -> float:
     """Return the side of a square as large as the area in which most of the effect lies.
 
-    The area is made of the fewest pixels that together hold `share` of the whole effect. 95.45 %
-    is what a normal distribution has within two standard deviations. Luo et al. (2016, Section 3)
-    count the pixels above ``1 - 95.45 %`` of the value at the center instead; that depends on
-    one pixel, and on the network's noise far from it.
+    The area is made of the fewest pixels that together hold `share` of the whole effect. A normal
+    distribution has 95.45 % within two standard deviations. Luo et al. (2016, Section 3) count the
+    pixels above ``1 - 95.45 %`` of the value at the center instead; that depends on one pixel, and
+    on the network's noise far from it.
 
     Parameters
     ----------
     effect
         ``(H, W)``, for example that of an :class:`EffectiveReceptiveField`.
     share
-        Share of the sum, between 0 and 1.
+        Fraction of the sum, between 0 and 1.
 
     Returns
     -------
@@ -425,7 +426,7 @@ def effective_size(effect: Tensor, *, share: float = 0.9545) -> float:
     total = effect.double().flatten().sort(descending=True).values.cumsum(0)
     if total[-1] == 0:
         return 0.0
-    # The first pixel with which the share is reached, up to rounding.
+    # The first pixel with which the fraction is reached, up to rounding.
     reached = total >= share * total[-1] * (1 - 1e-12)
     side: float = float(1 + reached.int().argmax()) ** 0.5
     return side

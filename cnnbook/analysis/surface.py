@@ -1,4 +1,4 @@
-"""The loss around the weights a network has."""
+"""The loss around a network's weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,19 +61,19 @@ class LossSurface:
 
 
 def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
-    """Draw a random direction in weight space whose filters are as long as the network's.
+    """Draw a random direction in weight space whose filters have the norms of the network's.
 
     Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neural Nets",
     arXiv:1712.09913, Section 4: each filter of a Gaussian direction is scaled to the norm of the
-    network's filter. A fully connected layer counts as a 1×1 convolution, so its filters are
-    its rows. Biases and the parameters of batch normalization stay as they are.
+    network's filter. A fully connected layer counts as a 1×1 convolution, so its filters are its
+    rows. Biases and the parameters of batch normalization are not displaced.
 
     Parameters
     ----------
     model
         Any network.
     seed
-        Seed of the draw. The caller's random state is left as it was.
+        Seed of the draw. The caller's random state is left unchanged.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     --------
     >>> net = nn.Linear(5, 2)
     >>> drawn = filter_directions(net)
-    >>> list(drawn)  # the bias stays as it is
+    >>> list(drawn)  # the bias is not displaced
     ['weight']
     >>> torch.allclose(drawn["weight"].norm(dim=1), net.weight.norm(dim=1))
     True
@@ -125,7 +125,7 @@ def loss_surface(
     steps
         Points along each direction; odd, so that the network itself is one of them.
     span
-        How far to go in each direction, forth and back, in norms of the filters.
+        How far to go in each direction, forward and backward, in norms of the filters.
     seed
         Seed of the directions.
     loss
@@ -145,7 +145,7 @@ def loss_surface(
 
     Examples
     --------
-    In the middle is the network itself:
+    The network itself is in the middle:
 
     >>> from cnnbook import data, training
     >>> _, test = data.load("digits")

@@ -1,4 +1,4 @@
-"""What a unit responds to: images made for it, and image patches found for it."""
+"""What a unit responds to: images optimized for it, and image patches found for it."""
 
 import math
 import warnings
@@ -34,7 +34,7 @@ class MaximizedUnits:
     images
         ``(U, C, H, W)``, 0 to 1.
     activation
-        ``(steps, U)``: mean of the unit's feature map in each step, on the randomly changed
+        ``(steps, U)``: mean of the unit's feature map in each step, on the randomly transformed
         image.
 
     Examples
@@ -81,17 +81,17 @@ def maximize_activation(
     """Make images that excite units of a layer, by gradient ascent from faint noise.
 
     After Olah, Mordvintsev & Schubert 2017, "Feature Visualization", doi:10.23915/distill.00007.
-    Each step the image is shifted, resized and turned at random, so that only what survives such
-    changes can raise the activation. Unchanged images would fill with fine noise that excites
-    the unit as well.
+    Each step the image is shifted, resized and turned at random, so that only what survives these
+    transforms can raise the activation. Without them, images would fill with fine noise, which also
+    excites the unit.
 
     Parameters
     ----------
     model
         Any network. It runs in evaluation mode and is left unchanged.
     layer
-        Name as in ``model.named_modules()``. Prefer the output of a convolution to that of the
-        ReLU behind it, whose gradient is zero where the unit is silent.
+        Name as in ``model.named_modules()``. Prefer the output of a convolution to that of the ReLU
+        after it, whose gradient is zero where the unit is silent.
     units
         Number of a channel of the layer's feature maps, or of an entry of its output vector;
         several are optimized at once. What is maximized is the mean of the unit's map.
@@ -106,12 +106,12 @@ def maximize_activation(
         Length of a step: how far, in root mean square, it changes what is optimized, the
         logarithm of the odds p/(1 - p) of pixels p or its Fourier coefficients.
     decay
-        How strongly each step pulls the image back to gray, so that it does not end in black and
-        white: by the share ``lr * decay``.
+        How strongly each step pulls the image back to gray, so that it does not end up black and
+        white: by the fraction ``lr * decay``.
     jitter
-        Largest shift, as a share of the image's side.
+        Largest shift, as a fraction of the image's side.
     scale
-        Largest change of size, as a share.
+        Largest change of size, as a fraction.
     rotate
         Largest angle, in degrees.
     fourier
@@ -119,8 +119,8 @@ def maximize_activation(
         falls like one over the frequency, as that of natural images does. It reaches higher
         activations than steps on the pixels, which show finer texture.
     seed
-        Seed of the first image and of the changes. The same seed gives the same images on one
-        device. The caller's random state is left as it was.
+        Seed of the first image and of the transforms. The same seed gives the same images on one
+        device. The caller's random state is left unchanged.
 
     Returns
     -------
@@ -137,11 +137,11 @@ def maximize_activation(
     Warns
     -----
     UserWarning
-        If a unit has no slope to climb, so that its image stays gray.
+        If a unit's gradient is always zero, so that its image stays gray.
 
     Examples
     --------
-    The image comes to hold more of what the unit looks for, edges with dark on the left:
+    The image gains more of what the unit looks for, edges with dark on the left:
 
     >>> net = nn.Sequential(nn.Conv2d(1, 1, 2, bias=False))
     >>> with torch.no_grad():
@@ -163,7 +163,7 @@ def maximize_activation(
             raise ValueError(f"{name} needs 1 or {channels} values, got {len(values)}")
     for name, value in {"jitter": jitter, "scale": scale}.items():
         if not 0 <= value < 1:
-            raise ValueError(f"{name} is a share from 0 to 1, got {value}")
+            raise ValueError(f"{name} is a fraction from 0 to 1, got {value}")
     device = device_of(model)
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     generator = torch.Generator().manual_seed(seed)
@@ -195,7 +195,7 @@ def maximize_activation(
             excited = kept[0][rows, columns]
             (gradient,) = torch.autograd.grad(excited.sum(), painted.parameter)
             climbed |= gradient.flatten(1).any(1)
-            # Each image's gradient at one length: units differ in scale by orders of magnitude.
+            # Normalize each image's gradient: units differ in scale by orders of magnitude.
             size = gradient.flatten(1).square().mean(1).sqrt().clamp(min=1e-20)
             direction = gradient / size.view(-1, *[1] * (gradient.ndim - 1))
             with torch.no_grad():
@@ -222,14 +222,14 @@ class _Pixels:
 
 
 class _Fourier:
-    """The same by scaled Fourier coefficients."""
+    """The same, from scaled Fourier coefficients."""
 
     def __init__(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device):
         *_, self.height, self.width = shape
         rows = torch.fft.fftfreq(self.height)[:, None]
         columns = torch.fft.rfftfreq(self.width)
         frequency = (rows**2 + columns**2).sqrt()
-        # The constant is treated like the lowest frequency. The square root, as the scale acts
+        # The constant is treated like the lowest frequency. The square root, because the scale acts
         # twice: on the gradient, and on what the step changes.
         spread = frequency.clamp(min=1 / max(self.height, self.width)).rsqrt()
         # At mean square 1, steps change the image as much as steps on the pixels would.
@@ -239,7 +239,7 @@ class _Fourier:
 
     def image(self) -> Tensor:
         coefficients = torch.view_as_complex(self.parameter) * self.spread
-        # norm="ortho" keeps steps of one size whatever the image's.
+        # norm="ortho" keeps the step size independent of the image size.
         size = (self.height, self.width)
         pixels: Tensor = torch.fft.irfft2(coefficients, size, norm="ortho")
         return pixels.sigmoid()
@@ -248,7 +248,7 @@ class _Fourier:
 def _changed(
     images: Tensor, jitter: float, scale: float, rotate: float, generator: torch.Generator
 ) -> Tensor:
-    """Shift, resize and turn all images alike, mirrored at the border."""
+    """Shift, resize and rotate all images in the same way, mirrored at the border."""
     if jitter == scale == rotate == 0:
         return images
     x, y, size, turn = (2 * torch.rand(4, generator=generator) - 1).tolist()
@@ -266,7 +266,7 @@ def _changed(
 
 @dataclass(frozen=True, eq=False)
 class TopPatches:
-    """What excites units of a layer most, among given images.
+    """What excites units of a layer most in given images.
 
     Parameters
     ----------
@@ -276,13 +276,13 @@ class TopPatches:
         Numbers of the U units.
     patches
         What each unit sees there, ``(U, k, C, h, w)``, the strongest first: raw pixels of a data
-        set, or values of the tensor given. Black (0) where it looks beyond the image's border.
+        set, or values of the tensor given. Black (0) beyond the image's border.
     images
         Numbers of the images, ``(U, k)``.
     positions
         Row and column in the layer's feature map, ``(U, k, 2)``; 0, 0 for an output vector.
     activation
-        The unit's value there, ``(U, k)``.
+        The unit's activation there, ``(U, k)``.
 
     Examples
     --------
@@ -357,7 +357,7 @@ def top_patches(
     k
         Patches per unit.
     batch_size
-        Images at a time. Only memory and speed depend on it.
+        Images at a time. It affects only memory and speed.
 
     Returns
     -------
@@ -370,7 +370,7 @@ def top_patches(
         If the layer or a unit does not exist, k is not from 1 to N, or the layer's receptive
         field cannot be followed.
     TypeError
-        If `images` are neither, or the layer does not return a tensor.
+        If `images` is neither of these, or the layer does not return a tensor.
 
     Examples
     --------
@@ -416,8 +416,8 @@ def top_patches(
     for image, at in zip(index.flatten().tolist(), positions.flatten(0, 1).tolist(), strict=True):
         box: Sequence[tuple[int, int]] = ((0, height), (0, width))
         if field is not None:
-            # Where all units see the same, behind a squeeze-and-excitation for example, the
-            # field has one position.
+            # If all units see the same, for example after squeeze-and-excitation, the field has one
+            # position.
             box = field.box(*(min(i, n - 1) for i, n in zip(at, field.positions, strict=True)))
         patches.append(_crop(raw[image].cpu(), box))
     stacked = torch.stack(patches)
@@ -430,7 +430,8 @@ def _crop(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
     for dim, (first, end) in zip((1, 2), box, strict=True):
         length = image.shape[dim]
         if end - first < length:
-            # Behind a padded 1×1 kernel a box may lie beside the image: nothing is left of it then.
+            # After a padded 1×1 kernel, a box may lie outside the image: then nothing of it
+            # remains.
             a, b = (min(max(side, 0), length) for side in (first, end))
             before = min(max(0, -first), end - first)
             after = end - first - (b - a) - before

@@ -1,8 +1,8 @@
-"""Timings of this package beside what one would do without it, as ratios from one run.
+"""Timings of this package compared with the usual alternatives, as ratios from a single run.
 
 The contenders of a comparison run in turn, again and again, so that a machine whose speed changes
-slows them all alike; a ratio is the median over the rounds. The recorded
-:mod:`cnnbook.experiments` are parts of the same command.
+affects them all alike; a ratio is the median over the rounds. The same command runs the recorded
+``cnnbook.experiments``.
 """
 
 from cnnbook.bench.comparisons import matmul_throughput

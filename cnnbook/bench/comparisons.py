@@ -1,4 +1,4 @@
-"""Comparisons of the package with what one would do without it."""
+"""Comparisons of the package with the usual alternatives."""
 
 import statistics
 import tempfile
@@ -135,11 +135,12 @@ TARGET = 0.88
 
 
 def recipe() -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network and the options of :func:`training.fit` that reach 88 % soonest here.
+    """Return the network and the options of :func:`training.fit` that reach 88 % fastest here.
 
-    LeNet-5 with ReLU and max pooling, batches of 128, and a one-cycle schedule over two epochs:
-    its high learning rate in the middle learns fast, its low end removes the noise. Wider
-    networks, augmentation and averaged weights reach more in the end, but not this sooner.
+    LeNet-5 with ReLU and max pooling, batches of 128, and a one-cycle schedule over two epochs: its
+    high learning rate in the middle learns fast, and its low learning rate at the end removes the
+    noise. Wider networks, augmentation and averaged weights reach a higher accuracy in the end, but
+    do not reach this one sooner.
     """
     return models.lenet5(activation="relu", pool="max"), {
         "epochs": 2,
@@ -180,7 +181,7 @@ def accuracy(*, quick: bool, limit: float) -> Iterator[Row]:
 
 
 def with_twin(name: str) -> dict[str, nn.Module]:
-    """Return a network, and beside it torchvision's of the same operations, if there is one."""
+    """Return a network, and torchvision's equivalent one if there is one."""
     twin = models.model_spec(name).torchvision
     torch.manual_seed(0)
     if twin is None:
@@ -191,9 +192,9 @@ def with_twin(name: str) -> dict[str, nn.Module]:
 def training_step(*, quick: bool, repeats: int, networks: Sequence[str] | None) -> Iterator[Row]:
     """One training step, forward and backward, beside torchvision's same network.
 
-    On a GPU the note says what share of the throughput of large matrix products the network
+    On a GPU, the note says what fraction of the throughput of large matrix products the network
     reaches: three times its multiply–adds (one forward, two backward), twice as many operations,
-    per second. On a CPU the two come from different libraries, so that the share would mean little.
+    per second. On a CPU the two come from different libraries, so the fraction would mean little.
     """
     specs = {name: models.model_spec(name) for name in networks or models.list_models()}
     device = settings.device()

@@ -1,4 +1,4 @@
-"""What one would train without this package: the networks and loops of tutorials."""
+"""What people train without this package: the networks and loops of tutorials."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ def d2l_lenet() -> nn.Sequential:
 
 
 def relu_lenet(pool: type[nn.Module] = nn.MaxPool2d) -> nn.Sequential:
-    """Return the same network as many tutorials have it: ReLU, max pooling, torch's weights."""
+    """Return the same network as in many tutorials: ReLU, max pooling, torch's default weights."""
     return nn.Sequential(
         *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), pool(2, 2)),
         *(nn.Conv2d(6, 16, 5), nn.ReLU(), pool(2, 2), nn.Flatten()),
@@ -38,7 +38,7 @@ def relu_lenet(pool: type[nn.Module] = nn.MaxPool2d) -> nn.Sequential:
 
 
 def d2l_vgg() -> nn.Sequential:
-    """Return Dive into Deep Learning's VGG-11 of a quarter of the width, for 224×224 pixels."""
+    """Return Dive into Deep Learning's VGG-11 at a quarter of the width, for 224×224 pixels."""
     layers: list[nn.Module] = []
     channels = 1
     for count, width in ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128)):
@@ -90,7 +90,7 @@ def torchvision_sets(folder: str, side: int = 28) -> tuple[Any, Any]:
     import torchvision
     from torchvision import transforms
 
-    # Both steps, as Dive into Deep Learning's FashionMNIST class has them at every size.
+    # Both steps, as in Dive into Deep Learning's FashionMNIST class at every size.
     transform = transforms.Compose([transforms.Resize((side, side)), transforms.ToTensor()])
     fashion_mnist = partial(torchvision.datasets.FashionMNIST, folder, transform=transform)
     return fashion_mnist(train=True), fashion_mnist(train=False)
@@ -120,7 +120,7 @@ def count_right(net: nn.Module, loader: Iterable[Sequence[Tensor]]) -> int:
 def train_until(
     target: float, net: nn.Module, train: Any, test: Any, peer: Peer, limit: float
 ) -> tuple[float, bool, str]:
-    """Train as a notebook does, until `target` of the test images are right or time is up.
+    """Train as a notebook does, until the test accuracy reaches `target` or time is up.
 
     Returns
     -------

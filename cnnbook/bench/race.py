@@ -1,6 +1,6 @@
-"""Contenders that run in turn, and how many times faster one of them is.
+"""Running contenders in turn, and computing how many times faster one of them is.
 
-A machine whose speed changes slows them all alike; a ratio is the median over the rounds.
+A machine whose speed changes affects them all alike; a ratio is the median over the rounds.
 """
 
 import statistics
@@ -60,10 +60,10 @@ def race(
 def race_apart(
     contenders: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, list[float]]:
-    """As :func:`race`, each contender in a process of its own.
+    """Like :func:`race`, with each contender in its own process.
 
     What ours sets for its process (:func:`training.device.keep_freed_memory`) must not help the
-    others. The functions have to be picklable.
+    others. The functions must be picklable.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def race_apart(
                     seconds[name].append(taken)
         return seconds
     except EOFError:
-        raise RuntimeError(f"the process of {name!r} died; its error stands above") from None
+        raise RuntimeError(f"the process of {name!r} died; its error is printed above") from None
     finally:
         for pipe in pipes.values():
             pipe.close()

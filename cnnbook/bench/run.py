@@ -1,4 +1,4 @@
-"""Running any of the comparisons and experiments, and what comes of it."""
+"""Running any of the comparisons and experiments, and their results."""
 
 import inspect
 import shlex
@@ -47,7 +47,7 @@ class Result:
     machine
         Names and versions, see :func:`cnnbook.results.describe_machine`.
     command
-        What does it again.
+        The command that repeats it.
     title
         What was done, in one line.
 
@@ -69,7 +69,7 @@ class Result:
     title: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, by the schema of :mod:`cnnbook.results`."""
+        """Return everything as plain values, in the schema of :mod:`cnnbook.results`."""
         columns = dict.fromkeys(name for row in self.rows for name in row.to_dict())
         rows = [columns | row.to_dict() for row in self.rows]
         return document(self.title, self.command, self.machine, rows)
@@ -89,7 +89,7 @@ class Result:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write everything as JSON; an existing file stays until the new one is complete."""
+        """Write everything as JSON; an existing file is replaced once the new one is complete."""
         write_whole(Path(path).expanduser(), as_json(self.to_dict()))
 
     def plot(self) -> "Figure":
@@ -138,22 +138,22 @@ def run(
     Parameters
     ----------
     parts
-        Any of ``"augment"``, ``"epoch"``, ``"accuracy"``, ``"models"``, all four if empty; and
+        Any of ``"augment"``, ``"epoch"``, ``"accuracy"`` and ``"models"``, all four if empty; or
         ``"throughput"``, ``"fashion"``, ``"configurations"``.
     quick
-        Use little data, to see whether everything runs. Its numbers mean little.
+        Use little data, to check that everything runs. The numbers mean little.
     repeats
         Rounds that count.
     networks
-        For ``"models"``, ``"throughput"`` and ``"fashion"``: names of networks, those of
-        :func:`cnnbook.models.register_model` included; a choice of ours if not given.
+        For ``"models"``, ``"throughput"`` and ``"fashion"``: names of networks, including those of
+        :func:`cnnbook.models.register_model`; our selection if not given.
     limit
         For ``"accuracy"``: longest training time of each contender in seconds.
     data_set
         For ``"fashion"`` and ``"configurations"``: what to train on; ``"fashion-mnist"`` and
         ``"fashion-mini"`` if not given.
     seeds
-        For the same two: how often each network is trained.
+        For the same two: how many times each network is trained.
 
     Returns
     -------
@@ -164,7 +164,8 @@ def run(
     ValueError
         For an unknown part, network or data set, or fewer than one repeat or seed.
     DataError
-        If Fashion-MNIST is neither here nor can be downloaded. ``quick`` needs no such file.
+        If Fashion-MNIST is not on this machine and cannot be downloaded. ``quick`` does not need
+        it.
 
     Examples
     --------
@@ -189,7 +190,7 @@ def run(
         "seeds": seeds,
     }
     rows = []
-    # Four workers are what the peers' notebooks ask for, on two processors too.
+    # The peers' notebooks ask for four workers, even on two processors.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     for part in parts or COMPARISONS:
         taken = inspect.signature(PARTS[part]).parameters
@@ -223,8 +224,8 @@ def _command(
     data_set: str | None,
     seeds: int,
 ) -> str:
-    # Built from what was asked for, not from sys.argv: in a notebook that holds something else,
-    # and paths of output files are of no use to others.
+    # Built from the arguments, not from sys.argv: in a notebook, that holds something else, and
+    # paths of output files are of no use to others.
     words = ["python", "-m", "cnnbook", "bench", *parts]
     words += ["--quick"] * quick
     words += [f"--repeats={repeats}"] * (repeats != 5)

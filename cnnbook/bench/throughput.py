@@ -13,8 +13,8 @@ from cnnbook.bench.race import race, rows_of_race
 from cnnbook.results import Row
 from cnnbook.training.device import autocast, choose_precision, is_out_of_memory
 
-# What is run unless networks are named. alexnet and googlenet are the papers', which torchvision
-# does not have.
+# What is run if no networks are named. alexnet and googlenet are the papers' versions, which
+# torchvision does not have.
 NETWORKS = (
     *("alexnet", "alexnet_2014", "vgg11", "vgg16", "googlenet", "googlenet_bn"),
     *("resnet18", "resnet34", "resnet50"),
@@ -25,12 +25,12 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 def throughput(*, quick: bool, repeats: int, networks: Sequence[str] | None) -> Iterator[Row]:
     """Training images per second of the full-size networks, beside torchvision's same ones.
 
-    In float32 and bfloat16, with either memory layout, as torch runs it and compiled. A step is
-    forward, loss, backward and the optimizer's update. Batches stay on the device, so that
-    loading them counts for nothing. On a GPU they begin with 256 images, halved until they fit.
+    In float32 and bfloat16, with either memory layout, eager and compiled. A step is the forward
+    pass, the loss, the backward pass and the optimizer's update. Batches stay on the device, so
+    loading does not count. On a GPU, the batch size starts at 256 and is halved until it fits.
     """
     for name in networks or ():
-        models.model_spec(name)  # a misspelled one is refused before the first is timed
+        models.model_spec(name)  # a misspelled name is rejected before the first is timed
     device = settings.device()
     cuda = device.type == "cuda"
     precisions = ["float32"] if quick else ["float32", "bfloat16"]
@@ -59,7 +59,7 @@ def _race_what_fits(
         except RuntimeError as error:
             if batch_size == 1 or not is_out_of_memory(error):
                 raise
-        # Outside the handler, whose error keeps the failed step's memory alive.
+        # Outside the except block, whose exception keeps the failed step's memory alive.
         batch_size //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -74,7 +74,7 @@ def _race(
         for who, net in with_twin(name).items()
     }
     seconds = race(contenders, repeats)
-    torch.compiler.reset()  # else torch gives up compiling after the eighth network
+    torch.compiler.reset()  # otherwise torch stops compiling after the eighth network
     return seconds
 
 
@@ -87,7 +87,7 @@ def _steps(
     layout: str,
     mode: str,
 ) -> Callable[[], None]:
-    """Return a function that trains on the same batch a number of times."""
+    """Return a function that trains on the same batch a given number of times."""
     device = settings.device()
     x = torch.randn(batch_size, *spec.input_shape, device=device)
     x = x.contiguous(memory_format=LAYOUTS[layout])

@@ -8,7 +8,7 @@ from cnnbook import results
 
 
 def bench(chosen: argparse.Namespace) -> int:
-    """Run parts of the benchmark; print, keep, record and draw what they measured."""
+    """Run parts of the benchmark; print, save, record and draw the results."""
     if chosen.record is not None and len(chosen.part) != 1:
         raise ValueError(
             f"--record keeps one part, got {len(chosen.part)}: cnnbook bench PART --record FOLDER"

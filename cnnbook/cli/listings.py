@@ -1,4 +1,4 @@
-"""``cnnbook models`` and ``cnnbook data``: what there is."""
+"""``cnnbook models`` and ``cnnbook data``: what is available."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ def list_models(chosen: argparse.Namespace) -> int:
 
 
 def list_data(chosen: argparse.Namespace) -> int:
-    """Print the data sets, or fetch or verify one."""
+    """List the data sets, or fetch or verify one."""
     if chosen.action == "list":
         show(data_table(), as_json=chosen.json)
         return 0
@@ -46,7 +46,7 @@ def models_table(names: Sequence[str] = ()) -> Table:
     rows = []
     for name in names or models.list_models():
         spec = models.model_spec(name)
-        with torch.device("meta"):  # shapes and counts need no values
+        with torch.device("meta"):  # shapes and counts do not need values
             net = models.create(name)
         layers = analysis.summary(net, spec.input_shape).to_dicts()
         rows.append(
@@ -63,7 +63,7 @@ def models_table(names: Sequence[str] = ()) -> Table:
 
 
 def data_table() -> Table:
-    """Return one row per data set: its name, where its files are on this machine, their bytes."""
+    """Return one row per data set: its name, where its files are, and their size in bytes."""
     rows: list[dict[str, object]] = []
     for name in data.list_datasets():
         if (datasets.ASSETS / name).is_dir():
@@ -94,7 +94,7 @@ def _size(paths: Iterable[Path]) -> int:
 
 
 def verify_data(name: str, *, download: bool) -> Table:
-    """Read a data set, comparing every file with its checksum, and count its images.
+    """Read a data set, verify every file's checksum, and count the images.
 
     Parameters
     ----------

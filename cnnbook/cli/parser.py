@@ -1,4 +1,4 @@
-"""What can be typed after ``cnnbook``, and what ``--help`` says of it."""
+"""The commands and options of ``cnnbook``, and their ``--help``."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -7,10 +7,10 @@ if TYPE_CHECKING:  # Python itself cannot subscript the class
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
-Build the convolutional networks of the papers by name, train them, use them, and
+Build the papers' convolutional networks by name, train them, use them, and
 time them.
 
-Every command explains itself: cnnbook COMMAND --help."""
+For help on a command: cnnbook COMMAND --help."""
 
 EXAMPLES = """\
 examples:
@@ -19,8 +19,8 @@ examples:
   cnnbook evaluate resnet18-fashion-mini.safetensors
   cnnbook predict resnet18-fashion-mini.safetensors boot.png
 
-A network of your own: let a module toy.py, in this folder, call
-cnnbook.models.register_model("toy", ...). Then every command knows the name:
+To use your own network, have a module toy.py in this folder call
+cnnbook.models.register_model("toy", ...). Then every command accepts the name:
   cnnbook --import toy train toy"""
 
 
@@ -102,7 +102,7 @@ def _data(commands: "_Commands") -> None:
         "list, download or verify data sets",
         """\
 List the data sets and where they are on this machine; download one; or verify one,
-which reads all of it and counts its images.""",
+which reads all of its files and counts its images.""",
         """\
   cnnbook data list
   cnnbook data fetch fashion-mnist
@@ -126,11 +126,11 @@ def _train(commands: "_Commands") -> None:
         """\
 Train a network with stochastic gradient descent (Nesterov momentum 0.9, one-cycle
 learning rate), evaluate it after each epoch on the validation images (the test part
-of the data set), and keep it in a file that `cnnbook evaluate` and `cnnbook predict`
+of the data set), and save it to a file that `cnnbook evaluate` and `cnnbook predict`
 read.
 
-Ctrl-C stops after the current step and keeps the state: the same command, typed
-again, goes on from there.""",
+Ctrl-C stops after the current step and saves the state; running the same command
+again resumes from there.""",
         """\
   cnnbook train resnet18 --data fashion-mini --option width=0.125 --epochs 1
   cnnbook train resnet20 --data fashion-mnist --augment flip=0.5 --augment translate=0.1
@@ -155,7 +155,7 @@ again, goes on from there.""",
     )  # fmt: skip
     what.add_argument(
         "--augment", action="append", default=[], metavar="NAME=VALUE",
-        help="random change of the training images, for example rotate=10 (degrees) or flip=0.5 "
+        help="random transform of the training images, for example rotate=10 (degrees) or flip=0.5 "
         "(probability); may be repeated",
     )  # fmt: skip
 
@@ -178,11 +178,12 @@ again, goes on from there.""",
     )  # fmt: skip
     how.add_argument(
         "--label-smoothing", type=float, default=0.0, metavar="SHARE",
-        help="share of the target that is spread over all classes, 0 to 1 (default: %(default)s)",
+        help="fraction of the target that is spread over all classes, 0 to 1 (default: "
+        "%(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--ema-decay", type=float, metavar="DECAY",
-        help="evaluate and keep an exponential moving average of the weights with this decay, for "
+        help="evaluate and save an exponential moving average of the weights with this decay, for "
         "example 0.999 (default: no average)",
     )  # fmt: skip
     how.add_argument(
@@ -191,15 +192,15 @@ again, goes on from there.""",
     )  # fmt: skip
     how.add_argument(
         "--patience", type=int, metavar="EPOCHS",
-        help="stop when the validation loss has not fallen for so many epochs (default: never)",
+        help="stop when the validation loss has not fallen for this many epochs (default: never)",
     )  # fmt: skip
     how.add_argument(
         "--time-limit", type=float, metavar="SECONDS",
-        help="stop after so many seconds of training (default: never)",
+        help="stop after this many seconds of training (default: never)",
     )  # fmt: skip
     how.add_argument(
         "--seed", type=int, default=0, metavar="N",
-        help="seed of the weights, the order of the images and their changes (default: "
+        help="seed of the weights, the order of the images and their transforms (default: "
         "%(default)s)",
     )  # fmt: skip
 
@@ -207,8 +208,9 @@ again, goes on from there.""",
     where.add_argument("--device", metavar="DEVICE", help=_DEVICE)
     where.add_argument(
         "--precision", default="auto", metavar="FORMAT",
-        help="number format of the activations: float32, bfloat16, float16, or auto, which is "
-        "what a CUDA GPU is fast with and float32 elsewhere (default: %(default)s)",
+        help="number format of the activations: float32, bfloat16, float16, or auto: bfloat16 "
+        "or float16 on a CUDA GPU, whichever it supports, and float32 elsewhere (default: "
+        "%(default)s)",
     )  # fmt: skip
     where.add_argument(
         "--channels-last", action=argparse.BooleanOptionalAction, default=None,
@@ -216,22 +218,23 @@ again, goes on from there.""",
     )  # fmt: skip
     where.add_argument(
         "--compile", action="store_true",
-        help="use torch.compile, which takes a minute at the start and pays in long runs on a GPU",
+        help="use torch.compile, which takes a minute at the start and pays off in long runs on "
+        "a GPU",
     )  # fmt: skip
 
     output = parser.add_argument_group("files and messages")
     output.add_argument(
         "--checkpoint", metavar="FILE",
-        help="file to keep the network in; if it exists, training goes on from it (default: "
+        help="file to save the network to; if it exists, training resumes from it (default: "
         "MODEL-DATA.safetensors in this folder)",
     )  # fmt: skip
-    output.add_argument("--no-checkpoint", action="store_true", help="keep no file")
+    output.add_argument("--no-checkpoint", action="store_true", help="save no file")
     output.add_argument(
         "--checkpoint-every", type=int, metavar="STEPS",
-        help="steps between two writings of the file (default: an epoch)",
+        help="steps between saves of the file (default: one epoch)",
     )  # fmt: skip
     output.add_argument(
-        "--no-resume", action="store_true", help="begin anew and replace the file, if there is one"
+        "--no-resume", action="store_true", help="start over and replace the file, if there is one"
     )
     output.add_argument(
         "--tensorboard", metavar="FOLDER", help="write TensorBoard's log into this folder"
@@ -239,17 +242,17 @@ again, goes on from there.""",
     output.add_argument("--quiet", action="store_true", help="print nothing but the result")
 
 
-_DEVICE = "cpu, cuda, cuda:1, mps … (default: the fastest of this machine)"
+_DEVICE = "cpu, cuda, cuda:1, mps … (default: the fastest on this machine)"
 
 
 def _evaluate(commands: "_Commands") -> None:
     parser = _command(
         commands,
         "evaluate",
-        "measure a trained network on test images",
+        "evaluate a trained network on test images",
         """\
-Measure the loss and the accuracy of a trained network on test images, and for each
-class its accuracy and the class it is mostly confused with.""",
+Compute the loss and accuracy of a trained network on test images, and for each
+class its accuracy and the class it is most often confused with.""",
         """\
   cnnbook evaluate resnet18-fashion-mini.safetensors
   cnnbook evaluate resnet18-fashion-mini.safetensors --data fashion-mnist --json""",
@@ -266,9 +269,9 @@ def _predict(commands: "_Commands") -> None:
     parser = _command(
         commands,
         "predict",
-        "name what is on pictures",
+        "classify pictures",
         """\
-Name what is on pictures: the most probable classes of each. A picture may have any
+Classify pictures: print the most probable classes of each. A picture may have any
 size, but should look like the images that the network was trained on.""",
         """\
   cnnbook predict resnet18-fashion-mini.safetensors boot.png
@@ -287,16 +290,16 @@ def _bench(commands: "_Commands") -> None:
     parser = _command(
         commands,
         "bench",
-        "time this package beside others, or run a recorded experiment",
+        "compare this package's speed with others', or run a recorded experiment",
         """\
-Time this package beside what one would use without it, or run one of the
+Compare this package's speed with the usual alternatives', or run one of the
 experiments that the book shows as recorded runs.
 
 comparisons (all four if no part is named):
-  augment         augmenting images, beside torchvision and kornia
-  epoch           one epoch of LeNet-5, beside a DataLoader
-  accuracy        time to 88 % on Fashion-MNIST, beside tutorials' networks
-  models          one training step, beside torchvision's networks
+  augment         augmenting images, compared with torchvision and kornia
+  epoch           one epoch of LeNet-5, compared with a DataLoader
+  accuracy        time to 88 % on Fashion-MNIST, compared with tutorials' networks
+  models          one training step, compared with torchvision's networks
 experiments:
   throughput      training images per second of the full-size networks
   fashion         test accuracy of the scaled-down networks
@@ -309,7 +312,7 @@ experiments:
     parser.add_argument("part", nargs="*", metavar="PART", help="what to run, see above")
     parser.add_argument(
         "--quick", action="store_true",
-        help="use little data, to see whether everything runs; its numbers mean little",
+        help="use little data, to check that everything runs; the numbers mean little",
     )  # fmt: skip
     parser.add_argument(
         "--model", action="append", metavar="NAME",
@@ -325,19 +328,19 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N",
-        help="in fashion and configurations: how often each network is trained (default: "
+        help="in fashion and configurations: how many times each network is trained (default: "
         "%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--limit", type=float, default=300, metavar="SECONDS",
         help="in accuracy: longest training time of each contender (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--output", metavar="FILE", help="keep the result as JSON in this file")
+    parser.add_argument("--output", metavar="FILE", help="save the result as JSON to this file")
     parser.add_argument(
         "--record", metavar="FOLDER", nargs="?", const="",
-        help="keep the result of one part as a recorded run, named after part and device, in this "
+        help="save the result of one part as a recorded run, named after part and device, in this "
         "folder (without one: in the package)",
     )  # fmt: skip
     parser.add_argument(
-        "--plot", metavar="FILE", help="draw the ratios into this file: .png, .svg or .pdf"
+        "--plot", metavar="FILE", help="plot the ratios to this file: .png, .svg or .pdf"
     )

@@ -1,4 +1,4 @@
-"""From the words of a command line to an exit code."""
+"""From command-line arguments to an exit code."""
 
 import importlib
 import sys
@@ -14,14 +14,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Words after the program's name; those of this process if not given.
+        Arguments after the program's name; those of this process if not given.
 
     Returns
     -------
     int
-        The exit code: 0 done; 1 it could not be done (a file is missing or damaged, memory or disk
-        ran out, the loss became infinite); 2 the command makes no sense as given; 130 stopped by
-        a signal.
+        The exit code: 0 success; 1 failure (a file is missing or damaged, memory or disk space ran
+        out, the loss became infinite); 2 invalid command; 130 stopped by a signal.
 
     Examples
     --------
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     chosen = build_parser().parse_args(arguments)
-    # Loading torch takes seconds, which --help need not wait for.
+    # Loading torch takes seconds, and --help need not wait for it.
     from cnnbook.cli.bench import bench
     from cnnbook.cli.listings import list_data, list_models
     from cnnbook.cli.train import train
@@ -69,7 +68,7 @@ def import_module(name: str) -> None:
     Raises
     ------
     ValueError
-        If it cannot be found, or itself imports what is not there.
+        If it cannot be found, or itself imports something missing.
     """
     here = str(Path.cwd())
     if here not in sys.path:  # `python -m cnnbook` looks into this folder, `cnnbook` would not

@@ -1,4 +1,4 @@
-"""``cnnbook train``: train a network by name, and keep it in a file that says what it is."""
+"""``cnnbook train``: train a network by name, and save it to a file that describes it."""
 
 import argparse
 import ast
@@ -19,8 +19,8 @@ from cnnbook.training.trained import image_shape
 
 
 def train(chosen: argparse.Namespace) -> int:
-    """Train a network and print how that went."""
-    # In a file name, a path's separators would be folders.
+    """Train a network and print the result."""
+    # In a file name, a path's separators would create folders.
     source = Path(chosen.data).name if chosen.data.startswith("imagefolder:") else chosen.data
     checkpoint = chosen.checkpoint or f"{chosen.model}-{source}.safetensors"
     with training.join_processes() as device:
@@ -112,7 +112,7 @@ def load_for(
         Name of the data set.
     size
         Side of the images in pixels. If not given: the paper's for image folders and for networks
-        that were made for small images, the images' own for all others.
+        made for small images, the images' own otherwise.
 
     Returns
     -------
@@ -144,12 +144,12 @@ class SmoothedInTraining:
     name
         Name of the network.
     label_smoothing
-        Share of the target that is spread over all classes.
+        Fraction of the target that is spread over all classes.
 
     Raises
     ------
     ValueError
-        If the loss has no label smoothing, or the share is none.
+        If the loss has no label smoothing, or the fraction is not from 0 to 1.
     """
 
     def __init__(self, name: str, label_smoothing: float):
@@ -167,7 +167,7 @@ class SmoothedInTraining:
             )
 
     def __call__(self, output: Any, labels: Tensor) -> Tensor:
-        """Return the loss. What is evaluated has no gradient, and is not smoothed."""
+        """Return the loss. In evaluation, without gradients, labels are not smoothed."""
         smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
         return self.loss(output, labels, label_smoothing=smoothing)
 
@@ -178,10 +178,10 @@ def loss_options(name: str, label_smoothing: float) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is to be label smoothing, and the loss has none.
+        If label smoothing is requested and the loss has none.
     """
     loss = models.model_spec(name).loss
-    if loss is F.cross_entropy:  # that of fit, which knows more of what may be wrong
+    if loss is F.cross_entropy:  # fit's own, which checks more thoroughly
         return {"label_smoothing": label_smoothing}
     return {"loss": SmoothedInTraining(name, label_smoothing) if label_smoothing else loss}
 
@@ -202,7 +202,7 @@ def run_training(
     seed: int,
     **fit_options: Any,
 ) -> dict[str, Any]:
-    """Train a network and keep it in a file for :func:`cnnbook.training.load_trained`.
+    """Train a network and save it to a file for :func:`cnnbook.training.load_trained`.
 
     Parameters
     ----------
@@ -215,9 +215,9 @@ def run_training(
     augment
         Options of :class:`cnnbook.data.Augment`; empty for no augmentation.
     label_smoothing
-        Share of the target that is spread over all classes.
+        Fraction of the target that is spread over all classes.
     checkpoint
-        File for the trained network; if it exists, training goes on from it. None for no file.
+        File for the trained network; if it exists, training resumes from it. None for no file.
     tensorboard
         Folder for TensorBoard's log, or None.
     patience
@@ -225,7 +225,7 @@ def run_training(
     time_limit
         Seconds of training after which it stops, or None.
     quiet
-        Whether to say nothing on the way.
+        Whether to print nothing during training.
     seed
         Seed of the weights and of the training.
     **fit_options
@@ -245,11 +245,11 @@ def run_training(
     torch.manual_seed(seed)
     network = training.build_for(name, train_set, **options)
     info = training.model_info(name, train_set, options, source=dataset, side=side)
-    if "loss" in loss:  # else fit itself keeps the smoothing in the file, and compares it
+    if "loss" in loss:  # otherwise fit itself stores the smoothing in the file, and compares it
         info["label_smoothing"] = label_smoothing
     if checkpoint is not None and fit_options.get("resume", True):
         check_same_network(checkpoint, info)
-    # A bar moves on a terminal; in a cluster's log, a line per epoch is read instead.
+    # On a terminal, show a bar; in a cluster's log, print a line per epoch instead.
     bar = not quiet and sys.stderr.isatty()
     history = training.fit(
         network,
@@ -276,7 +276,7 @@ def run_training(
 def callbacks_for(
     tensorboard: str | None, patience: int | None, time_limit: float | None, *, lines: bool
 ) -> list[training.Callback]:
-    """Return what is to happen around the steps, as options of the command ask for it.
+    """Return the callbacks that the options of the command ask for.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def callbacks_for(
 
 
 def check_same_network(path: str | Path, info: dict[str, Any]) -> None:
-    """Raise CheckpointError if a file holds another network, or one that learned other data."""
+    """Raise CheckpointError if a file holds another network, or one trained on other data."""
     if not Path(path).expanduser().exists():
         return
     before = training.load_checkpoint(path)[1].get("info") or {}
@@ -310,5 +310,5 @@ def check_same_network(path: str | Path, info: dict[str, Any]) -> None:
     if other:
         raise training.CheckpointError(
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another "
-            "--checkpoint, or --no-resume to begin anew"
+            "--checkpoint, or --no-resume to start over"
         )

@@ -1,4 +1,4 @@
-"""``cnnbook evaluate`` and ``cnnbook predict``: what a trained network does."""
+"""``cnnbook evaluate`` and ``cnnbook predict``: using a trained network."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from cnnbook.tables import Table
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
-    """Print loss and accuracy of a trained network, and its accuracy on each class."""
+    """Print the loss and accuracy of a trained network, and its accuracy on each class."""
     trained = training.load_trained(chosen.checkpoint)
     _, test = trained.load_data(chosen.data)
     loss = models.model_spec(trained.info["model"]).loss
@@ -54,7 +54,7 @@ def by_class(result: training.Evaluation, classes: tuple[str, ...]) -> Table:
 
 
 def predict(chosen: argparse.Namespace) -> int:
-    """Print what a trained network sees on pictures."""
+    """Print a trained network's predictions for pictures."""
     trained = training.load_trained(chosen.checkpoint)
     rows = training.predict(trained, chosen.image, top=chosen.top, device=chosen.device)
     show(rows, as_json=chosen.json)

@@ -1,4 +1,4 @@
-"""Data to learn from: data sets, batches, and data augmentation."""
+"""Data sets, batches, and data augmentation."""
 
 from cnnbook.data.augment import Augment, AugmentParams
 from cnnbook.data.batches import Batches, BatchSource

@@ -11,7 +11,7 @@ from torch import Tensor
 from cnnbook._errors import unknown
 
 # On a CPU, images are transformed in groups of about this many pixels: few enough for a group's
-# floats and coordinates to stay in the cache, enough to be worth starting the threads.
+# floats and coordinates to stay in the cache, but enough to be worth starting the threads.
 _PIXELS_AT_ONCE = 300_000
 
 
@@ -154,8 +154,8 @@ class Augment:
         """Draw the random parameters for `n` images.
 
         Every image has its own row of random numbers, and every transform its own column. So
-        neither the batch an image falls into nor another transform being switched on changes
-        what happens to it.
+        neither the batch that an image falls into nor switching on another transform changes what
+        happens to it.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class Augment:
         Raises
         ------
         ValueError
-            If `images` are not uint8 of four dimensions, or `params` are for another number of
+            If `images` are not four-dimensional uint8, or `params` are for a different number of
             images.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
@@ -306,8 +306,8 @@ class Augment:
         Parameters
         ----------
         strength
-            Factor on every range and probability; 0 switches everything off. Results are
-            clipped to the largest value allowed.
+            Multiplies every range and probability; 0 switches everything off. Results are clipped
+            to the largest allowed value.
 
         Returns
         -------
@@ -337,7 +337,7 @@ def _matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
 
 def _sampling_points(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Return for each new pixel where it lies in the old image, as grid_sample counts: −1 … 1."""
+    """Return each new pixel's position in the old image, in grid_sample's coordinates, −1 … 1."""
     # Pixel i covers i … i + 1 and its center is i + 1/2; the image's center is the origin.
     x = torch.arange(width, device=matrix.device) + 0.5 - width / 2
     y = (torch.arange(height, device=matrix.device) + 0.5 - height / 2)[:, None, None]
@@ -348,7 +348,7 @@ def _sampling_points(matrix: Tensor, height: int, width: int) -> Tensor:
 
 def _mean_gray(images: Tensor) -> Tensor:
     """Return each image's mean brightness, ``(N, 1, 1, 1)``, 0 to 255."""
-    # Sums of whole numbers are exact, so the result cannot depend on the order of additions.
+    # Sums of integers are exact, so the result cannot depend on the order of additions.
     sums = images.sum((2, 3), dtype=torch.int64).float()
     if images.shape[1] == 3:
         red, green, blue = sums.unbind(1)

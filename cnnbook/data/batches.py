@@ -64,16 +64,16 @@ def share(index: Tensor, batch_size: int, rank: int, world_size: int) -> list[Te
     Parameters
     ----------
     index
-        Numbers of the epoch's images, in order.
+        Indices of the epoch's images, in order.
     batch_size
         Images per batch, over all processes.
     rank, world_size
-        Number of this process, from 0, and how many processes there are.
+        Index of this process, from 0, and the number of processes.
 
     Returns
     -------
     list of Tensor
-        This process's image numbers, one tensor per batch.
+        This process's image indices, one tensor per batch.
     """
     return [batch[rank::world_size] for batch in torch.split(index, batch_size)]
 
@@ -103,7 +103,7 @@ class Batches:
     """Shuffled, normalized, augmented batches of a data set held on the device.
 
     The images stay on the device as uint8. Each batch is gathered by index, converted to float,
-    augmented and normalized there; no image is handled by Python on its own.
+    augmented and normalized there; Python never handles single images.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ class Batches:
     device
         Device that holds the data; the machine's fastest one by default.
     rank, world_size
-        Yield only every `world_size`-th image of each batch, starting with image `rank`: the
-        part of one of several training processes.
+        Yield only every `world_size`-th image of each batch, starting with image `rank`: one
+        training process's part.
 
     Raises
     ------

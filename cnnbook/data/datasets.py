@@ -118,7 +118,7 @@ class Dataset:
 
     Examples
     --------
-    Tensors of your own work as well as those of :func:`load`:
+    Your own tensors work as well as those of :func:`load`:
 
     >>> images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     >>> labels = torch.tensor([0, 1, 0, 1, 0, 1])

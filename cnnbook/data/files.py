@@ -62,7 +62,7 @@ def _user_cache() -> Path:
 
 
 def search_folders(name: str) -> list[Path]:
-    """Return the folders in which data set `name` is looked for, in order."""
+    """Return the folders to search for data set `name`, in order."""
     folders = [cache_folder() / name, _user_cache() / name, Path("/usr/share/datasets") / name]
     return list(dict.fromkeys(folders))
 
@@ -87,7 +87,7 @@ def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
     Raises
     ------
     DataError
-        If the file is not there and cannot be downloaded.
+        If the file is missing and cannot be downloaded.
     """
     folders = search_folders(dataset)
     for folder in folders:
@@ -111,7 +111,7 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
     hint
         Sentence added to the error when nothing could be downloaded.
     timeout
-        Seconds to wait for the server each time.
+        Seconds to wait for the server on each attempt.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
     Raises
     ------
     DataError
-        If every address failed or delivered another file.
+        If every address failed or delivered a different file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failures = []

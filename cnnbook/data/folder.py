@@ -318,7 +318,7 @@ _loaders: "weakref.WeakSet[DataLoader[Any]]" = weakref.WeakSet()
 
 @atexit.register
 def _end_readers() -> None:
-    """End the workers: Python would wait forever for them, as they ignore its SIGTERM."""
+    """End the workers: Python would wait forever for them, because they ignore its SIGTERM."""
     for loader in _loaders:
         # Without workers, torch's iterator has nothing to shut down.
         shut_down = getattr(loader._iterator, "_shutdown_workers", None)
@@ -340,7 +340,7 @@ class _Plan:
         if self.shuffle:
             order = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
         for batch in share(order, self.batch_size, *self.process)[self.start :]:
-            # A seed of its own for each image: neither workers nor resuming change its crop.
+            # Each image has its own seed, so neither workers nor resuming change its crop.
             yield [(i, seed * self.images + i) for i in batch.tolist()]
 
     def __len__(self) -> int:

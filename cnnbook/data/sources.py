@@ -1,4 +1,4 @@
-"""Data sets by name, and the kind of batches that each of them needs."""
+"""Data sets by name, and the kind of batches that each one needs."""
 
 from typing import Any, Literal, overload
 
@@ -12,7 +12,7 @@ _FOLDER = "imagefolder:"
 
 
 def list_datasets() -> list[str]:
-    """Return the names of the data sets that :func:`load` knows.
+    """Return the names of the data sets that :func:`load` accepts.
 
     Examples
     --------
@@ -51,13 +51,13 @@ def load(
     doi:10.24432/C50P49). The same 13 people wrote both parts.
 
     ``"fashion-mnist"`` is the whole set (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), 60,000
-    and 10,000 images. It is looked for in ``$CNNBOOK_DATA/fashion-mnist``, in the user's cache
-    folder and in ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist).
-    If it is in none of them, it is downloaded into ``$CNNBOOK_DATA`` or, if that is not set, the
-    cache folder. Every file is checked against its SHA-256.
+    and 10,000 images. It is searched for in ``$CNNBOOK_DATA/fashion-mnist``, in the user's cache
+    folder and in ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist). If
+    it is in none of them, it is downloaded into ``$CNNBOOK_DATA`` or, if that is not set, the cache
+    folder. Every file is checked against its SHA-256.
 
-    ``"imagefolder:PATH"`` is a folder of your own in ImageNet's layout, ``PATH/train/CLASS/*.jpg``
-    and ``PATH/val/CLASS/*.jpg``. Its images stay on disk and are read during training.
+    ``"imagefolder:PATH"`` is your own folder in ImageNet's layout, ``PATH/train/CLASS/*.jpg`` and
+    ``PATH/val/CLASS/*.jpg``. Its images stay on disk and are read during training.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def load(
     Returns
     -------
     train, test : Dataset or ImageFolder
-        Training and test part.
+        The training and the test part.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def load(
 def make_batches(
     dataset: Dataset | ImageFolder | BatchSource, batch_size: int = 128, **options: Any
 ) -> BatchSource:
-    """Return batches of a data set of either kind.
+    """Return batches of a data set, in memory or on disk.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Experiments that are run once and recorded: too long for a page, or made for a large GPU.
+"""Experiments that are run once and recorded: too long for a page, or meant for a large GPU.
 
-One experiment, one file. Its function ``run`` yields the measurements; the first line of the
-docstring is the recorded run's title. They are parts of ``python -m cnnbook bench``.
+Each experiment is one file. Its function ``run`` yields the measurements; the first line of the
+docstring is the title of the recorded run. ``python -m cnnbook bench`` runs them.
 """
 
 from collections.abc import Callable, Iterator

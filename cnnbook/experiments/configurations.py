@@ -12,17 +12,17 @@ from cnnbook.results import Row
 def run(*, quick: bool = False, data_set: str | None = None, seeds: int = 3) -> Iterator[Row]:
     """Test accuracy of VGG's configurations A to E, alike in everything but depth.
 
-    Narrow networks with He's weights, Adam under a one-cycle schedule, six epochs: the experiment
-    of the chapter on VGG, on more images and for longer. One value for each seed.
+    Narrow networks with He initialization, Adam under a one-cycle schedule, six epochs: the
+    experiment of the chapter on VGG, on more images and for longer. One value for each seed.
 
     Parameters
     ----------
     quick
-        Train on little, to see whether everything runs.
+        Train on little data, to check that everything runs.
     data_set
         What to train on; ``"fashion-mini"`` if not given.
     seeds
-        How often each network is trained.
+        How many times each network is trained.
 
     Yields
     ------

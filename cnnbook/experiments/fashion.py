@@ -1,4 +1,4 @@
-"""Five networks of five papers, scaled down, on clothes."""
+"""Five networks from five papers, scaled down, on images of clothes."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,13 +24,13 @@ def run(
     Parameters
     ----------
     quick
-        Train on little, to see whether everything runs.
+        Train on little data, to check that everything runs.
     networks
         Names of networks that have a scaled-down model; ``NETWORKS`` if not given.
     data_set
         What to train on; ``"fashion-mnist"`` if not given.
     seeds
-        How often each network is trained.
+        How many times each network is trained.
 
     Yields
     ------
@@ -44,7 +44,7 @@ def run(
     """
     epochs = 1 if quick else 10
     for name in networks or ():
-        models.create_scaled_down(name)  # a misspelled one is refused before the first is trained
+        models.create_scaled_down(name)  # a misspelled name is rejected before the first is trained
     source = data_set or ("fashion-mini" if quick else "fashion-mnist")
     train, test = load_images(source, quick=quick)
     classes, channels = len(train.classes), train.images.shape[1]

@@ -30,7 +30,7 @@ def load_images(source: str, *, quick: bool) -> tuple[data.Dataset, data.Dataset
 
 
 def amount(train: data.Dataset, source: str, epochs: int) -> str:
-    """Return on how much is trained, in words for a task."""
+    """Describe the amount of training, as part of a task's name."""
     return f"{len(train):,} images of {source}, {epochs} epoch{'s' if epochs > 1 else ''}"
 
 
@@ -59,14 +59,14 @@ def train_and_test(
     epochs
         Passes over the training images.
     seeds
-        How often the network is trained, from seeds 0, 1, ….
+        How many times the network is trained, with seeds 0, 1, ….
     loss
-        What it is trained with.
+        Its loss function.
 
     Raises
     ------
     KeyboardInterrupt
-        If training was interrupted: half of one must not be recorded.
+        If training was interrupted: an incomplete run must not be recorded.
     """
     batch_size, lr = 64, 0.002
     accuracies, losses = [], []

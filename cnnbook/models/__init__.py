@@ -1,8 +1,8 @@
 """Networks of the papers, one file per architecture.
 
-:func:`create` builds any of them by name; the classes take the same options. Whatever is not in
-the paper is an option or a variant with a name of its own. :func:`register_model` adds a network
-of yours.
+:func:`create` builds any of them by name; the classes take the same options. Anything that is not
+in the paper is an option or a separately named variant. :func:`register_model` adds your own
+network.
 """
 
 from cnnbook.models._common import copy_weights

@@ -44,13 +44,13 @@ def check_exact_input(x: Tensor, name: str, channels: int, size: int) -> None:
 def load_imagenet_weights(model: nn.Module, enum_name: str) -> None:
     """Fill `model` with weights that torchvision publishes for the same network.
 
-    The file is downloaded over HTTPS into torch hub's cache, unless it is there already, and
-    compared with the SHA-256 prefix in its name.
+    The file is downloaded over HTTPS into torch hub's cache, unless it is already there, and
+    checked against the SHA-256 prefix in its name.
 
     Parameters
     ----------
     model
-        A network whose parameters and buffers come in the order of torchvision's.
+        A network whose parameters and buffers are in the same order as torchvision's.
     enum_name
         torchvision's name of the weights, for example ``"VGG16_Weights.IMAGENET1K_V1"``.
 
@@ -76,8 +76,8 @@ def load_imagenet_weights(model: nn.Module, enum_name: str) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(_hash_prefix(path)):
         raise RuntimeError(
-            f"{path} is damaged or another file: its SHA-256 starts with {found[:8]}, its name "
-            f"promises {_hash_prefix(path)}. Delete it and run again"
+            f"{path} is damaged or a different file: its SHA-256 starts with {found[:8]}, "
+            f"its name says {_hash_prefix(path)}. Delete it and run again"
         )
     try:
         theirs = torch.load(path, map_location="cpu", weights_only=True)
@@ -91,7 +91,7 @@ def _hash_prefix(path: Path) -> str:
 
 
 def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
-    """Copy a state dict whose entries come in the same order under other names.
+    """Copy a state dict whose entries are in the same order but have other names.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
 
     Examples
     --------
-    Names may differ, the order may not:
+    Names may differ; the order may not:
 
     >>> state = {"first.w": torch.ones(2, 3), "first.b": torch.zeros(2)}
     >>> layer = nn.Linear(3, 2)

@@ -8,7 +8,7 @@ figures below are that paper's.
   With ``towers=1`` it is the one-column network, 62,378,344 parameters.
 * :class:`AlexNetTwoDevices` puts each tower on its own device, as the authors did.
 * :class:`AlexNet2014` is torchvision's "alexnet", after the one-column network of Krizhevsky's
-  later paper (arXiv:1404.5997): other widths, no response normalization. 61,100,840 parameters.
+  later paper (arXiv:1404.5997): different widths, no response normalization. 61,100,840 parameters.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class AlexNet(nn.Module):
     towers
         2 for the paper's network (conv2, conv4, conv5 in two groups), 1 for one column.
     width
-        Factor on all layer widths; 1 is the paper's.
+        Multiplies all layer widths; 1 gives the paper's.
     stem
         ``"227"``: conv1 without padding; ``"224"``: with padding 2; ``"small"``: 5×5 with
         stride 1, for images of 28 to 96 pixels.
@@ -82,11 +82,11 @@ class AlexNet(nn.Module):
     Raises
     ------
     ValueError
-        For an unknown stem, other `towers` than 1 or 2, or a too small `input_size`.
+        For an unknown stem, `towers` other than 1 or 2, or an `input_size` that is too small.
 
     Examples
     --------
-    Two towers do without the weights between them, but only in three of the convolutions:
+    Two towers save the weights between them, but only in three of the convolutions:
 
     >>> with torch.device("meta"):  # shapes without values
     ...     counts = [sum(p.numel() for p in AlexNet(towers=n).parameters()) for n in (2, 1)]
@@ -249,7 +249,7 @@ class AlexNetTwoDevices(nn.Module):
     Raises
     ------
     ValueError
-        If there are not two devices, or as :class:`AlexNet` says.
+        If the number of devices is not two, or as for :class:`AlexNet`.
 
     Examples
     --------
@@ -323,9 +323,9 @@ class AlexNetTwoDevices(nn.Module):
 class AlexNet2014(nn.Module):
     """torchvision's "alexnet", after the one-column network of Krizhevsky 2014 (arXiv:1404.5997).
 
-    Its convolutions have 64, 192, 384, 256 and 256 channels; for conv4, that paper says 384 and its
-    author's own code 256. There is no response normalization, and dropout precedes fc6 and fc7
-    instead of following them.
+    Its convolutions have 64, 192, 384, 256 and 256 channels; for conv4, that paper says 384, its
+    author's code 256. There is no response normalization, and dropout precedes fc6 and fc7 instead
+    of following them.
 
     Parameters
     ----------

@@ -15,10 +15,10 @@ from cnnbook.models._common import check_exact_input, check_input, out_size, sca
 from cnnbook.models.alexnet import ResponseNorm
 
 # Three rows of Table 1 are inconsistent: conv1 has 9.4K weights, not 2.7K; 4c's operations match
-# its filters, its parameter count does not; both counts of 5a match a 5×5 reduction to 48 channels,
-# but its column says 32, which we follow.
+# its filters, but its parameter count does not; both counts of 5a match a 5×5 reduction to 48
+# channels, but its column says 32, which we follow.
 #
-# Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj; None is a pooling 3×3/2.
+# Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj; None is a 3×3/2 pooling.
 INCEPTIONS: dict[str, tuple[int, ...] | None] = {
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),
@@ -118,7 +118,7 @@ class NaiveInception(nn.Module):
 class AuxiliaryClassifier(nn.Module):
     """Small classifier on top of 4a or 4d, used only during training (Section 5).
 
-    Average pooling 5×5 with stride 3, a 1×1 convolution with 128 filters, a fully connected layer
+    5×5 average pooling with stride 3, a 1×1 convolution with 128 filters, a fully connected layer
     with 1024 units, 70 % dropout.
 
     Parameters
@@ -130,7 +130,7 @@ class AuxiliaryClassifier(nn.Module):
     num_classes
         Number of outputs.
     width
-        Factor on the widths 128 and 1024.
+        Multiplies the widths 128 and 1024.
     batch_norm
         Whether batch normalization follows the convolution.
     """
@@ -140,7 +140,7 @@ class AuxiliaryClassifier(nn.Module):
     ):
         super().__init__()
         reduced, fc = scaled(128, width), scaled(1024, width)
-        # With small images, a 5×5 window would not fit onto the feature maps.
+        # With small images, a 5×5 window would be larger than the feature maps.
         window = min(5, side)
         self.pool = nn.AvgPool2d(window, 3)
         self.conv = conv(channels, reduced, 1, batch_norm=batch_norm)
@@ -178,19 +178,19 @@ def googlenet_loss(
     auxiliary_weight: float = 0.3,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross entropy of the main classifier plus 0.3 times each auxiliary one's (Section 5).
+    """Cross entropy of the main classifier plus 0.3 times that of each auxiliary one (Section 5).
 
     Parameters
     ----------
     output
-        What the network returned: three score tensors in training; one in evaluation, or of a
-        network without auxiliary classifiers.
+        What the network returned: three score tensors in training; one in evaluation, or without
+        auxiliary classifiers.
     target
         Class numbers, ``(N,)``.
     auxiliary_weight
-        Factor on the auxiliary losses.
+        Weight of each auxiliary loss.
     label_smoothing
-        Share of the target that is spread over all classes, 0 to 1.
+        Fraction of the target that is spread over all classes, 0 to 1.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def googlenet_loss(
 
     Examples
     --------
-    Where no classifier prefers any of ten classes, each loss is log 10, and the whole is 1.6 of it:
+    If no classifier prefers any of ten classes, each loss is log 10, and the sum is 1.6 times that:
 
     >>> undecided = torch.zeros(4, 10)
     >>> output = GoogLeNetOutput(undecided, undecided, undecided)
@@ -227,7 +227,7 @@ class GoogLeNet(nn.Module):
     in_channels
         Channels of the input image.
     auxiliary
-        Whether to have the two auxiliary classifiers.
+        Whether to include the two auxiliary classifiers.
     naive
         Whether to use modules without 1×1 reductions (Figure 2a).
     head
@@ -235,10 +235,10 @@ class GoogLeNet(nn.Module):
         ``"fc"``: the last feature maps are flattened and go through a fully connected layer with
         1024 units first.
     batch_norm
-        Whether batch normalization follows each convolution and response normalization is left
-        out, as GoogLeNet is trained today. The paper has no batch normalization.
+        Whether batch normalization follows each convolution and response normalization is omitted,
+        as is usual today. The paper has no batch normalization.
     width
-        Factor on all layer widths; 1 is the paper's.
+        Multiplies all layer widths; 1 gives the paper's.
     stem
         ``"paper"`` for large images; ``"small"`` for 28 to 96 pixels: 3×3 with stride 1 instead
         of 7×7 with stride 2, and no pooling after it.
@@ -255,7 +255,7 @@ class GoogLeNet(nn.Module):
 
     Examples
     --------
-    The auxiliary classifiers have almost half of all parameters, and only training needs them:
+    The auxiliary classifiers hold almost half of all parameters, and only training needs them:
 
     >>> with torch.device("meta"):  # shapes without values
     ...     counts = [
@@ -304,7 +304,7 @@ class GoogLeNet(nn.Module):
         def norm() -> nn.Module:
             return nn.Identity() if batch_norm else ResponseNorm()
 
-        # `side` is the size of the feature maps; pooling 3×3/2 rounds up: 112 → 56 in Table 1.
+        # `side` is the size of the feature maps; 3×3/2 pooling rounds up: 112 → 56 in Table 1.
         if stem == "paper":
             self.conv1 = conv(in_channels, n64, 7, 2, **bn)
             self.pool1 = nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), norm())
@@ -351,8 +351,8 @@ class GoogLeNet(nn.Module):
         Parameters
         ----------
         x
-            Images, ``(N, in_channels, input_size, input_size)``. Without auxiliary classifiers
-            and fully connected head, images of any size from `smallest` pixels on.
+            Images, ``(N, in_channels, input_size, input_size)``. Without auxiliary classifiers or a
+            fully connected head, any size from `smallest` pixels up.
 
         Returns
         -------
@@ -383,5 +383,5 @@ class GoogLeNet(nn.Module):
 
 
 def _halved(side: int) -> int:
-    """Return the size after pooling 3×3/2 that rounds up, for `side` of at least 2."""
+    """Return the size after 3×3/2 pooling that rounds up, for `side` of at least 2."""
     return max(1, -(-(side - 3) // 2) + 1)

@@ -53,7 +53,7 @@ def _check_input(x: Tensor, channels: int) -> None:
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as it is taught: every feature map of C3 is connected to every one of S2.
+    """LeNet-5 as taught today: every feature map of C3 is connected to every one of S2.
 
     Layer names are the paper's; as in the paper, a layer includes its activation function.
 
@@ -369,7 +369,7 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
 
     Examples
     --------
-    Where all penalties are far above `j`, only that of the right class counts, and the loss keeps
+    Where all penalties are far above `j`, only that of the correct class counts, and the loss keeps
     reducing it. Cross entropy only compares it with the wrong class's and may already be near zero:
 
     >>> target = torch.tensor([0])
@@ -386,7 +386,7 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
 
 
 def lenet5(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet5:
-    """Build LeNet-5 as it is taught today.
+    """Build LeNet-5 as taught today.
 
     Parameters
     ----------
@@ -419,7 +419,7 @@ def lenet5(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet
 
 
 def lenet5_1998(num_classes: int = 10, in_channels: int = 1, **options: Any) -> LeNet51998:
-    """Build LeNet-5 as the paper has it. It is trained with :func:`map_loss`.
+    """Build LeNet-5 as published in 1998. It is trained with :func:`map_loss`.
 
     Parameters
     ----------

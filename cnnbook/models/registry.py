@@ -1,7 +1,7 @@
-"""All that is known of a network by name: how to build it, its loss, its weights, its twin.
+"""Networks by name: how to build each one, its loss, its weights, its torchvision counterpart.
 
-Nothing else in the package knows a network by its name or its class. A network of one's own gets
-the same treatment, from the command line to the benchmark, once :func:`register_model` knows it.
+No other module refers to a network by its name or class. Once :func:`register_model` has added your
+own network, it gets the same treatment, from the command line to the benchmark.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,19 +23,19 @@ from cnnbook.models.vgg import VGG
 
 @dataclass(frozen=True)
 class TorchvisionTwin:
-    """torchvision's network that does the same operations as one of ours.
+    """A torchvision network that performs the same operations as one of ours.
 
     Parameters
     ----------
     build
-        Builds it, for 1000 classes and images of 3 channels. torchvision is imported when it is
-        called, not before.
+        Builds it for 1000 classes and 3-channel images. torchvision is not imported until this is
+        called.
     options
-        Options that make ours the same network, where the paper's differs from torchvision's.
+        Options that make ours equivalent, where the paper's network differs from torchvision's.
 
     Examples
     --------
-    torchvision has the stride of a bottleneck in its 3×3 convolution, the paper in the first 1×1:
+    torchvision puts the stride of a bottleneck in the 3×3 convolution, the paper in the first 1×1:
 
     >>> model_spec("resnet50").torchvision.options
     {'version': 'v1.5'}
@@ -54,7 +54,7 @@ class PublishedWeights:
     enum_name
         torchvision's name of the weights.
     options
-        Options of the network that they belong to, where those are not the defaults.
+        Options of the network that they belong to, where these are not the defaults.
 
     Examples
     --------
@@ -81,18 +81,18 @@ class ModelSpec:
     num_classes
         Number of outputs it was made for.
     loss
-        What it is trained with, called as ``loss(output, labels)`` with what the network returns
-        in training or in evaluation mode. If it has an option `label_smoothing`, as cross-entropy
-        has, the network can be trained with label smoothing.
+        Its loss, called as ``loss(output, labels)`` with what the network returns in training or
+        evaluation mode. If it has a `label_smoothing` option, as cross-entropy does, the network
+        can be trained with label smoothing.
     small_images
-        Options of its form for images of 28 to 96 pixels; None if it has no such form.
+        Options of its version for images of 28 to 96 pixels; None if there is none.
     scaled_down
         Options of its scaled-down model, which is narrow, takes images of 32×32 pixels, and can be
         trained on a laptop; None if it has none.
     fixed_input_size
-        Whether the network is built for one size of image, its option `input_size`.
+        Whether the network is built for one image size, its option `input_size`.
     torchvision
-        torchvision's network of the same operations, if there is one.
+        torchvision's equivalent network, if there is one.
     weights
         Trained weights by name.
 
@@ -155,7 +155,7 @@ _SMALL_STEM = {"stem": "small"}
 
 
 def _vgg(configuration: str, depth: int | None, *, batch_norm: bool = False) -> ModelSpec:
-    """Describe a column of the paper's Table 1; `depth` is that of torchvision's, if it has it."""
+    """Describe a column of the paper's Table 1; `depth` is torchvision's, if it has the network."""
     suffix = "_bn" if batch_norm else ""
     return ModelSpec(
         partial(VGG, configuration, batch_norm=batch_norm),
@@ -258,7 +258,7 @@ _MODELS["resnet20"] = replace(_MODELS["resnet20"], scaled_down={"width": 1 / 4})
 
 
 def register_model(name: str, spec: ModelSpec) -> None:
-    """Make a network known by name.
+    """Register a network under a name.
 
     It is then listed and built like those of the package, and can be trained, evaluated and timed
     from the command line, which imports your module with ``cnnbook --import MODULE``.
@@ -268,7 +268,7 @@ def register_model(name: str, spec: ModelSpec) -> None:
     name
         A name that no other network has.
     spec
-        What there is to know of it.
+        Its specification.
 
     Raises
     ------
@@ -305,7 +305,7 @@ def list_models() -> list[str]:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """Return what is known of a network: its paper, input shape, loss and so on.
+    """Return the specification of a network: its paper, input shape, loss and so on.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def model_spec(name: str) -> ModelSpec:
 
     Examples
     --------
-    Where a fully connected layer reads whole feature maps, another size of the images must be said
+    Where a fully connected layer reads whole feature maps, a different image size must be given
     when the network is built:
 
     >>> [name for name in ("alexnet", "vgg16", "resnet18") if model_spec(name).fixed_input_size]
@@ -349,9 +349,9 @@ def create(
     in_channels
         Channels of the input image; the paper's if not given.
     weights
-        ``"imagenet"`` for torchvision's trained weights, or None for random ones. torchvision's
-        VGG, ResNet and AlexNet of 2014 have some. They are downloaded once, and bring the options
-        that they need, such as ``version="v1.5"`` of ResNet-50.
+        ``"imagenet"`` for torchvision's trained weights, or None for random ones. torchvision has
+        some for VGG, ResNet and the AlexNet of 2014. They are downloaded once, and set the options
+        they require, such as ``version="v1.5"`` for ResNet-50.
     **options
         Passed to the network's class, for example ``width=0.25``.
 
@@ -363,8 +363,8 @@ def create(
     Raises
     ------
     ValueError
-        For an unknown name, weights that do not exist or contradict an option, or as the class
-        says.
+        For an unknown name, weights that do not exist or contradict an option, or as documented for
+        the class.
     TypeError
         For an option the class does not have.
     RuntimeError
@@ -412,7 +412,7 @@ def create_for(
 ) -> nn.Module:
     """Build a network by name for images of a given shape.
 
-    For images much smaller than the paper's, this is the network's form for small images.
+    For images much smaller than the paper's, this is the network's version for small images.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ def create_for(
     num_classes
         Number of outputs.
     **options
-        As in :func:`create`. They come before what the shape suggests.
+        As in :func:`create`. They override what the shape suggests.
 
     Returns
     -------
@@ -433,7 +433,7 @@ def create_for(
     Raises
     ------
     ValueError
-        If the network has no form for images of that size.
+        If the network has no version for images of that size.
 
     Examples
     --------
@@ -449,7 +449,7 @@ def create_for(
     if height != usual and not fits:
         raise ValueError(
             f"{name} takes images of {usual}×{usual} pixels, these have {height}×{width}; choose "
-            "another network or another size of the images"
+            "another network or another image size"
         )
     chosen = dict(spec.small_images or {}) if fits and 2 * height < usual else {}
     if spec.fixed_input_size:
@@ -493,7 +493,7 @@ def create_scaled_down(name: str, num_classes: int = 10, in_channels: int = 1) -
 
 
 def torchvision_model(name: str) -> nn.Module:
-    """Build torchvision's network that does the same operations as ours.
+    """Build the torchvision network that performs the same operations as ours.
 
     Parameters
     ----------

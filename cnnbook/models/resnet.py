@@ -20,7 +20,7 @@ def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequentia
 
 
 class ZeroPadShortcut(nn.Module):
-    """Shortcut of option A: takes every `stride`-th position, and adds channels of zeros.
+    """Shortcut of option A: takes every `stride`-th position and adds channels of zeros.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ class Bottleneck(nn.Module):
     shortcut
         Option A, B or C, or None for a plain block.
     version
-        ``"v1"`` puts the stride into the first 1×1 convolution, as the paper does; ``"v1.5"``
-        into the 3×3, as torchvision does.
+        ``"v1"`` puts the stride in the first 1×1 convolution, as the paper does; ``"v1.5"`` in the
+        3×3, as torchvision does.
     """
 
     expansion = 4
@@ -163,9 +163,9 @@ class ResNet(nn.Module):
         ``"v1.5"`` (torchvision), the 3×3.
     zero_init
         Whether the last batch normalization of every residual branch starts with weight zero, so
-        that F = 0 at first (Goyal et al. 2017, arXiv:1706.02677).
+        that initially F = 0 (Goyal et al. 2017, arXiv:1706.02677).
     width
-        Factor on all layer widths; 1 is the paper's.
+        Multiplies all layer widths; 1 gives the paper's.
     stem
         ``"imagenet"``: 7×7 with stride 2 and pooling; ``"small"``: 3×3 with stride 1. The default
         is the paper's for this depth; choose ``"small"`` for images of 28 to 96 pixels.
@@ -177,7 +177,7 @@ class ResNet(nn.Module):
 
     Examples
     --------
-    Shortcuts of option A have no parameters, so the plain network has as many:
+    Shortcuts of option A have no parameters, so the plain network has just as many:
 
     >>> net, plain = ResNet(20), ResNet(20, plain=True)
     >>> [sum(p.numel() for p in n.parameters()) for n in (net, plain)]

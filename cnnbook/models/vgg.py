@@ -47,12 +47,12 @@ class VGG(nn.Module):
     in_channels
         Channels of the input image.
     batch_norm
-        Whether batch normalization follows each convolution. The paper, of 2014, does not use it.
+        Whether batch normalization follows each convolution. The paper does not use it.
     width
-        Factor on all layer widths; 1 is the paper's.
+        Multiplies all layer widths; 1 gives the paper's.
     input_size
         Height and width of the images, 224 in the paper; at least 16. Where pooling halves an odd
-        size, it rounds up; with 224 pixels this does not occur.
+        size, it rounds up; with 224 pixels this never happens.
     init
         Initial weights: ``"he"`` (normal, variance 2 / fan-out; today's usual choice),
         ``"glorot"`` (with which, Section 3.1 adds, the deep configurations can be trained without

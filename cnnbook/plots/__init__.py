@@ -1,4 +1,4 @@
-"""Pictures of networks, images and results, in one style for light and dark pages."""
+"""Figures of networks, images and results, in one style for light and dark pages."""
 
 from cnnbook.plots.architecture import architecture
 from cnnbook.plots.costs import layer_costs

@@ -24,8 +24,8 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     Returns
     -------
     Figure
-        Bars from left to right, layers from the top, with their numbers and shares. Layers that
-        cost nothing by either count are left out, unless none costs anything.
+        Bars from left to right, layers from the top, with their numbers and percentages. Layers
+        that cost nothing by either count are left out, unless none costs anything.
 
     Raises
     ------

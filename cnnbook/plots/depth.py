@@ -24,25 +24,25 @@ def _check(table: Table, *columns: str) -> None:
 
 
 def _layers_on_x(axes, names: list[str]) -> None:
-    """Name the layers along x; of many, some."""
+    """Name the layers along x; if there are many, only some."""
     some = range(0, len(names), -(-len(names) // 24))
     axes.set_xticks(some, [names[i] for i in some], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) -> Figure:
-    """Draw the gradient at each layer, one line per network, or per step of training.
+    """Draw the gradient at each layer, one line per network or per training step.
 
     Parameters
     ----------
     table
         From :func:`cnnbook.analysis.gradient_flow`, or the table of a
-        :class:`cnnbook.analysis.GradientRecorder`, with few steps. The first column tells the
-        lines apart.
+        :class:`cnnbook.analysis.GradientRecorder`, with few steps. The first column distinguishes
+        the lines.
     align
-        Whether to align layers of one name above one another, in the order of the network that
-        has the most: for networks that differ in a few layers, such as auxiliary classifiers.
-        Otherwise each network's layers are counted on their own.
+        Whether to align layers of the same name, in the order of the network that has the most: for
+        networks that differ in a few layers, such as auxiliary classifiers. Otherwise each
+        network's layers are counted on their own.
     alt
         Text alternative; gives each line's first and last value if not given.
 
@@ -55,7 +55,7 @@ def gradient_flow(table: Table, *, align: bool = False, alt: str | None = None) 
     Raises
     ------
     ValueError
-        If the table is another one, or the layers cannot be aligned.
+        If the table is of a different kind, or the layers cannot be aligned.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def gradient_history(
     *,
     alt: str | None = None,
 ) -> Figure:
-    """Draw the gradient at each layer in the course of training, as color.
+    """Draw the gradient at each layer over the course of training, as color.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def gradient_history(
     Raises
     ------
     ValueError
-        If a table is another one, or there are none or more than four.
+        If a table is of a different kind, or there are none or more than four.
 
     Examples
     --------
@@ -192,14 +192,14 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
     Returns
     -------
     Figure
-        Two panels. Above, the mean with bars of one standard deviation up and down. Below, in
-        per cent, values that are zero and units that are dead; where "dead" has no meaning
-        there is no mark.
+        Two panels. Above, the mean, with bars of ± one standard deviation. Below, the percentages
+        of values that are zero and of units that are dead; where "dead" has no meaning, there is no
+        marker.
 
     Raises
     ------
     ValueError
-        If the table is another one.
+        If the table is of a different kind.
 
     Examples
     --------
@@ -241,13 +241,13 @@ def activation_statistics(table: Table, *, alt: str | None = None) -> Figure:
 
 
 def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None) -> Figure:
-    """Draw the accuracy of linear probes by depth.
+    """Draw the accuracy of linear probes by layer.
 
     Parameters
     ----------
     tables
-        From :func:`cnnbook.analysis.linear_probes`; or several by name, over the same layers, of
-        which only test accuracies are drawn.
+        From :func:`cnnbook.analysis.linear_probes`; or several by name, for the same layers; then
+        only test accuracies are drawn.
     alt
         Text alternative; lists the test accuracies if not given.
 
@@ -258,7 +258,7 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     Raises
     ------
     ValueError
-        If a table is another one, or tables have different layers.
+        If a table is of a different kind, or tables have different layers.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """The object that puts a picture on a page.
 
-Figures are inline SVG whose text and axes take the color of the text around them, so that the
-same output is readable on a light and on a dark page.
+Figures are inline SVG whose text and axes take the color of the surrounding text, so that the same
+output is readable on light and dark pages.
 """
 
 import base64
@@ -22,14 +22,14 @@ from cnnbook.plots.style import INK, STYLE
 class Figure:
     """A finished picture with a text alternative.
 
-    In a notebook it shows itself when it is the last value of a cell.
+    In a notebook, it is displayed when it is the last value of a cell.
 
     Parameters
     ----------
     figure
         The matplotlib figure.
     alt
-        What the picture shows, for readers who do not see it.
+        What the picture shows, for readers who cannot see it.
 
     Examples
     --------
@@ -53,11 +53,11 @@ class Figure:
 
     @property
     def axes(self) -> list[Axes]:
-        """The matplotlib axes, for changes of your own."""
+        """The matplotlib axes, for your own changes."""
         return self.figure.axes
 
     def svg(self) -> str:
-        """Return the picture as an ``<svg>`` element that takes on its surroundings' color."""
+        """Return the picture as an ``<svg>`` element in the color of the surrounding text."""
         buffer = io.StringIO()
         with mpl.rc_context(STYLE):
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -65,9 +65,9 @@ class Figure:
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
         text = text.replace(INK, "currentColor")
-        # Two equal images would have one id, which nothing refers to.
+        # Two equal images would have the same id, to which nothing refers.
         text = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", text)
-        # Several figures share a page: their ids must not meet.
+        # Several figures share a page: their ids must not collide.
         prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:10] + "-"
         text = re.sub(r'\bid="', f'id="{prefix}', text)
         text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", text)

@@ -1,4 +1,4 @@
-"""What an image's class rests on, drawn over the image."""
+"""What an image's class depends on, drawn over the image."""
 
 from collections.abc import Sequence
 
@@ -23,27 +23,27 @@ def attribution(
     common_scale: bool | None = None,
     alt: str | None = None,
 ) -> Figure:
-    """Lay heat maps over images, each image beside or above its overlay.
+    """Overlay heat maps on images, each image beside or above its overlay.
 
     Parameters
     ----------
     maps
-        Result of :func:`cnnbook.analysis.grad_cam` or :func:`cnnbook.analysis.occlusion`, or
-        heat maps of your own, ``(N, h, w)``, or ``(h, w)`` for one image. Maps of another size
-        than the images' are enlarged, with bilinear interpolation.
+        Result of :func:`cnnbook.analysis.grad_cam` or :func:`cnnbook.analysis.occlusion`, or your
+        own heat maps, ``(N, h, w)``, or ``(h, w)`` for one image. Maps whose size differs from the
+        images' are resized, with bilinear interpolation.
     images
-        uint8, or float from 0 to 1, ``(N, 1 or 3, H, W)``, or one image without N; up to 8. If
-        not given, what the network was given, each image stretched from its lowest to its
-        highest value; a tensor of maps needs images.
+        uint8, or float from 0 to 1, ``(N, 1 or 3, H, W)``, or one image without N; up to 8. If not
+        given, the network's input, each image stretched from its lowest to its highest value; a
+        tensor of maps needs images.
     titles
         One line above each image. If not given, an attribution names the classes it explains.
     label
-        What the maps' values are, with units; "importance" if neither this nor an attribution
-        says so.
+        What the maps' values are, with units; "importance" if neither this nor an attribution gives
+        them.
     common_scale
-        Whether colors mean the same in all images. Otherwise each map is drawn as a share of its
-        own largest value: for scores, which are not comparable between images. If not given, an
-        attribution knows; tensors share a scale.
+        Whether colors mean the same in all images. Otherwise each map is drawn relative to its own
+        largest value, for scores that are not comparable between images. If not given, an
+        attribution decides; tensors share a scale.
     alt
         Text alternative.
 
@@ -112,9 +112,9 @@ def attribution(
         for i, (image, values) in enumerate(zip(images, maps, strict=True)):
             grid[0, i].imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), "gray", vmin=0, vmax=1)
             gray = image.mean(0)[..., None].numpy()
-            # Blended here: not every output format knows an opacity of single pixels.
+            # Blended here: not every output format supports per-pixel opacity.
             color = scale.to_rgba(values.numpy())[..., :3]
-            # Where a signed map is near zero the image shows; in others, black says zero.
+            # Where a signed map is near zero, the image shows; in others, black means zero.
             opacity = (0.75 * values.abs() / limit).sqrt() if signed else torch.tensor(0.6)
             opacity = opacity[..., None].numpy()
             grid[1, i].imshow(opacity * color + (1 - opacity) * gray)

@@ -1,4 +1,4 @@
-"""A kernel and what two smaller ones make of it."""
+"""A kernel and its approximation by two smaller ones."""
 
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -19,7 +19,7 @@ def kernel_factors(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     ----------
     factors
         From :func:`cnnbook.analysis.factorize_kernel`, of a kernel with one input and one output
-        channel, with up to four channels between.
+        channel, with up to four channels in between.
     alt
         Text alternative.
 
@@ -27,8 +27,8 @@ def kernel_factors(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     -------
     Figure
         The lower row shows the pairs of factors (∗ is their composition) whose sum is the
-        approximation. Weights of kernel and factors may differ by far, so each row has a scale of
-        its own, symmetric about zero, which is white; the bar is that of the upper row.
+        approximation. The weights of kernel and factors may differ widely, so each row has its own
+        scale, symmetric about zero, which is white; the color bar is that of the upper row.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _row(
     signs: list[str],
     norm: Normalize,
 ) -> None:
-    """Draw tiles side by side, a sign between each and the next."""
+    """Draw tiles side by side, with a sign between neighbors."""
     x = 0.0
     for i, (tile, title) in enumerate(zip(tiles, titles, strict=True)):
         height, width = (cell * side for side in tile.shape)

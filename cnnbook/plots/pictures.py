@@ -16,7 +16,7 @@ from cnnbook.plots.style import INK, POSITIVE, SIGNED, WIDTH, new_figure
 
 
 def _range(values: Tensor) -> tuple[str, float, float]:
-    """Choose color map and limits: signed values are centered on zero, others start there."""
+    """Choose color map and limits: signed values are centered on zero; others start there."""
     values = values[values.isfinite()]
     if values.numel() and values.min() < 0:
         limit = values.abs().max().item()
@@ -30,7 +30,7 @@ def _height(tiles: Tensor, rows: int, columns: int, title: float) -> float:
 
 
 def _stretched(image: Tensor) -> Tensor:
-    """Return an image as floats from 0, its lowest value, to 1: of a normalized one, a picture."""
+    """Scale an image to floats from 0, its lowest value, to 1, so that it can be shown."""
     image = image.detach().cpu().float()
     return (image - image.min()) / (image.max() - image.min()).clamp(min=1e-6)
 
@@ -98,7 +98,7 @@ def images(
 
 
 def _chosen(count: int, limit: int) -> list[int]:
-    """Return the numbers of at most `limit` of `count` tiles, evenly spaced."""
+    """Return the indices of at most `limit` of `count` tiles, evenly spaced."""
     if count <= limit:
         return list(range(count))
     return torch.linspace(0, count - 1, limit).round().int().tolist()
@@ -140,10 +140,10 @@ def filters(
     weight
         Kernels, ``(out, in, k, k)``.
     columns
-        Tiles per row where each filter has one tile; 8, or 16 for more than 32 tiles, if not
-        given.
+        Tiles per row if each filter has one tile; by default 8, or 16 for more than 32 tiles.
     limit
-        Most tiles. Of more filters (and input channels) evenly chosen ones are shown.
+        Maximum number of tiles. If there are more filters (and input channels), an evenly spaced
+        selection is shown.
     color
         Whether to draw each kernel as one picture whose red, green and blue are the weights of
         its three input channels. By default if there are three. Otherwise, with several input
@@ -160,7 +160,7 @@ def filters(
     Raises
     ------
     ValueError
-        If `weight` does not have four dimensions, or color is asked for without three channels.
+        If `weight` does not have four dimensions, or color is requested without three channels.
 
     Examples
     --------
@@ -215,12 +215,13 @@ def feature_maps(
     Parameters
     ----------
     maps
-        ``(C, H, W)``, or ``(1, C, H, W)`` as :func:`cnnbook.analysis.activations` holds it for
+        ``(C, H, W)``, or ``(1, C, H, W)`` as :func:`cnnbook.analysis.activations` returns it for
         one image.
     columns
         Maps per row.
     limit
-        Most maps to show. Of more, evenly chosen ones are shown, and the label says so.
+        Maximum number of maps. If there are more, an evenly spaced selection is shown, and the
+        label says so.
     alt
         Text alternative.
 
@@ -228,7 +229,7 @@ def feature_maps(
     -------
     Figure
         All maps share one scale. If there are negative values it is symmetric about zero, whose
-        color is white; if not, zero is black. Headings mark maps that are zero everywhere.
+        color is white; if not, zero is black. Titles mark maps that are zero everywhere.
 
     Raises
     ------
@@ -268,7 +269,7 @@ def activations(
     titles: Mapping[str, str] | None = None,
     alt: str | None = None,
 ) -> Figure:
-    """Show an image and the feature maps of several layers, all at the same scale of pixels.
+    """Show an image and the feature maps of several layers, all at the same pixel scale.
 
     Parameters
     ----------
@@ -276,16 +277,16 @@ def activations(
         Result of :func:`cnnbook.analysis.activations`, or any mapping from layer name to
         output: ``(N, C, H, W)``, or ``(N, C)`` for a vector.
     image
-        The picture to show as the input, ``(1 or 3, H, W)``; three channels as uint8 or as
-        floats from 0 to 1. If not given, what the network was given, stretched from its lowest
-        to its highest value; a mapping of your own needs an image.
+        The picture to show as the input, ``(1 or 3, H, W)``; three channels as uint8 or as floats
+        from 0 to 1. If not given, the network's input, stretched from its lowest to its highest
+        value; your own mapping needs an image.
     index
         Which of the N inputs.
     rows
-        Most maps stacked on one another; a layer with more gets further columns. If not given, a
-        layer's maps take about the height and width of the image, or three times that for
-        images of less than 64 pixels. Of a layer with more maps, evenly chosen ones are shown,
-        and the heading says how many.
+        Maximum number of maps in a column; a layer with more gets further columns. If not given, a
+        layer's maps take about the height and width of the image, or three times that for images
+        smaller than 64 pixels. If a layer has more maps, an evenly spaced selection is shown, and
+        the heading says how many.
     titles
         Layer name to heading.
     alt
@@ -294,8 +295,8 @@ def activations(
     Returns
     -------
     Figure
-        A pixel of every map has the same size, so maps are seen to shrink; vectors are drawn as
-        columns of larger cells. Each layer has its own color scale.
+        All pixels have the same size, so maps visibly shrink; vectors are drawn as columns of
+        larger cells. Each layer has its own color scale.
 
     Raises
     ------
@@ -339,7 +340,7 @@ def activations(
             mosaics[name] = _column(block.flatten(), side)
     mosaics = {"input": _Mosaic(image[:1].float(), 1, 0), **{n: mosaics[n] for n in maps}}
 
-    # A point of the page is so many pixels that all blocks and headings fit beside one another.
+    # As many pixels per point of the page as make all blocks and headings fit side by side.
     letters = {name: max(map(_text_width, given[name].split("\n"))) for name in mosaics}
     between, page = 12, 72 * WIDTH - 4  # in points
     point = 0.5
@@ -363,7 +364,7 @@ def activations(
                 colors, low, high = _range(mosaic.tiles)
                 axes.imshow(mosaic.array(), cmap=colors, vmin=low, vmax=high, extent=extent)
             boxes = mosaic.boxes()
-            if min(boxes[0][2:]) < 6 * point:  # frames would be most of what is seen
+            if min(boxes[0][2:]) < 6 * point:  # frames would dominate
                 boxes = [(0, 0, mosaic.width, mosaic.height)]
             frames = [Rectangle((x + u, y + v), w, h) for u, v, w, h in boxes]
             axes.add_collection(PatchCollection(frames, fc="none", ec=INK, lw=0.3))
@@ -436,7 +437,7 @@ class _Mosaic:
 
 
 def _stacked(block: Tensor, size: Sequence[int], rows: int | None) -> _Mosaic:
-    """Arrange maps: `rows` on one another, or so that they take about the image's space."""
+    """Arrange maps in columns of `rows`, or so that they take about as much space as the image."""
     if rows is not None:
         return _Mosaic(block, rows, 3)
     times = 3 if min(size) < 64 else 1

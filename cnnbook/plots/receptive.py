@@ -57,21 +57,21 @@ def receptive_fields(
     fields
         Results of :func:`cnnbook.analysis.receptive_field` for images of this size.
     unit
-        Which unit of each layer: its row and column as a share of the layer's height and width.
+        Which unit of each layer: its row and column as fractions of the layer's height and width.
     alt
         Text alternative; lists the sizes if not given.
 
     Returns
     -------
     Figure
-        One box per layer, drawn from pixel border to pixel border. What lies outside of the
-        image, where the network sees padding, is dashed; a box that leaves the drawing is clipped.
+        One box per layer, drawn from pixel border to pixel border. Parts outside the image, where
+        the network sees padding, are dashed; a box that leaves the drawing is clipped.
 
     Raises
     ------
     ValueError
-        If there are no fields, the image has another shape, or a field belongs to images of
-        another size.
+        If there are no fields, the image has a different shape, or a field belongs to images of a
+        different size.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def receptive_fields(
         field.box(*(round(u * (n - 1)) for u, n in zip(unit, field.positions, strict=True)))
         for field in fields
     ]
-    # Room for what lies outside of the image, within reason.
+    # Room for what lies outside the image, within reason.
     overhang = max(
         max(-top, -left, bottom - height, right - width) for (top, bottom), (left, right) in boxes
     )
@@ -150,7 +150,7 @@ def effective_receptive_field(
     *,
     alt: str | None = None,
 ) -> Figure:
-    """Draw how strongly each pixel acts on one unit, over the image if there is one.
+    """Draw how strongly each pixel affects one unit, over the image if there is one.
 
     Parameters
     ----------
@@ -166,10 +166,10 @@ def effective_receptive_field(
     Returns
     -------
     Figure
-        Color is the effect as a share of the largest; where it is weak the image shines
-        through. The solid square is as large as the area that holds 95.45 % of the effect, see
-        :func:`cnnbook.analysis.effective_size`; it stands around the effect's center of mass.
-        The dashed box is the theoretical field.
+        Color is the effect relative to the largest; where it is weak, the image shows through. The
+        solid square is as large as the area that holds 95.45 % of the effect, see
+        :func:`cnnbook.analysis.effective_size`; it is centered on the effect's center of mass. The
+        dashed box is the theoretical field.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def effective_receptive_field(
         colors = ScalarMappable(Normalize(0, 1), "inferno")
         picture = torch.from_numpy(colors.to_rgba(share.numpy()))[..., :3]
         if image is not None:
-            # The effect's root decides how much of the image shines through.
+            # The effect's square root decides how much of the image shows through.
             gray = image.detach().cpu().float() / (255 if image.dtype == torch.uint8 else 1)
             veil = share.sqrt().clamp(0, 0.9)[..., None]
             picture = veil * picture + (1 - veil) * gray.mean(0)[..., None]

@@ -21,7 +21,7 @@ LABELS = {
 
 
 def said(value: float) -> str:
-    """Return a number as it is read aloud: 3 digits, but never 2e+03."""
+    """Format a number for reading aloud: 3 digits, but never 2e+03."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
@@ -36,9 +36,9 @@ def curves(
     Parameters
     ----------
     runs
-        Label to the histories of that kind, one per seed. The line is their mean; with several,
-        a band reaches from the lowest to the highest. Where some ended earlier, both are over
-        those that reached the epoch.
+        Label to the histories of that kind, one per seed. The line is their mean; with several, a
+        band reaches from the lowest to the highest. If some ended early, both cover only those that
+        reached the epoch.
     metric
         ``"val_accuracy"``, ``"train_accuracy"``, ``"val_loss"`` or ``"train_loss"``.
     alt
@@ -158,7 +158,7 @@ def sweep(
         What was varied, ``(N,)``, for example numbers of training images.
     values
         Label to N sequences of measurements, one sequence for each `x`, one measurement for each
-        seed. The line joins the means; every measurement is a dot; a band reaches from the
+        seed. The line connects the means; every measurement is a dot; a band reaches from the
         lowest to the highest.
     xlabel, ylabel
         What the axes show, with units.
@@ -174,8 +174,8 @@ def sweep(
     Raises
     ------
     ValueError
-        If a label does not have one non-empty sequence for each `x`, or `log` is asked for an `x`
-        that is not positive.
+        If a label does not have one non-empty sequence for each `x`, or `log` is set and an `x` is
+        not positive.
 
     Examples
     --------
@@ -289,8 +289,8 @@ def confusion_matrix(
     Parameters
     ----------
     matrix
-        Result of :func:`cnnbook.analysis.confusion_matrix`, or counts of your own, ``(K, K)``:
-        rows true, columns predicted classes.
+        Result of :func:`cnnbook.analysis.confusion_matrix`, or your own counts, ``(K, K)``: rows
+        are true classes, columns predicted ones.
     classes
         Names of the K classes; if not given, those of the result, or numbers.
     alt
@@ -299,9 +299,9 @@ def confusion_matrix(
     Returns
     -------
     Figure
-        Color follows the percentage of the row. Up to 20 classes, cells hold it as a number.
-        With more there is a color bar, which spreads small shares; from 30 on, some classes are
-        named only.
+        Color shows the percentage of the row. With up to 20 classes, cells also show it as a
+        number. With more, there is a color bar, which spreads out small percentages; from 30
+        classes on, only some are named.
 
     Raises
     ------
@@ -329,7 +329,7 @@ def confusion_matrix(
     named = range(0, k, -(-k // 30))
     with new_figure(CHART if k <= 10 else WIDTH, 5.4 if k <= 10 else 6.2) as figure:
         axes = figure.add_subplot()
-        # A hundredth of a row, a typical mistake among many classes, must not look like nothing.
+        # One percent of a row, a typical mistake among many classes, must remain visible.
         norm = PowerNorm(1 if numbers else 0.5, 0, 100)
         shown = axes.imshow(share.numpy(), cmap="Blues", norm=norm)
         for row, column in counts.nonzero().tolist() if numbers else ():

@@ -1,6 +1,6 @@
-"""The style of every figure: colors, lines, sizes, and a matplotlib figure that has it.
+"""The style of every figure: colors, lines, sizes, and a matplotlib figure in that style.
 
-With these, a figure of your own looks like the book's and suits light and dark pages: draw with
+With these, your own figure looks like the book's and suits light and dark pages: draw with
 matplotlib in :func:`new_figure`, and return a :class:`cnnbook.plots.Figure`, which adds the text
 alternative.
 
@@ -24,25 +24,25 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.figure
 
-#: Six colors of data, after Okabe and Ito's for color-blind readers without those too pale for
-#: white: each has a contrast of at least 3:1 with a white and with a dark page.
+#: Six colors for data, after Okabe and Ito's for color-blind readers, without those too pale on
+#: white: each has a contrast of at least 3:1 with a white page and with a dark one.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#B4608F", "#8A7B00", "#777777")
-#: Six styles of lines, so that lines differ without color, too.
+#: Six line styles, so that lines also differ without color.
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-#: Diverging color map of weights and other signed values: purple below zero, orange above.
+#: Diverging color map of weights and other signed values, purple below zero and orange above.
 SIGNED = "PuOr_r"
-#: Color map of values that are not negative: black is zero.
+#: Color map of values that are not negative, from black at zero.
 POSITIVE = "gray"
 
-#: Color of text and axes. It stands for "the color of the text around the figure", which it
-#: becomes when the SVG is written.
+#: Color of text and axes. It stands for "the color of the text around the figure" and becomes that
+#: color when the SVG is written.
 INK = "#010203"
-#: Width of the book's text column at a window of 1280 px, in inches: for rows of images.
+#: Width of the book's text column at a window of 1280 px, in inches, for rows of images.
 WIDTH = 7.0
-#: Width of charts, in inches: narrower, so that they stay readable when a phone shrinks them.
+#: Width of charts, in inches, narrower so that they remain readable when shrunk on a phone.
 CHART = 5.8
 
-#: The settings of matplotlib in which figures are drawn and written.
+#: The matplotlib settings with which figures are drawn and saved.
 #:
 #: :meta hide-value:
 STYLE = {
@@ -106,7 +106,7 @@ def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
     Yields
     ------
     matplotlib.figure.Figure
-        With constrained layout, which settles when the block ends: add axes and draw in it.
+        With constrained layout, which is final when the block ends: add axes and draw in it.
 
     Examples
     --------
@@ -118,5 +118,5 @@ def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
     with mpl.rc_context(STYLE):
         figure = mpl.figure.Figure((width, height), layout="constrained")
         yield figure
-        # The layout settles with the second drawing; savefig would be only the first.
+        # The layout is final only after the second drawing; savefig would be the first.
         figure.draw_without_rendering()

@@ -26,15 +26,15 @@ def loss_surface(
     levels
         Number of contour levels, evenly spread over the logarithm of the loss.
     highest
-        Loss from which on all is drawn alike, for surfaces that rise by many powers of ten; the
-        largest one if not given.
+        Highest loss shown: anything above has the same color, for surfaces that rise by many powers
+        of ten; the largest loss if not given.
     alt
         Text alternative.
 
     Returns
     -------
     Figure
-        The cross marks the network itself. Where the loss is not finite the picture is blank.
+        The cross marks the network itself. Where the loss is not finite, the picture is blank.
 
     Raises
     ------
@@ -93,5 +93,5 @@ def loss_surface(
 
 
 def _short(value: float) -> str:
-    """Return a loss with two digits, as an integer where that is short."""
+    """Return a loss with two digits, as an integer if that is short."""
     return f"{value:.0e}" if value >= 1e5 else f"{float(f'{value:.2g}'):g}"

@@ -7,7 +7,7 @@ from cnnbook.plots.style import WIDTH, new_figure
 
 
 def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None = None) -> Figure:
-    """Show the images made for units of a layer.
+    """Show the images optimized for units of a layer.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def top_patches(
         From :func:`cnnbook.analysis.top_patches`. Patches that are not uint8 are shown from
         their lowest value to their highest.
     maximized
-        Images made for the same units of the same layer, shown in front of their rows.
+        Images optimized for the same units of the same layer, shown at the start of their rows.
     alt
         Text alternative.
 
@@ -62,7 +62,7 @@ def top_patches(
     Raises
     ------
     ValueError
-        If the patches have neither one nor three channels, or `maximized` is of other units.
+        If the patches have neither one nor three channels, or `maximized` is for other units.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Runs that are too long for a page, or need a machine the reader may not have, as recorded.
+"""Recorded runs: too long for a page, or made on a machine the reader may not have.
 
 A record is a JSON file, written by ``python -m cnnbook bench PART --record``;
-:mod:`cnnbook.results.schema` says what it holds. Those in the folder ``runs`` come with the
+``cnnbook.results.schema`` defines what it holds. Those in the folder ``runs`` come with the
 package.
 """
 

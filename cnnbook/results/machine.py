@@ -1,4 +1,4 @@
-"""On what a run was made."""
+"""The machine on which a run was made."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from cnnbook import settings
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Return processor, threads, device, versions and the date of this moment.
+    """Return the processor, threads, device, versions and the current date.
 
     Examples
     --------

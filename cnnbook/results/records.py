@@ -23,11 +23,11 @@ class Recorded:
     Parameters
     ----------
     name
-        Stem of its file's name.
+        File name without the suffix.
     title, command
-        What was done, in one line, and the command that repeats it.
+        What was done, in one line, and the command that does it again.
     machine
-        Where and when, as :func:`describe_machine` says it.
+        Where and when, as :func:`describe_machine` returns it.
     rows
         The measurements, all with the same keys.
 
@@ -53,7 +53,7 @@ class Recorded:
         return f"recorded {day} on {where}, torch {torch}, not run on this page"
 
     def table(self) -> Table:
-        """Return one line per measurement; a task that is the same in all is the caption."""
+        """Return one row per measurement; a task that is the same in all is the caption."""
         tasks = {row["task"] for row in self.rows}
         if len(tasks) > 1:
             return rows_table(self.rows, self.title, {"part"})
@@ -97,7 +97,8 @@ def load(name_or_path: str | Path) -> Recorded:
     Raises
     ------
     ValueError
-        If no run has that name, or the file does not follow the schema; the field is named.
+        If no run has that name, or the file does not follow the schema; the message names the
+        field.
     FileNotFoundError
         If there is no file at the path.
 
@@ -145,23 +146,23 @@ def record(
 ) -> Path:
     """Write a run to a file named after its part and device, such as ``throughput-cpu.json``.
 
-    A file of that name is replaced, but only once the new one is complete.
+    An existing file is replaced, but only once the new one is complete.
 
     Parameters
     ----------
     title, command
-        What was done, in one line, and the command that repeats it.
+        What was done, in one line, and the command that does it again.
     rows
         The measurements, as :meth:`Row.to_dict` returns them.
     machine
         Where and when; :func:`describe_machine` if not given.
     folder
-        Where to write, created if it is not there; the package's own runs if not given.
+        Where to write, created if missing; the package's own runs if not given.
 
     Raises
     ------
     ValueError
-        If something does not follow the schema. Nothing is written then.
+        If something does not follow the schema. Then nothing is written.
 
     Examples
     --------

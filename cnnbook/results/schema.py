@@ -22,15 +22,15 @@ class Row:
     Parameters
     ----------
     part, task, contender
-        The kind of run, what is measured, and on whom.
+        The kind of run, what is measured, and what is being compared.
     value, unit
-        The result. Seconds are better when fewer, everything else when more.
+        The result. Fewer seconds are better; for all other units, more is better.
     ratio
-        How many times faster cnnbook was in the same rounds; None where that has no meaning.
+        How many times faster cnnbook was in the same rounds; None if that has no meaning.
     note
-        What is not in the other columns.
+        Anything not in the other columns.
     more
-        Further columns, the same in all rows of a part. A value is a text, a finite number, None,
+        Further columns, the same in all rows of a part. A value is a string, a finite number, None,
         or a list of finite numbers, such as one for each seed.
 
     Examples
@@ -93,7 +93,7 @@ def _check_fields(where: str, found: Collection[str], wanted: Collection[str]) -
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """Return a record as it stands in a file, each list of numbers on one line.
+    """Return a record as it is stored in a file, each list of numbers on one line.
 
     Examples
     --------

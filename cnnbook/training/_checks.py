@@ -1,4 +1,4 @@
-"""Checks of numbers, worded alike everywhere."""
+"""Checks of numbers, with the same wording everywhere."""
 
 
 def check_positive(name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks: what happens around the steps of a training."""
+"""Callbacks: what happens around the steps of a training run."""
 
 import copy
 import math
@@ -23,34 +23,34 @@ HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end", "on_exception"
 
 
 class Callback:
-    """What :func:`fit` calls on the way. Override the hooks you need.
+    """Hooks that :func:`fit` calls during training. Override the ones you need.
 
-    Each hook is given the :class:`Run`; its method :meth:`Run.stop` ends the training. Hooks are
-    called in this order, those of the callbacks of :func:`fit` in the order of their list:
+    Each hook receives the :class:`Run`; :meth:`Run.stop` ends the training. Hooks are called in the
+    following order; if several callbacks have the same hook, in the order of the list:
 
     ``on_fit_begin``
         once, before the first step, after a checkpoint has been loaded;
     ``on_step``
         after every step of the optimizer;
     ``on_epoch_end``
-        after the last step of an epoch, when it has been written into the history and validated;
+        after the last step of an epoch, once it has been validated and added to the history;
     ``on_fit_end``
         once, when all steps have been taken or training has been stopped;
     ``on_exception``
-        instead of ``on_fit_end``, if an error, of a callback for example, ends the training.
+        instead of ``on_fit_end``, if an error, in a callback for example, ends the training.
 
-    With several processes, every one of them calls its own callbacks.
+    With several processes, each one calls its own callbacks.
 
-    A callback with the methods ``state_dict()`` and ``load_state_dict(state)``, as an optimizer
-    has, is part of the checkpoint: the first returns what a resumed run needs, in dicts, lists,
-    tensors and plain values; the second gets it back before ``on_fit_begin``.
+    A callback with the methods ``state_dict()`` and ``load_state_dict(state)``, like those of an
+    optimizer, is part of the checkpoint: the first returns what a resumed run needs, in dicts,
+    lists, tensors and plain values; the second gets it back before ``on_fit_begin``.
 
-    Deriving from this class is a convenience: any object that has one of the hooks will do.
+    Inheriting from this class is optional: any object that has one of the hooks will do.
 
     Examples
     --------
-    Gradients that grow too long are the usual reason of a training that fails. (They are as the
-    optimizer left them: the default one, on a GPU, adds its momentum to them.)
+    Gradients that grow too large are the usual reason why training fails. (They are as the
+    optimizer left them: on a GPU, the default one adds its momentum to them.)
 
     >>> from torch import nn
     >>> from cnnbook import data
@@ -85,14 +85,14 @@ class Callback:
 
 
 def check_callbacks(callbacks: Sequence[object]) -> None:
-    """Refuse what would never be called.
+    """Reject callbacks that would never be called.
 
     Raises
     ------
     TypeError
-        If `callbacks` is not a list, or something in it is no callback.
+        If `callbacks` is not a list, or something in it is not a callback.
     ValueError
-        If a :class:`Callback` has a method that is named like a hook but is none.
+        If a :class:`Callback` has a method that is named like a hook but is not one.
     """
     if not isinstance(callbacks, list | tuple):
         raise TypeError(f"callbacks is a list of them, got {type(callbacks).__name__}")
@@ -110,7 +110,7 @@ def check_callbacks(callbacks: Sequence[object]) -> None:
 
 
 class Progress(Callback):
-    """A progress bar with the images so far, on a terminal or in a notebook.
+    """A progress bar that counts images, in a terminal or a notebook.
 
     ``fit(progress=True)``, the default, adds one. The environment variable ``TQDM_DISABLE`` hides
     it.
@@ -159,7 +159,7 @@ class Progress(Callback):
 
 
 class EpochLines(Callback):
-    """A line for each epoch on the standard error output, for logs in which no bar can move.
+    """One line per epoch on standard error, for logs that cannot show a progress bar.
 
     Examples
     --------
@@ -193,12 +193,12 @@ class TensorBoard(Callback):
 
     It is written at the end of each epoch: the loss of every step as ``loss/step``, and
     ``loss/training``, ``loss/validation``, ``accuracy/training``, ``accuracy/validation`` and
-    ``learning_rate``, all over the number of the step.
+    ``learning_rate``, all against the step number.
 
     Parameters
     ----------
     folder
-        Where to write it, one folder for each run. A resumed run goes on in the same one.
+        Where to write it, one folder for each run. A resumed run continues in the same one.
 
     Raises
     ------
@@ -222,7 +222,7 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: str | Path):
         try:
-            # Not at the top: it takes a second, and the package may be missing.
+            # Not imported at the top: it takes a second, and the package may be missing.
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ModuleNotFoundError(
@@ -237,7 +237,7 @@ class TensorBoard(Callback):
         """Open the log."""
         if processes.is_main_process():
             self._writer = self._create(str(self.folder))
-        # Of the epoch in which a run was interrupted, nothing has been written.
+        # Nothing has been written for the epoch in which a run was interrupted.
         self._logged = run.step // run.steps_per_epoch * run.steps_per_epoch
 
     def on_epoch_end(self, run: "Run") -> None:
@@ -270,14 +270,14 @@ class TensorBoard(Callback):
 class EMA(Callback):
     """Exponential moving average of weights and running statistics.
 
-    The average is what is validated and saved, and what the model holds in the end. It goes into
-    the checkpoint. ``fit(ema_decay=…)`` adds one.
+    The averaged weights are validated, saved in the checkpoint, and left in the model at the end.
+    ``fit(ema_decay=…)`` adds one.
 
     Parameters
     ----------
     decay
-        Weight of the old average in each step, 0 to 1, for example 0.999. Early on it is
-        (1 + t)/(10 + t) after t steps, if that is less.
+        Weight of the old average in each step, 0 to 1, for example 0.999. Early in training, the
+        smaller (1 + t)/(10 + t) is used after t steps.
 
     Attributes
     ----------
@@ -307,7 +307,7 @@ class EMA(Callback):
         self._resumed: Mapping[str, Any] | None = None
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Begin with the network's weights, or go on with those of the checkpoint."""
+        """Start with the network's weights, or continue with those of the checkpoint."""
         self.average = copy.deepcopy(run.model).requires_grad_(False)
         if self._resumed is not None:
             self.average.load_state_dict(self._resumed)
@@ -322,7 +322,7 @@ class EMA(Callback):
         new, seen = run.model.state_dict(), set()
         for name, kept in self.average.state_dict().items():
             if kept.data_ptr() in seen:
-                continue  # a tensor that has two names is averaged once
+                continue  # a tensor with two names is averaged once
             seen.add(kept.data_ptr())
             if kept.is_floating_point():
                 kept.lerp_(new[name], 1 - decay)
@@ -334,7 +334,7 @@ class EMA(Callback):
         return self.average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with these weights when training begins."""
+        """Continue with these weights when training begins."""
         self._resumed = state
 
 
@@ -370,7 +370,7 @@ class TargetAccuracy(Callback):
         self.accuracy = accuracy
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Stop at once if the run that is resumed had reached it."""
+        """Stop at once if the resumed run had already reached it."""
         if run.val is None:
             raise ValueError("TargetAccuracy needs validation images: pass val= to fit()")
         self.on_epoch_end(run)
@@ -384,7 +384,7 @@ class TargetAccuracy(Callback):
 
 
 class EarlyStopping(Callback):
-    """Stop when a loss or an accuracy has not improved for some epochs.
+    """Stop when a loss or an accuracy has not improved for several epochs.
 
     The model keeps the weights of the last epoch, not those of the best.
 
@@ -395,7 +395,7 @@ class EarlyStopping(Callback):
     patience
         Epochs to wait for an improvement.
     min_delta
-        What counts as one: a loss lower, or an accuracy higher, than the best by more than this.
+        An improvement is a loss lower, or an accuracy higher, than the best by more than this.
 
     Raises
     ------
@@ -426,7 +426,7 @@ class EarlyStopping(Callback):
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Stop at once if the run that is resumed had waited long enough."""
+        """Stop at once if the resumed run had already waited long enough."""
         if self.monitor.startswith("val_") and run.val is None:
             raise ValueError(
                 f"there are no validation images for {self.monitor}: pass val= to fit()"
@@ -435,7 +435,8 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, run: "Run") -> None:
         """Stop if there has been no improvement for too long."""
-        # Counted anew from the history, so that a resumed run stops where another would have.
+        # Recounted from the history, so that a resumed run stops where an uninterrupted one would
+        # have.
         sign = -1 if self.monitor.endswith("loss") else 1
         best, waited = -math.inf, 0
         for value in getattr(run.history, self.monitor):
@@ -447,13 +448,13 @@ class EarlyStopping(Callback):
 
 
 class TimeLimit(Callback):
-    """Stop after some time of training, in the middle of an epoch if need be.
+    """Stop after a given training time, even in the middle of an epoch.
 
     Parameters
     ----------
     seconds
-        Time on the clock of ``history.seconds``: evaluations do not count, nor the time between
-        an interruption and its resumption; what a resumed run had trained before does.
+        Training time, measured as in ``history.seconds``: evaluations and the time between an
+        interruption and its resumption do not count; training before the interruption does.
 
     Raises
     ------
@@ -477,31 +478,33 @@ class TimeLimit(Callback):
         self.seconds = seconds
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Stop at once if the run that is resumed has no time left."""
+        """Stop at once if the resumed run has no time left."""
         if run.step < run.total_steps:
             self.on_step(run)
 
     def on_step(self, run: "Run") -> None:
-        """Stop if the time is over."""
+        """Stop if time is up."""
         if run.seconds >= self.seconds:
             where = f"step {run.step} of {run.total_steps}"
             run.stop(f"time limit of {self.seconds:g} s reached at {where}")
 
 
 class Checkpoint(Callback):
-    """Write the run into a file, for :func:`fit` to go on from and :func:`load_weights` to read.
+    """Write the run to a file that :func:`fit` can resume from and :func:`load_weights` can read.
 
-    ``fit(checkpoint=…)`` adds one, and resumes from the file; in the list of callbacks it only
-    writes. It is called after all others, so that their state is that of the same step.
+    ``fit(checkpoint=…)`` adds one and resumes from the file; a `Checkpoint` in the list of
+    callbacks only writes. It is called after all others, so that their saved state is that of the
+    same step.
 
     Parameters
     ----------
     path
-        The file. The one of that name stays as it was until the new one is complete.
+        File to write. An existing file is replaced only when the new one is complete.
     every
-        Steps between savings; without it, after every epoch. The end is saved in any case.
+        Steps between saves; by default, the run is saved after every epoch. The end is always
+        saved.
     info
-        Anything to keep beside the run, of plain Python values.
+        Anything to store with the run, in plain Python values.
 
     Raises
     ------
@@ -533,18 +536,18 @@ class Checkpoint(Callback):
         self._saved = 0
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Find out whether the file can be written."""
+        """Check that the file can be written."""
         self._saved = run.step
         if run.step < run.total_steps:
             check_writable(self.path)
 
     def on_step(self, run: "Run") -> None:
-        """Save, if the step is due and no epoch has yet to be closed."""
+        """Save if due, unless the epoch is over: then `on_epoch_end` saves."""
         if self.every and run.step % self.every == 0 and not run.epoch_done:
             self._save(run)
 
     def on_epoch_end(self, run: "Run") -> None:
-        """Save, if the epoch or its last step is due."""
+        """Save if a save is due after this epoch or its last step."""
         if not self.every or run.step % self.every == 0:
             self._save(run)
 

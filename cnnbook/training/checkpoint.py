@@ -1,8 +1,8 @@
-"""Checkpoints: everything a run needs to go on, in one safetensors file.
+"""Checkpoints: everything a run needs to continue, in one safetensors file.
 
-Weights have their own names, so that any reader of safetensors finds them; what only training
-needs (momentum, history, …) is under names that begin with ``training/`` and in the file's
-metadata, as JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs.
+Weights keep their own names, so that any safetensors reader finds them; what only training needs
+(momentum, history, …) is under names that begin with ``training/`` and in the file's metadata, as
+JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ _TRAINING = "training/"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, or is damaged, foreign, or of another run.
+    """A checkpoint cannot be written, is damaged or foreign, or belongs to another run.
 
     Examples
     --------
-    A pickle can run any code when it is read, and is refused:
+    A pickle can run any code when it is read, so it is refused:
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -40,7 +40,7 @@ class CheckpointError(RuntimeError):
 
 
 def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any) -> Path:
-    """Write a checkpoint; the file of that name stays as it was until the new one is complete.
+    """Write a checkpoint; an existing file is replaced only when the new one is complete.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     weights
         What ``model.state_dict()`` returns.
     state
-        Nested dicts, lists and tuples of tensors, numbers, strings, booleans and None. Tuples
-        come back as lists. A tensor that is among the weights is not written twice.
+        Nested dicts, lists and tuples of tensors, numbers, strings, booleans and None. Tuples come
+        back as lists. A tensor that is also among the weights is not written twice.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     from safetensors.torch import save
 
     path = Path(path).expanduser()
-    # A copy each: safetensors refuses memory that two names share.
+    # Copies, because safetensors refuses memory that two names share.
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
     plain = _to_json(state, tensors, {_memory(t): name for name, t in weights.items()})
     described = {"format": _FORMAT, "sha256": _checksum(tensors), "state": plain}
@@ -107,7 +107,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     weights : dict of str to Tensor
         For ``model.load_state_dict``.
     state : object
-        As it was given.
+        As it was saved.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
 
     Examples
     --------
-    What is damaged is not read as something else:
+    A damaged file is refused, not read as something else:
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -138,7 +138,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     if not isinstance(described, dict) or described.get("format") != _FORMAT:
         raise CheckpointError(
             f"{path} holds tensors but no training state of cnnbook; load_weights() reads weights "
-            "alone, but training cannot go on from them"
+            "alone, but training cannot continue from them"
         )
     if described["sha256"] != _checksum(tensors):
         raise CheckpointError(f"{path} is damaged: its checksum does not match its content")
@@ -183,7 +183,7 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     other = [n for n in expected.keys() & weights.keys() if expected[n].shape != weights[n].shape]
     if missing or extra or other:
-        parts = [("it lacks", missing), ("it has besides", extra), ("other shapes", set(other))]
+        parts = [("it lacks", missing), ("it also has", extra), ("other shapes", set(other))]
         what = "; ".join(
             f"{label}: {', '.join(sorted(names)[:5])}{' …' * (len(names) > 5)}"
             for label, names in parts
@@ -226,13 +226,13 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:
-    """Return what two tensors have in common that are one."""
+    """Return a key that two tensors share only if they are the same memory, seen the same way."""
     where = tensor.device, tensor.data_ptr() if tensor.numel() else id(tensor)
     return *where, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _to_json(value: Any, tensors: dict[str, Tensor], names: dict[tuple[object, ...], str]) -> Any:
-    """Replace tensors by their names, adding them to `tensors`, and odd dicts by their items."""
+    """Replace tensors by names, adding them to `tensors`, and dicts by lists of their items."""
     if isinstance(value, Tensor):
         name = names.get(_memory(value))
         if name is None:

@@ -24,8 +24,8 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     Parameters
     ----------
     precision
-        ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``: bfloat16 on GPUs that compute
-        with it, float16 on older ones, float32 on everything else.
+        ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``: bfloat16 on GPUs that support it
+        in hardware, float16 on older ones, float32 on everything else.
     device
         Where training runs.
 
@@ -54,8 +54,8 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators that a training step on `device` draws from.
 
-    :func:`torch.manual_seed` seeds those of every kind of device there is, in every step of a
-    network that needs none of them: some hundredths of a small network's time on a CPU.
+    :func:`torch.manual_seed` would seed those of every type of device in every step, even if the
+    network needs none of them: a few percent of a small network's time on a CPU.
     """
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
@@ -64,17 +64,16 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Let the C library keep what a training step frees, for the next step to use.
+    """Let the C library keep the memory that a training step frees, for the next step to reuse.
 
-    By default glibc gives large blocks back to the system, which then clears every page anew in
-    every step: up to a third of the time of small networks on a CPU. The setting holds for the
-    whole process. It is left alone where the user has chosen another by ``MALLOC_…`` variables,
-    and on other systems.
+    By default, glibc returns large blocks to the system, which then clears every page again in
+    every step: up to a third of a small network's time on a CPU. The setting applies to the whole
+    process. It is left alone if the user has set ``MALLOC_…`` variables, and on other systems.
 
     Parameters
     ----------
     device
-        Where training runs; only the CPU is concerned.
+        Where training runs; only the CPU is affected.
     """
     chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if device.type != "cpu" or chosen or platform.libc_ver()[0] != "glibc":
@@ -86,7 +85,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def suits_channels_last(model: nn.Module, device: torch.device) -> bool:
-    """Return whether a network is trained faster, and safely, with channels innermost in memory.
+    """Return whether a network trains faster, and safely, with channels innermost in memory.
 
     Parameters
     ----------
@@ -103,9 +102,9 @@ def suits_channels_last(model: nn.Module, device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return device.type == "cuda"
-    # On processors with AVX2 but without AVX-512, oneDNN as it comes with torch 2.12 writes past
-    # the end of a buffer in the backward pass of such a layer: wrong gradients, a crash, or
-    # threads that wait for ever. Narrow ResNets with projection shortcuts have such layers.
+    # On processors with AVX2 but without AVX-512, oneDNN as shipped with torch 2.12 writes past the
+    # end of a buffer in the backward pass of such a layer: wrong gradients, a crash, or threads
+    # that wait forever. Narrow ResNets with projection shortcuts have such layers.
     return not any(
         isinstance(layer, nn.Conv2d)
         and set(layer.kernel_size) == {1}
@@ -116,7 +115,7 @@ def suits_channels_last(model: nn.Module, device: torch.device) -> bool:
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:
-    """Return the layout that the network's kernels are in, for its inputs to be in the same."""
+    """Return the memory layout of the network's kernels, which its inputs should share."""
     kernels = [p for p in model.parameters() if p.ndim == 4]
     last = all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)
     return torch.channels_last if kernels and last else torch.contiguous_format
@@ -124,7 +123,7 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 
 @contextmanager
 def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Turn torch's out-of-memory error into one that names a batch that would fit.
+    """Turn torch's out-of-memory error into one that names a batch size that would fit.
 
     Parameters
     ----------
@@ -136,19 +135,19 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
     Raises
     ------
     MemoryError
-        In place of torch's error.
+        Instead of torch's error.
     """
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        # The failed step's activations live on in the frames of its traceback.
+        # The frames of its traceback keep the failed step's activations alive.
         traceback.clear_frames(error.__traceback__)
         reason = str(error).splitlines()[0]
     else:
         return
-    # Trying out would upset the other processes, which wait for this one's gradients.
+    # Trying sizes would disrupt the other processes, which wait for this one's gradients.
     fits = largest_batch(model, x.shape, x.device) if processes.world_size() == 1 else None
     advice = {None: "try a smaller batch_size or more processes", 0: "not even one image fits"}
     raise MemoryError(
@@ -158,12 +157,12 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether torch gave up for want of memory, on a GPU or on the CPU."""
+    """Return whether torch ran out of memory, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def largest_batch(model: nn.Module, shape: torch.Size, device: torch.device) -> int:
-    """Return the largest batch, among the halves of one too large, that can be trained on.
+    """Halve a batch size that is too large until a step fits into memory, and return it.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of images whose prediction is right, 0 to 1."""
+        """Fraction of images that are classified correctly, 0 to 1."""
         return (self.predictions == self.labels).double().mean().item()
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ def evaluate(
 
     Examples
     --------
-    Equal scores for ten classes cost log 10, and name the first class:
+    Equal scores for ten classes give a loss of log 10 and predict the first class:
 
     >>> from cnnbook import data
     >>> _, test = data.load("digits")
@@ -114,7 +114,7 @@ def loss_and_accuracy(
 ) -> tuple[float, float]:
     """Return mean loss and accuracy over all processes, without keeping the scores.
 
-    Each process evaluates its part; the sums of all are exact to one image.
+    Each process evaluates its part; summed over all processes, every image counts once.
     """
     processes.broadcast_buffers(model)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -156,7 +156,7 @@ def _predictions(
 
 
 def _mean(losses: list[Tensor], labels: list[Tensor]) -> float:
-    # In Python's double precision, so that long sums lose nothing.
+    # In Python's double precision, so that long sums lose no precision.
     sizes = [len(y) for y in labels]
     values: list[float] = torch.stack(losses).tolist()
     return sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)

@@ -1,4 +1,4 @@
-"""``fit``: a training in one call."""
+"""``fit``: training in one call."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,15 +58,15 @@ def fit(
 ) -> History:
     """Train a classifier.
 
-    The steps are those of :func:`cnnbook.training.loop.train`, which fits on one screen.
+    The steps are those of ``train`` in ``training/loop.py``, which fits on one screen.
 
     Without `optimizer`, stochastic gradient descent with Nesterov momentum 0.9 runs under torch's
     one-cycle schedule: the learning rate climbs to `lr` and then falls to nearly zero.
 
     Under ``torchrun`` (see :func:`join_processes`) each batch is divided among the processes.
 
-    Ctrl-C, or the termination signal of a cluster, stops after the current step: the checkpoint,
-    if there is one, is written and the history so far returned.
+    Ctrl-C, or a cluster's termination signal, stops training after the current step: the
+    checkpoint, if there is one, is written, and the history so far is returned.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def fit(
     val
         Validation images, to evaluate on after each epoch.
     epochs
-        Passes over `train`; by the preset (10 under ``cpu``, 30 under ``gpu``) if not given.
+        Passes over `train`; if not given, the preset decides (10 under ``cpu``, 30 under ``gpu``).
     batch_size
         Images per step, over all processes; 64 if not given. A source of batches has its own.
     lr
@@ -85,52 +85,51 @@ def fit(
     weight_decay
         Weight decay of the default optimizer; 0 if not given.
     optimizer
-        Any torch optimizer over the model's parameters, in place of the default one, its schedule,
+        Any torch optimizer of the model's parameters, instead of the default one, its schedule,
         `lr` and `weight_decay`.
     scheduler
         Any torch scheduler of `optimizer`; stepped after every batch.
     loss
-        Called as ``loss(output, labels)`` with what the model returned, returning the mean over
-        the batch. Cross-entropy if not given.
+        Called as ``loss(output, labels)`` with the model's output; returns the mean over the batch.
+        Cross-entropy if not given.
     label_smoothing
-        Share of the target that is spread over all classes in training, 0 to 1 (Szegedy et al.
+        Fraction of the target that is spread over all classes in training, 0 to 1 (Szegedy et al.
         2016, Section 7). Only for cross-entropy.
     augment
-        Random changes of the training images, made on the device. A source of batches makes its
-        own.
+        Random transforms of the training images, applied on the device. A source of batches applies
+        its own.
     ema_decay
-        Decay of an exponential moving average of weights and running statistics, for example
-        0.999; see :class:`EMA`. The average is what is validated, and what the model holds in the
-        end.
+        Decay of an exponential moving average of weights and running statistics, for example 0.999;
+        see :class:`EMA`. The averaged weights are validated, and left in the model at the end.
     target_accuracy
         Stop after the first epoch with this validation accuracy, 0 to 1.
     precision
-        ``"float32"``, ``"bfloat16"``, ``"float16"`` (with loss scaling) or ``"auto"``: what a
-        CUDA GPU is fast with, float32 elsewhere.
+        ``"float32"``, ``"bfloat16"``, ``"float16"`` (with loss scaling) or ``"auto"``: bfloat16 or
+        float16 on a CUDA GPU, whichever it supports, and float32 elsewhere.
     channels_last
-        Whether to keep images and kernels with channels innermost in memory. If not given, on
-        CUDA and on the CPU, where that is faster; but not on the CPU with 1×1 convolutions of
-        stride 2 or more on a number of channels that 8 does not divide, whose gradients would be
-        wrong there.
+        Whether to keep images and kernels with channels innermost in memory. By default yes on CUDA
+        and on the CPU, where it is faster; but not on the CPU for a network with 1×1 convolutions
+        of stride 2 or more whose input channels are not a multiple of 8, because their gradients
+        would be wrong.
     compile
         Whether to run the network through ``torch.compile``. That takes a minute or so at the
-        start, and pays in long runs on a GPU.
+        start, and pays off in long runs on a GPU.
     checkpoint
-        File to save the run to; see :class:`Checkpoint`. If it exists, training goes on where it
+        File to save the run to; see :class:`Checkpoint`. If it exists, training continues where it
         ended; a finished run returns its history at once.
     checkpoint_every
-        Steps between savings; without it, after every epoch.
+        Steps between saves; by default, the run is saved after every epoch.
     checkpoint_info
-        Anything to be kept in the checkpoint beside the run, of plain Python values.
+        Anything to store in the checkpoint with the run, in plain Python values.
     resume
-        Set to False to begin anew and replace an existing checkpoint.
+        Set to False to start over and replace an existing checkpoint.
     callbacks
-        What is to be called on the way; see :class:`Callback`.
+        Objects whose hooks are called during training; see :class:`Callback`.
     device
         Where to train; the machine's fastest device if not given.
     seed
-        Seeds the order of the images, their changes, and random layers such as dropout. The
-        caller's random state is left as it was.
+        Seeds the order of the images, their augmentation, and random layers such as dropout. The
+        caller's random state is left unchanged.
     progress
         Whether to show a progress bar.
 
@@ -145,18 +144,18 @@ def fit(
         If an option is outside its range, options contradict each other, or the data have more
         classes than the network has outputs.
     TypeError
-        If one of `callbacks` is no callback.
+        If one of `callbacks` is not a callback.
     FloatingPointError
         If the loss becomes infinite or not a number. The message names the step. The checkpoint
-        stays the last good one.
+        keeps the last good state.
     MemoryError
-        If a batch does not fit into the device. The message says which would.
+        If a batch does not fit into the device's memory. The message says what size would.
     CheckpointError
         If the checkpoint is damaged, of another run, or cannot be written.
 
     Examples
     --------
-    A linear classifier of handwritten digits of 8×8 pixels:
+    A linear classifier of 8×8-pixel handwritten digits:
 
     >>> from cnnbook import data
     >>> train, test = data.load("digits")
@@ -181,7 +180,7 @@ def fit(
         channels_last = suits_channels_last(model, device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     keep_freed_memory(device)
-    # torch's annotations do not know of memory_format here.
+    # torch's annotations lack memory_format here.
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
     size = 64 if batch_size is None else batch_size
     part = {"device": device, "rank": processes.rank(), "world_size": processes.world_size()}
@@ -216,7 +215,7 @@ def fit(
         layout=layout,
         seed=seed,
         same=same,
-        # A checkpoint has the state of all others after the same step.
+        # A checkpoint holds the state of all the others after the same step.
         callbacks=sorted(
             [interrupts, *own, *callbacks, *saving], key=lambda each: isinstance(each, Checkpoint)
         ),
@@ -254,7 +253,7 @@ def _cross_entropy(classes: int, label_smoothing: float) -> Callable[[Any, Tenso
         if not isinstance(output, Tensor):
             raise ValueError(
                 f"the network returned {type(output).__name__}, not one tensor of scores; pass "
-                "loss= that takes it, for example models.googlenet_loss"
+                "a loss= that accepts it, for example models.googlenet_loss"
             )
         if output.shape[1] < classes:
             raise ValueError(
@@ -298,7 +297,7 @@ def _check_optimizer(
     for name, value in {"lr": lr, "weight_decay": weight_decay}.items():
         if value is not None:
             raise ValueError(
-                f"{name}={value} is for the default optimizer; you pass another: set it there, in "
+                f"{name}={value} is for the default optimizer, but you passed your own: set it in "
                 f"optimizer=, and leave out {name}="
             )
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -312,7 +311,7 @@ def _check_optimizer(
             "scheduler=, and call its step(run.history.val_loss[-1]) in a callback's on_epoch_end"
         )
     if getattr(scheduler, "optimizer", optimizer) is not optimizer:
-        raise ValueError("scheduler= was made for another optimizer than the one in optimizer=")
+        raise ValueError("scheduler= was made for a different optimizer than the one in optimizer=")
 
 
 def _check_source(

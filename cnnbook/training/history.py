@@ -23,8 +23,8 @@ class History:
     val_loss, val_accuracy
         On the validation images after the epoch; empty if there were none.
     seconds
-        Training time since the start, without the evaluations and without the time between an
-        interruption and its resumption.
+        Training time since the start, excluding evaluations and the time between an interruption
+        and its resumption.
     step_loss
         Loss of each batch.
     stopped

@@ -13,15 +13,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Context in which Ctrl-C and the termination signal are noted instead of raised.
+    """Context in which Ctrl-C and the termination signal are recorded instead of raised.
 
-    A step is never torn in half: as a callback, this stops the run after it. A second Ctrl-C
-    raises KeyboardInterrupt at once, for steps that take too long.
+    A step is never cut short: as a callback, this stops the run after it. A second Ctrl-C raises
+    KeyboardInterrupt at once, for steps that take too long.
 
     Attributes
     ----------
     requested
-        Whether a signal has come.
+        Whether a signal has arrived.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class Interrupts:
             signal.signal(number, handler)
 
     def on_step(self, run: "Run") -> None:
-        """Stop the run if a signal has come."""
+        """Stop the run if a signal has arrived."""
         if self.requested:
             run.stop()
 
-    on_epoch_end = on_step  # a signal may come during the validation
+    on_epoch_end = on_step  # a signal may arrive during validation
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:

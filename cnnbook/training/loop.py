@@ -23,8 +23,8 @@ def train(run: Run) -> None:
                     output = network(x)
                     loss = run.loss_fn(output, y)
                 optimizer.zero_grad()
-                # The scaler scales in float16 only. The weight is 1, unless several processes
-                # share the batch in unequal parts.
+                # The scaler scales only in float16. The weight is 1 unless several processes share
+                # the batch in unequal parts.
                 scaler.scale(loss * weight).backward()
             scaler.step(optimizer)
             scaler.update()

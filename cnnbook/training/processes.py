@@ -73,13 +73,13 @@ def wrap_ddp(module: nn.Module) -> nn.Module:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every process the first one's running statistics."""
+    """Give every process the running statistics of the first one."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has reached this point."""
     if world_size() > 1:
         dist.barrier()

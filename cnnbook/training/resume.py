@@ -1,4 +1,4 @@
-"""Writing a run into a checkpoint, and going on from one as if nothing had happened."""
+"""Saving a run to a checkpoint, and resuming from one as if nothing had happened."""
 
 import copy
 import tempfile
@@ -47,7 +47,7 @@ def check_writable(path: Path) -> None:
 
 
 def save_run(run: Run, path: Path, info: Any = None) -> None:
-    """Write what a run needs to go on.
+    """Write what a run needs to continue.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     path
         File to write.
     info
-        Anything of the caller's to keep beside it, of plain Python values.
+        Anything the caller wants to store with it, in plain Python values.
 
     Raises
     ------
     FloatingPointError
-        If a loss or a weight is infinite or not a number; the file stays the last good one.
+        If a loss or a weight is infinite or not a number; the file keeps the last good state.
     CheckpointError
         If the file cannot be written.
     """
@@ -93,14 +93,14 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     if callbacks:
         state["callbacks"] = {name: each.state_dict() for name, each in callbacks.items()}
     if run.evaluated is not run.model:
-        # The file's weights are the ones to use; training goes on from these.
+        # The file's weights are the ones to use; training continues from these.
         state["model"] = weights
         weights = run.evaluated.state_dict()
     save_checkpoint(path, weights, state)
 
 
 def resume_run(run: Run, path: Path) -> None:
-    """Bring a run to where a checkpoint was written.
+    """Restore a run to the state saved in a checkpoint.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def resume_run(run: Run, path: Path) -> None:
     Raises
     ------
     CheckpointError
-        If the file is damaged or of another run; the network is left as it was.
+        If the file is damaged or of another run; the network is left unchanged.
     """
     weights, state = load_checkpoint(path)
     if not isinstance(state, dict) or not {"same", "step", "history"} <= state.keys():
@@ -125,7 +125,7 @@ def resume_run(run: Run, path: Path) -> None:
     try:
         run.model.load_state_dict(state.get("model", weights))
         run.optimizer.load_state_dict(state["optimizer"])
-        # The same layout in memory, or sums would be rounded otherwise than before.
+        # The same layout in memory, or sums would be rounded differently than before.
         for parameter, values in run.optimizer.state.items():
             for name, value in values.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -136,13 +136,13 @@ def resume_run(run: Run, path: Path) -> None:
         for name, callback in callbacks.items():
             callback.load_state_dict(state["callbacks"][name])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        run.model.load_state_dict(before_load)  # what fitted had been copied already
+        run.model.load_state_dict(before_load)  # the tensors that fit had already been copied
         raise CheckpointError(
             f"{path} does not fit this network and optimizer: {error}. Choose another file, or "
-            "resume=False to begin anew"
+            "resume=False to start over"
         ) from error
     run.go_on_from(state["step"], state["seconds"], state["correct"])
-    # Why the run was stopped then is not why it will be.
+    # The resumed run may end for a different reason.
     run.history = History(**{**state["history"], "stopped": ""})
 
 
@@ -162,13 +162,13 @@ def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
     if other:
         raise CheckpointError(
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another file, "
-            "or resume=False to begin anew"
+            "or resume=False to start over"
         )
     now = run.optimizer.state_dict()["param_groups"]
     kept = state["optimizer"]["param_groups"]
-    # A newer torch may have options that the file does not know.
+    # A newer torch may have options that the file lacks.
     if len(kept) != len(now) or any(a.keys() - b.keys() for a, b in zip(kept, now, strict=True)):
         raise CheckpointError(
             f"{path} is of a run with another optimizer; give the same one, another file, or "
-            "resume=False to begin anew"
+            "resume=False to start over"
         )

@@ -1,4 +1,4 @@
-"""The state of a training run: what a step changes, and what callbacks see of it."""
+"""The state of a training run: what a step changes, and what callbacks can see."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +15,18 @@ from cnnbook.training import processes
 from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.history import History
 
-# Reading a loss off a GPU waits for it, so losses are read this many steps at a time.
+# Reading a loss from a GPU means waiting for it, so losses are read this many steps at a time.
 _READ_EVERY = 100
 
 
 def kept_random_state(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context that leaves the caller's random numbers as they were."""
+    """Return a context that leaves the caller's random state unchanged."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 @dataclass(eq=False, kw_only=True)
 class Run:
-    """A training run under way. :func:`fit` makes it and gives it to every hook of its callbacks.
+    """A training run in progress. :func:`fit` creates it and passes it to every callback's hooks.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Run:
     seed
         Seed of the run.
     same
-        By name, what must not change between an interruption and its resumption.
+        Settings, by name, that must not change between an interruption and its resumption.
     callbacks
         In the order in which they are called.
 
@@ -58,12 +58,12 @@ class Run:
     network : torch.nn.Module
         `model` as training calls it: compiled, or wrapped for several processes.
     evaluated : torch.nn.Module
-        What is validated, saved, and left in the model in the end: `model` itself, until a
-        callback sets another network of its kind, as :class:`EMA` does.
-    loss : Tensor
+        What is validated, saved, and left in the model at the end: `model` itself, until a callback
+        sets another network of its kind, as :class:`EMA` does.
+    loss : torch.Tensor
         Mean loss of the last step's batch, on the device. Reading it makes a GPU wait.
     history : History
-        Losses and accuracies so far. Losses of single steps arrive some at a time.
+        Losses and accuracies so far. Losses of single steps are added several at a time.
 
     Examples
     --------
@@ -130,12 +130,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Training time so far, without evaluations and without the time between two runs."""
+        """Training time so far, excluding evaluations and the time between two runs."""
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return self._seconds + running
 
     def stop(self, reason: str = "") -> None:
-        """End training after this step; a checkpoint is written, and the history returned.
+        """End training after this step; a checkpoint is written, and the history is returned.
 
         Parameters
         ----------
@@ -158,8 +158,8 @@ class Run:
         Parameters
         ----------
         every
-            Several processes must stop after the same step, and asking the others takes time:
-            they are asked once in so many steps, and at the end of an epoch.
+            Several processes must stop after the same step, and asking the others takes time, so
+            they are asked once every `every` steps, and at the end of an epoch.
         """
         wanted = self._reason is not None
         if processes.world_size() > 1:
@@ -173,25 +173,25 @@ class Run:
         return wanted
 
     def go_on_from(self, step: int, seconds: float, correct: Tensor) -> None:
-        """Set the counters to what they were in a run that is resumed."""
+        """Set the counters to those of the run that is resumed."""
         self.step, self._seconds = step, seconds
         self.correct.copy_(correct)
 
     def rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Yield the batches that are left of the epoch, and count the time until its end.
+        """Yield the remaining batches of the epoch, and measure the time until its end.
 
         Yields
         ------
         x, y : Tensor
             This process's part of the images and their labels.
         weight : float
-            Weight of the part's mean loss. Gradients are averaged over the processes, so parts
-            of unequal size need one; a single process has 1.
+            Weight of the part's mean loss. Gradients are averaged over the processes, so unequal
+            parts must be weighted; with a single process, it is 1.
 
         Raises
         ------
         ValueError
-            If there is none, though the source of batches had announced some.
+            If there are none, although the source of batches announced some.
         """
         first = self.step
         epoch, start = divmod(first, self.steps_per_epoch)
@@ -201,7 +201,7 @@ class Run:
                 x, weight = images.contiguous(memory_format=self.layout), 1.0
                 if processes.world_size() > 1:
                     weight = len(y) * processes.world_size() / self.size_of_step(self.step)
-                    if len(y) == 0:  # the others wait for gradients: those of blank images, times 0
+                    if len(y) == 0:  # the others wait for gradients: send those of blanks, times 0
                         x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2)
                 yield x, y, weight
         finally:
@@ -213,7 +213,7 @@ class Run:
             )
 
     def seed_of_step(self) -> int:
-        """Return the seed of the coming step's random layers, another one in each process."""
+        """Return the seed of the next step's random layers, a different one in each process."""
         step = self.seed * 1_000_003 + self.step
         return step * processes.world_size() + processes.rank()
 
@@ -257,11 +257,11 @@ class Run:
                 )
 
     def stop_clock(self) -> None:
-        """Stop counting the time, as long as something else is done."""
+        """Pause the clock while something else is being done."""
         self._seconds, self._started = self.seconds, None
 
     def end_epoch(self) -> None:
-        """Write the epoch's line of the history."""
+        """Add the epoch to the history."""
         self.read_losses()
         self.stop_clock()
         steps, images = self.steps_per_epoch, self.batches.images_per_epoch

@@ -1,4 +1,4 @@
-"""Networks with what they learned: built for a data set, read from a file, used on pictures."""
+"""Trained networks: built for a data set, read from a file, used on pictures."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from cnnbook.training.evaluation import evaluate
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A network read from a file, with what one needs to use it.
+    """A network read from a file, with everything needed to use it.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ class TrainedModel:
         Parameters
         ----------
         pictures
-            Image files, of any size, in color or gray. Each is shrunk, cropped to its middle and
+            Image files, of any size, in color or gray. Each is resized, center-cropped and
             normalized.
 
         Returns
         -------
         Tensor
-            ``(N, C, H, W)``, ready for :attr:`network`.
+            ``(N, C, H, W)``, ready for `network`.
 
         Raises
         ------
@@ -142,8 +142,8 @@ def build_for(name: str, dataset: data.Dataset | data.ImageFolder, **options: An
     name
         One of :func:`cnnbook.models.list_models`.
     dataset
-        What it is to learn. For images much smaller than the paper's, the network gets its form
-        for small images, see :func:`cnnbook.models.create_for`.
+        What it will be trained on. For images much smaller than the paper's, the network's version
+        for small images is built, see :func:`cnnbook.models.create_for`.
     **options
         Options of the network, for example ``width=0.25``.
 
@@ -192,7 +192,7 @@ def model_info(
     source: str | None = None,
     side: int | None = None,
 ) -> dict[str, Any]:
-    """Return what :func:`load_trained` must find in a file: `checkpoint_info` of :func:`fit`.
+    """Return what :func:`load_trained` needs to find in a file: `checkpoint_info` of :func:`fit`.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def model_info(
 
 
 def load_trained(path: str | Path) -> TrainedModel:
-    """Rebuild a network from the file that it was trained into.
+    """Rebuild a network from the file that its training wrote.
 
     Parameters
     ----------
@@ -278,8 +278,8 @@ def load_trained(path: str | Path) -> TrainedModel:
     info = state.get("info") if isinstance(state, dict) else None
     if not isinstance(info, dict) or "model" not in info:
         raise CheckpointError(
-            f"{path} does not say which network it holds; only files do that `cnnbook train` "
-            "wrote, or fit(checkpoint_info=model_info(...)). Build the network yourself and use "
+            f"{path} does not say which network it holds; only files written by `cnnbook "
+            "train` or fit(checkpoint_info=model_info(...)) do. Build the network yourself and use "
             "training.load_weights()"
         )
     if info["model"] not in models.list_models():
@@ -306,14 +306,14 @@ def predict(
     top: int = 3,
     device: torch.device | str | None = None,
 ) -> Table:
-    """Name what is on pictures.
+    """Classify pictures.
 
     Parameters
     ----------
     trained
         A network with its classes, see :func:`load_trained`.
     pictures
-        Image files, of any size; shrunk and cropped as the test images were.
+        Image files, of any size; resized and cropped as the test images were.
     top
         How many classes to name for each picture.
     device
@@ -352,7 +352,7 @@ def predict(
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
     # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,
-    # less its constant class.
+    # without its constant class.
     scores = evaluate(trained.network, trained._read(pictures), device=device).scores
     rows = []
     for picture, chances in zip(pictures, scores.softmax(1), strict=True):

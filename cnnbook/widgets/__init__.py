@@ -1,4 +1,4 @@
-"""Figures the reader can change, also on a page without a kernel."""
+"""Figures the reader can change, even on a page without a kernel."""
 
 from cnnbook.widgets.experiments import augmentation, reduction_cost, shortcut_gradients
 from cnnbook.widgets.explore import explore

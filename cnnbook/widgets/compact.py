@@ -1,8 +1,8 @@
-"""Many similar pictures in few bytes.
+"""Storing many similar pictures in few bytes.
 
-The pictures of an explorer repeat one another: the same letters, axes and photographs. Whatever
-a picture defines under a name (glyphs, markers, clipping frames, bitmaps) is given a name made
-from its content, so that pictures which share it can refer to one copy.
+The pictures of an explorer repeat one another: the same letters, axes and photographs. Everything a
+picture defines under a name (glyphs, markers, clipping frames, bitmaps) gets a name derived from
+its content, so that pictures that share it can refer to one copy.
 """
 
 import base64
@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 REFERENCE = r"(^#|url\(#)([^)]+)"
-# Bitmaps of more pixels are stored with loss if that makes them less than half as large as PNG:
-# photographs are. Smaller ones, whose every pixel the reader can see, never are.
+# Bitmaps with more pixels are compressed lossily if that makes them less than half as large as PNG,
+# as it does photographs. Smaller ones, whose every pixel the reader can see, never are.
 LOSSLESS_UP_TO = 64 * 64
 QUALITY = 75
 
@@ -31,8 +31,8 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
     Returns
     -------
     tuple of str and dict
-        The element without its definitions; and the definitions, ``{id: element}``. The picture
-        is whole on any page that holds its definitions, see :func:`definitions`.
+        The element without its definitions; and the definitions, ``{id: element}``. The picture is
+        complete on any page that holds its definitions, see :func:`definitions`.
     """
     root = ElementTree.fromstring(svg)
     for element in root.iter():
@@ -53,7 +53,7 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
     _drop_invisible(root)
     _move_bitmaps(root)
     found = _take_named(root)
-    # Words occur many times, in many pictures; the letters they refer to have their names by now.
+    # Words occur many times, in many pictures; the letters they refer to have been named by now.
     for group in list(root.iter("g")):
         if len(group) > 1 and {child.tag for child in group} == {"use"}:
             content = ElementTree.Element("g")
@@ -69,12 +69,12 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
 
 
 def inlined(picture: str, parts: dict[str, str]) -> str:
-    """Return a picture with definitions that no other picture needs put back where they are used.
+    """Return a picture with the definitions that only it needs put back where they are used.
 
     Parameters
     ----------
     picture, parts
-        As :func:`compact` returns them, or some of the parts. Those that have to stay
+        What :func:`compact` returned, or only some of the parts. Those that have to stay
         definitions come before the picture, in an invisible element.
     """
     rest = {}
@@ -97,7 +97,7 @@ def definitions(parts: dict[str, str]) -> str:
 
 
 def _take_named(root: ElementTree.Element) -> dict[str, str]:
-    """Take out of a picture what it refers to by name, and name that after its content."""
+    """Extract from a picture what it refers to by name, and name it after its content."""
     values = [value for element in root.iter() for value in element.attrib.values()]
     referred = {name for value in values for _, name in re.findall(REFERENCE, value)}
     parents = {child: parent for parent in root.iter() for child in parent}
@@ -117,7 +117,7 @@ def _take_named(root: ElementTree.Element) -> dict[str, str]:
 
 
 def _share_groups(element: ElementTree.Element, found: dict[str, str], depth: int) -> None:
-    """Make definitions of axes, and of what is in them: whole panels may be the same elsewhere."""
+    """Turn axes, and what is in them, into definitions: whole panels may recur elsewhere."""
     for child in element:
         if child.tag == "g":
             if depth > 1:
@@ -130,9 +130,10 @@ def _share_groups(element: ElementTree.Element, found: dict[str, str], depth: in
 
 
 def _add(element: ElementTree.Element, found: dict[str, str]) -> str:
-    """Add a definition to those found, and return its name."""
+    """Add a definition to those already found, and return its name."""
     digest = hashlib.sha256(_text(element).encode()).digest()
-    # 35 bits: short, as names are most of a compact picture, and enough for a page's few thousand.
+    # 35 bits: short, because names make up most of a compact picture, and enough for a page's few
+    # thousand.
     name = "d" + base64.b32encode(digest)[:7].decode().lower()
     element.set("id", name)
     found[name] = _text(element)
@@ -146,7 +147,7 @@ def _text(element: ElementTree.Element) -> str:
 
 
 def _rounded(name: str, value: str) -> str:
-    """Round coordinates to a hundredth of a point, except scales; leave out needless spaces."""
+    """Round coordinates to a hundredth of a point, except scales; remove needless spaces."""
     if name == "d":
         return re.sub(r"\s*([MLHVCSQTAZz])\s*", r"\1", _round(value))
     if name in ("x", "y", "width", "height", "points"):
@@ -168,7 +169,7 @@ def _round(numbers: str) -> str:
 
 
 def _drop_invisible(element: ElementTree.Element) -> None:
-    """Leave out frames that are neither filled nor stroked, and groups of nothing."""
+    """Remove frames that are neither filled nor stroked, and empty groups."""
     for child in list(element):
         _drop_invisible(child)
         unseen = child.tag == "path" and child.get("style") == "fill:none"

@@ -16,7 +16,7 @@ from cnnbook.widgets.explore import explore, preferred
 if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
 
-# Each at its full strength; the explorer scales it down.
+# Each at full strength; the explorer scales it down.
 TRANSFORMS = {
     "rotate": Augment(rotate=45),
     "translate": Augment(translate=0.3),
@@ -91,7 +91,7 @@ def reduction_cost(
     reduced: Sequence[int] = (8, 16, 32, 64),
     kernels: Sequence[int] = (3, 5),
 ) -> "Explorer":
-    """Compare a convolution with the same one behind a 1×1 convolution to fewer channels.
+    """Compare a convolution with the same one after a 1×1 convolution to fewer channels.
 
     It is the reduction of the Inception module (Szegedy et al. 2015, Section 4). With a 5×5
     kernel, 192 channels in, 16 between and 32 out, on 28×28 positions, it is the branch of module
@@ -100,7 +100,7 @@ def reduction_cost(
     Parameters
     ----------
     size
-        Height and width of the feature maps, which stay as they are.
+        Height and width of the feature maps, which stay the same.
     out_channels
         Channels of the output.
     in_channels, reduced, kernels
@@ -173,16 +173,16 @@ def shortcut_gradients(
     depths
         Depths 6n + 2 of the networks for small images (He et al. 2016, Section 4.2).
     width
-        Factor on the numbers of channels.
+        Multiplies the numbers of channels.
     seed
-        Seeds the initial weights. The caller's random state is left as it was.
+        Seeds the initial weights. The caller's random state is left unchanged.
 
     Returns
     -------
     Explorer
-        Chooses the depth. Each picture shows the root mean square of the gradient of every
-        weight tensor of an untrained ResNet, and of the plain network of the same layers, for
-        one batch; see :func:`cnnbook.analysis.gradient_norms`. The axes are those of all depths.
+        Chooses the depth. Each picture shows the root mean square of the gradient of every weight
+        tensor of an untrained ResNet, and of the plain network of the same layers, for one batch;
+        see :func:`cnnbook.analysis.gradient_norms`. The axes are the same for all depths.
 
     Raises
     ------

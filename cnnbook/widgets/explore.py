@@ -13,9 +13,9 @@ from cnnbook.widgets.compact import compact, definitions, inlined
 if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
 
-# A page must stay light: the book allows 6 MB, of which theme and widget scripts take 4.5.
+# A page must stay light: the book allows 6 MB, of which the theme and widget scripts take 4.5.
 MAX_STATES = 300
-BUTTON_LETTERS = 60  # what fits beside one another at page width
+BUTTON_LETTERS = 60  # what fits side by side at page width
 MAX_BYTES = 1_000_000
 
 
@@ -26,39 +26,40 @@ def explore(
     first: Mapping[str, object] | None = None,
     **choices: Iterable[Any],
 ) -> "Explorer":
-    """Draw every combination of some choices, and let the reader move between them.
+    """Draw every combination of some choices, and let the reader switch between them.
 
     Everything is drawn when this is called, so no kernel is needed afterwards: the same output
-    works in Jupyter, in Colab, and on a static page. The controls can be used by keyboard.
+    works in Jupyter, in Colab, and on a static page. The controls can be operated with the
+    keyboard.
 
     Parameters
     ----------
     draw
         Called once for each combination, as ``draw(name=value, …)``. Returns a
-        :class:`cnnbook.plots.Figure`, a text, a :class:`cnnbook.tables.Table` or anything else
-        with a ``_repr_html_``, or a list of these to be shown below one another.
+        :class:`cnnbook.plots.Figure`, a string, a :class:`cnnbook.tables.Table` or anything else
+        with a ``_repr_html_``, or a list of these to be shown one below the other.
     first
-        Values, or labels of values, to begin with, ``{name: value}``; the first of each choice
-        for names not given.
+        Initial values, or labels of values, ``{name: value}``; by default, the first of each
+        choice.
     **choices
         Values of each argument of `draw`. A sequence of two or more numbers becomes a slider,
-        booleans and a few short texts (up to twelve that fit into 60 letters) become buttons,
+        booleans and a few short strings (up to twelve that fit into 60 letters) become buttons, and
         others a dropdown. A mapping gives the values by their labels.
 
     Returns
     -------
     Explorer
-        An ipywidgets ``VBox``: the selectors, also found by name in ``.selectors``, and below
-        them the picture. Shows itself when it is the last value of a cell.
+        An ipywidgets ``VBox``: the selectors, also found by name in ``.selectors``, and below them
+        the picture. It is displayed when it is the last value of a cell.
 
     Raises
     ------
     ImportError
         If ipywidgets is not installed.
     ValueError
-        If a choice has no value or one label twice; if `first` names no choice or value; if
-        there are more than 300 combinations; or if the pictures take more than 1 MB together,
-        equal parts of them counted once.
+        If a choice has no value or has a label twice; if `first` names no choice or value; if there
+        are more than 300 combinations; or if the pictures take more than 1 MB in total, with equal
+        parts counted once.
     TypeError
         If `draw` returns something that cannot be shown.
 
@@ -137,7 +138,7 @@ def _sizes(values: Mapping) -> str:
 
 
 def preferred(choices: Mapping[str, Container[object]], **wanted: object) -> dict[str, object]:
-    """Return those of the wanted first values that are among the choices."""
+    """Return the requested first values that are among the choices."""
     return {name: value for name, value in wanted.items() if value in choices[name]}
 
 

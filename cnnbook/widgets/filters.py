@@ -19,8 +19,8 @@ from cnnbook.widgets.explore import explore, preferred
 if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
 
-# Kernels of image processing. Those that sum to 1 keep the brightness, those that sum to 0
-# respond to differences only.
+# Kernels of image processing. Those that sum to 1 keep the brightness; those that sum to 0 respond
+# only to differences.
 KERNELS: dict[str, Sequence[Sequence[float]]] = {
     "nothing": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
     "blur (mean)": [[1 / 9] * 3] * 3,
@@ -43,7 +43,7 @@ def gray(picture: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If the shape is another.
+        If the shape is different.
     """
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
         raise ValueError(f"the picture must be (1 or 3, H, W), got {tuple(picture.shape)}")
@@ -68,7 +68,7 @@ def convolution(
     ----------
     picture
         Pixels, uint8 or float in 0…1, ``(1 or 3, H, W)`` with H and W of 3 to 8. By default 5×5
-        pixels: the eye of a cat, made small.
+        pixels: a cat's eye, reduced in size.
     kernel
         Square kernel, ``(k, k)``.
     strides, paddings, dilations
@@ -77,14 +77,14 @@ def convolution(
     Returns
     -------
     Explorer
-        Chooses stride, padding, dilation and the step. Brightness is stretched and rounded to
-        0 … 9, so that the sum can be checked by mental arithmetic. Where a setting has fewer
-        steps than the longest, its last one stays.
+        Chooses stride, padding, dilation and the step. Brightness is stretched and rounded to 0…9,
+        so that the sum can be checked by mental arithmetic. If a setting has fewer steps than the
+        longest one, its last step remains.
 
     Raises
     ------
     ValueError
-        If the picture has another shape, or the kernel fits nowhere.
+        If the picture has a different shape, or the kernel does not fit.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def _step(
 
 
 def _number(axes, y: int, x: int, value: float, *, dark: bool) -> None:
-    # Ninths and sixteenths of blurring kernels are no round decimals.
+    # Ninths and sixteenths in blurring kernels are not round decimals.
     fraction = Fraction(value).limit_denominator(16)
     near = abs(fraction - Fraction(value)) < 1e-6
     text = str(fraction) if near else f"{value:.2g}"
@@ -216,7 +216,7 @@ def _frame_cell(axes, y: int, x: int) -> None:
 
 
 def _weights(axes, weights: Tensor, limit: float) -> None:
-    """Show a kernel, with its numbers if there is room for them."""
+    """Show a kernel, with its numbers if there is room."""
     axes.imshow(weights.numpy(), cmap=SIGNED, vmin=-limit, vmax=limit)
     if len(weights) <= 5:
         for y, line in enumerate(weights.tolist()):
@@ -241,18 +241,18 @@ def filters(
     kernels
         Name to square kernel, ``(k, k)`` with odd k.
     times
-        How often the kernel is applied, the output of one being the input of the next.
+        How many times the kernel is applied, each time to the previous output.
 
     Returns
     -------
     Explorer
-        Chooses filter and times; shows the brightness before, the kernel, and the result. Beyond
-        its border the picture is continued with the pixels at the border.
+        Chooses filter and times; shows the original brightness, the kernel, and the result. Beyond
+        the border, the picture is padded with its border pixels.
 
     Raises
     ------
     ValueError
-        If the picture or a kernel has another shape.
+        If the picture or a kernel has a different shape.
 
     Examples
     --------

@@ -17,8 +17,8 @@ class Explorer(ipywidgets.VBox):
     """Selectors linked to the pictures of all their states.
 
     The links run in the reader's browser: in Jupyter, in a saved notebook, and on a static page
-    without a kernel. ipywidgets 7, which Colab has, lacks the widget they need; there the kernel
-    exchanges the picture.
+    without a kernel. ipywidgets 7, which Colab uses, lacks the widget they need; there, the kernel
+    changes the picture.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Explorer(ipywidgets.VBox):
     kinds
         Name of each selector to ``"slider"``, ``"toggle"`` or ``"dropdown"``.
     first
-        Index of the choice of each selector to begin with.
+        Index of each selector's initial choice.
     pictures
         HTML of each state, by the indices of its choices. Equal ones are stored once.
     shared
@@ -101,7 +101,7 @@ class Explorer(ipywidgets.VBox):
 def _selector(
     name: str, labels: Sequence[str], kind: str, index: int, all_names: Mapping
 ) -> ipywidgets.Widget:
-    """Return a selector whose label is as wide as the longest of all, so that they line up."""
+    """Return a selector whose label is as wide as the longest one, so that they line up."""
     widest = max(map(len, all_names))
     options = {
         "options": list(labels),
@@ -117,16 +117,16 @@ def _selector(
     else:
         options["style"]["button_width"] = "auto"
         selector = ipywidgets.ToggleButtons(**options)
-        # Its view does not put label and buttons beside one another, as the others do.
+        # Unlike the others, its view does not put label and buttons side by side.
         for css in ("jupyter-widgets", "widget-inline-hbox"):
             selector.add_class(css)
     if selector.has_trait("tooltip"):
-        selector.tooltip = selector.description  # else its label gets the tooltip "null"
+        selector.tooltip = selector.description  # otherwise its label gets the tooltip "null"
     return selector
 
 
 def still(labels: Mapping[str, str], picture: str) -> str:
-    """Return HTML of one state, laid out as controls and picture will be.
+    """Return the HTML of one state, laid out like the controls and picture.
 
     Parameters
     ----------

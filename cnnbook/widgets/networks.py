@@ -51,7 +51,7 @@ def receptive_field(
     Raises
     ------
     ValueError
-        If the picture has another shape.
+        If the picture has a different shape.
 
     Examples
     --------
@@ -121,27 +121,27 @@ def feature_maps(
     Parameters
     ----------
     model
-        Any network, trained for preference; left unchanged.
+        Any network, preferably trained; left unchanged.
     images
-        What to feed it, normalized as in training, ``(N, C, H, W)``. With several, the reader
-        also chooses the image.
+        Its input, normalized as in training, ``(N, C, H, W)``. With several, the reader also
+        chooses the image.
     layers
         Names as in ``model.named_modules()``; by default the direct children of `model` whose
         feature maps have more than one pixel.
     channels
-        How many feature maps of each layer to offer, from the first; no more than the narrowest
-        layer has.
+        How many feature maps of each layer to offer, from the first; at most as many as the
+        narrowest layer has.
 
     Returns
     -------
     Explorer
-        Chooses layer, channel and image. The scale of colors is the same for all feature maps
-        of a layer; where there are negative values it is symmetric about zero.
+        Chooses layer, channel and image. The color scale is the same for all feature maps of a
+        layer; if there are negative values, it is symmetric about zero.
 
     Raises
     ------
     ValueError
-        If `images` or a layer's output has another number of dimensions, or no layer is left.
+        If `images` or a layer's output has a different number of dimensions, or no layer remains.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def architecture(model: nn.Module, image: Tensor, *, channels: int = 8) -> "Expl
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(f"image must be (1, C, H, W), got {tuple(image.shape)}")
     table = analysis.summary(model, image.shape[1:])
-    # Rows with a star are what the model itself holds or computes beside its layers.
+    # Rows with a star are what the model itself holds or computes outside its layers.
     known = dict(model.named_modules())
     table = Table([row for row in table.rows if row["layer"] in known])
     names = [row["layer"] for row in table.rows]
@@ -244,7 +244,7 @@ def architecture(model: nn.Module, image: Tensor, *, channels: int = 8) -> "Expl
     shapes = {"input": tuple(image.shape[1:])}
     shapes |= {name: tuple(outputs[name].shape[1:]) for name in names}
     blocks = analysis.trace(model, image.shape[1:]).blocks()
-    # The image has number -1. A layer that only passes on what it gets is no block.
+    # The image has number -1. A layer that only passes on its input is not a block.
     read = {
         block.name: " and ".join(
             "×".join(map(str, blocks[i].shape if i >= 0 else shapes["input"])) for i in block.inputs

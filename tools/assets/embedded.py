@@ -10,7 +10,7 @@ from cnnbook._files import write_whole
 
 
 def write_or_check(folder: Path, contents: Mapping[str, bytes], check: bool) -> int:
-    """Write files, or compare their contents with what is there; return 0 if all are equal."""
+    """Write files, or compare their contents with existing ones; return 0 if all are equal."""
     folder.mkdir(exist_ok=True)
     different = []
     for name, content in contents.items():

@@ -1,8 +1,8 @@
-"""Draw the picture that chats and social networks show for the book, `_static/card.png`.
+"""Draw the preview image of the book for chats and social networks, `_static/card.png`.
 
 python tools/assets/make_card.py
 
-It shows the logo and the title, photographed by the browser that the tests use.
+It shows the logo and the title, as a screenshot from the browser that the tests use.
 """
 
 import base64
@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 STATIC = Path(__file__).resolve().parents[2] / "_static"
-SIZE = {"width": 1200, "height": 630}  # what most of them ask for
+SIZE = {"width": 1200, "height": 630}  # what most of them require
 
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {{ background: #fff; color: #1f2328; font-family: "DejaVu Sans", sans-serif; margin: 0;

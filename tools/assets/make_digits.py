@@ -4,10 +4,10 @@
     python tools/assets/make_digits.py digits.csv.gz --check    compare them, bit for bit
 
 The file is sklearn/datasets/data/digits.csv.gz of the wheel (pip download --no-deps scikit-learn,
-then unzip): the test part of the UCI data set, 1,797 images of 8×8 pixels from 0 to 16. From each
-class 100 images for training and 74 for the test, those whose SHA-256 of "digits <row>" is
-smallest, and the values multiplied by 255/16 and rounded, from which they can be had back. The
-classes are stored in turn, so that every prefix of the set is balanced.
+then unzip): the test part of the UCI data set, 1,797 images of 8×8 pixels from 0 to 16. It takes
+100 training and 74 test images from each class, those whose SHA-256 of "digits <row>" is smallest,
+and multiplies the values by 255/16 and rounds them, which can be undone. The images are stored with
+the classes in turn, so that every prefix of the set is balanced.
 """
 
 import argparse

@@ -3,9 +3,10 @@
     python tools/assets/make_fashion_mini.py            write cnnbook/data/assets/fashion-mini/
     python tools/assets/make_fashion_mini.py --check    compare them, bit for bit
 
-From each class of the original training set 1,000 images, of the test set 200: those whose
-SHA-256 of "<part> <index>" is smallest, which depends on no random generator's version. They
-are stored with the classes in turn, so that every prefix of the set is balanced.
+It takes 1,000 images from each class of the original training set and 200 from each class of the
+test set: those whose SHA-256 of "<part> <index>" is smallest, which does not depend on the version
+of a random generator. They are stored with the classes in turn, so that every prefix of the set is
+balanced.
 """
 
 import argparse

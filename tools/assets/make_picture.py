@@ -1,4 +1,4 @@
-"""Make the picture of the README: one boot on its way through a trained LeNet-5."""
+"""Make the README's picture: one boot on its way through a trained LeNet-5."""
 
 from pathlib import Path
 

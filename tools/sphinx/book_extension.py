@@ -1,11 +1,11 @@
-"""Sphinx extension: formulas as MathML, interactive figures without another host.
+"""Sphinx extension: formulas as MathML, and interactive figures without another host.
 
-MathML is drawn by the browser itself, so a page needs no script for its formulas, shows them at
-once, and works without internet; MathJax would be fetched from another host. Interactive figures
-do need a script; it is part of the book, and until it runs the page shows their first state.
+The browser itself draws MathML, so a page needs no script for its formulas, shows them at once, and
+works offline; MathJax would be fetched from another host. Interactive figures do need a script; it
+is part of the book, and until it runs, the page shows their first state.
 
-Every function that is connected to Sphinx says, in its docstring, whose behavior it makes up for
-and when it can be deleted.
+The docstring of every function that is connected to Sphinx says whose behavior it works around and
+when it can be deleted.
 """
 
 import html
@@ -23,7 +23,7 @@ from sphinx.util import logging
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
-# What every widget has and hardly one sets.
+# What every widget has and hardly any sets.
 ALSO_UNSET = ("_view_count", "tabbable", "tooltip")
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,16 @@ def mathml(node: nodes.Element, display: str) -> str:
 def visit_inline(translator, node: nodes.math) -> None:
     """Write a formula within a sentence.
 
-    Cause: Sphinx 7.4.7 has formulas as MathJax, a script of another host, and as pictures only.
-    Delete when: Sphinx has a renderer for MathML, as docutils has.
+    Cause: Sphinx 7.4.7 renders formulas only with MathJax, a script from another host, or as
+      pictures.
+    Delete when: Sphinx has a renderer for MathML, as docutils does.
     """
     translator.body.append(mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def visit_block(translator, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own, which the keyboard can scroll.
+    """Write a formula on its own line, which can be scrolled with the keyboard.
 
     Cause: Sphinx 7.4.7, as for formulas within a sentence.
     Delete when: Sphinx has a renderer for MathML.
@@ -61,10 +62,10 @@ def visit_block(translator, node: nodes.math_block) -> None:
 
 
 def drop_thebe(app, pagename, templatename, context, doctree) -> None:
-    """Leave out Thebe, which no button of this book starts.
+    """Remove Thebe, which no button of this book starts.
 
-    Cause: jupyter-book 1.0.4.post1 always loads sphinx-thebe, which has no switch, and puts its
-      scripts and its style on every page.
+    Cause: jupyter-book 1.0.4.post1 always loads sphinx-thebe, which cannot be turned off and puts
+      its scripts and styles on every page.
     Delete when: conf.py lists the extensions itself (CONTRIBUTING, Leaving Jupyter Book 1.x).
     """
 
@@ -76,10 +77,10 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
 
 
 def drop_launch(app, pagename, templatename, context, doctree) -> None:
-    """Leave out the buttons that open a page in Binder or Colab where these cannot open it.
+    """Remove the buttons that open a page in Binder or Colab if these cannot open it.
 
     Cause: sphinx-book-theme 1.3.0 takes a Markdown page with a kernel for a notebook.
-    Delete when: its _is_notebook tells them apart, or no Markdown page has a kernel.
+    Delete when: its _is_notebook distinguishes them, or no Markdown page has a kernel.
     """
     if Path(app.env.doc2path(pagename)).suffix != ".ipynb" and "header_buttons" in context:
         buttons = context["header_buttons"]
@@ -87,20 +88,23 @@ def drop_launch(app, pagename, templatename, context, doctree) -> None:
 
 
 def skip_fields(app, what, name, value, skip, options) -> bool | None:
-    """Leave out fields of named tuples, which their class explains, from the package's pages.
+    """Omit fields, which their class explains, from the package's pages.
 
-    Cause: Sphinx 7.4.7 documents each with what Python says of it, “Alias for field number 0”.
-    Delete when: autodoc leaves them out, or the package's pages name their members.
+    Cause: Sphinx 7.4.7 documents a field of a named tuple with Python's own text, “Alias for field
+    number 0”, and one whose default is a function with that function's docstring, torch's say.
+    Delete when: autodoc omits them, or the package's pages name their members.
     """
-    return True if (getattr(value, "__doc__", "") or "").startswith("Alias for field") else None
+    of_torch = (getattr(value, "__module__", "") or "").startswith("torch")
+    alias = (getattr(value, "__doc__", "") or "").startswith("Alias for field")
+    return True if alias or (what == "class" and of_torch) else None
 
 
 def choose_widget_script(app: Sphinx, config) -> None:
-    """Serve the widgets' script with the book, or name the CDN's if it cannot be had.
+    """Serve the widgets' script with the book, or use the CDN's if it cannot be downloaded.
 
     MyST-NB puts the scripts named here on the pages that have widgets, and on no other.
 
-    Cause: myst-nb 1.4.0 loads the script, and one more that loads modules, from two CDNs.
+    Cause: myst-nb 1.4.0 loads the script, and another one that loads modules, from two CDNs.
     Delete when: a Python package ships html-manager's embed.js, and MyST-NB can serve a copy.
     """
     files = Path(app.outdir).parent / "widget-scripts"
@@ -117,10 +121,10 @@ def choose_widget_script(app: Sphinx, config) -> None:
 
 
 def say_where_widgets_come_from(app: Sphinx, exception) -> None:
-    """Tell, at the end where it is seen, that pages depend on another host.
+    """Warn at the end, where it is seen, that pages depend on another host.
 
     Cause: this book: the script is fetched when the book is built, which may be offline.
-    Delete when: choose_widget_script is.
+    Delete when: choose_widget_script is deleted.
     """
     pages = getattr(app.env, "nb_metadata", {}).values()
     if app.widget_script_missing and any(page.get("js_files") for page in pages):
@@ -133,9 +137,9 @@ def say_where_widgets_come_from(app: Sphinx, exception) -> None:
 
 
 class KeepFirstState(SphinxPostTransform):
-    """Put the HTML of an output in front of its widget.
+    """Put an output's HTML in front of its widget.
 
-    The script of the page (explorers.js) removes it again when the widget is drawn.
+    The page's script (explorers.js) removes it once the widget is drawn.
 
     Cause: myst-nb 1.4.0 writes one form of an output, here the widget, and the page is empty
       until, or unless, its script runs.
@@ -145,7 +149,7 @@ class KeepFirstState(SphinxPostTransform):
     default_priority = 3  # MyST-NB chooses one form of each output at 4
 
     def run(self, **_options) -> None:
-        """Change every output that has both forms."""
+        """Add the HTML to every output that has both forms."""
 
         def is_bundle(node) -> bool:
             return isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"
@@ -157,10 +161,10 @@ class KeepFirstState(SphinxPostTransform):
 
 
 def slimmed(state: str) -> str:
-    """Return a page's widget data without what the widgets' program knows by itself.
+    """Return a page's widget data without what the widget manager knows by default.
 
-    Every widget repeats its type, and a layout of one rule lists all others as null: a quarter of
-    the data of a page with many small pictures.
+    Every widget repeats its type, and a layout with one rule lists all others as null: a quarter of
+    the data on a page with many small pictures.
     """
     content = json.loads(state)
     for model in content["state"].values():
@@ -173,14 +177,14 @@ def slimmed(state: str) -> str:
             if attributes.get(f"_{name}") == model[name]:
                 del attributes[f"_{name}"]
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Within a script element, these would end it or make it a comment.
+    # Within a script element, these would end it or start a comment.
     return text.replace("</script", "<\\/script").replace("<!--", "\\u003c!--")
 
 
 def move_widget_state(app, pagename, templatename, context, doctree) -> None:
-    """Move the widgets' data, megabytes of it, from the head to the end of the page's text.
+    """Move the widgets' data, which can be megabytes, from the head to the end of the page.
 
-    Cause: myst-nb 1.4.0 writes it into the head, where it keeps the page waiting, and whole.
+    Cause: myst-nb 1.4.0 writes it into the head, where it delays the page, and in full.
     Delete when: MyST-NB writes it last, or explorers need no widget script on a page.
     """
     head, data = [], []

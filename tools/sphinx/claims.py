@@ -1,14 +1,14 @@
-"""What the source article claims, and which row of which chapter says whether it holds.
+"""The source article's claims, and the chapters' rows that say whether they hold.
 
-The list of claims is `chapters/reference/source-claims.yml`. The rows are the claim tables that
-the chapters end with. As a Sphinx extension, this adds a directive that puts the two together,
-with the verdicts of the executed chapters and links to the sections that show them:
+The list of claims is `chapters/reference/source-claims.yml`. The rows are the claim tables that the
+chapters end with. As a Sphinx extension, this adds a directive that combines the two, with the
+verdicts of the executed chapters and links to the sections that show them:
 
     ```{claims} 2.1
     :verdicts: does not hold, holds in part
     ```
 
-Without an argument it shows the claims of all sections, without the option all verdicts.
+Without an argument, it shows the claims of all sections; without the option, all verdicts.
 """
 
 import ast
@@ -83,7 +83,7 @@ def rows_of_html(text: str) -> list[Row]:
 
 
 def statements_of_source(code: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield statement and heading of the rows that cells of code define, without running them."""
+    """Yield the statement and heading of the rows that code cells define, without running them."""
     for cell in code:
         for node in ast.walk(ast.parse(cell)):
             if not isinstance(node, ast.List):
@@ -99,14 +99,14 @@ def begun(rows: dict[str, list[Row]], chapter: str, start: str) -> list[Row]:
 
 
 def verdicts_on(claim: Claim, rows: dict[str, list[Row]]) -> list[tuple[str, Row]]:
-    """Return chapter and row of each verdict on a claim."""
+    """Return the chapter and row of each verdict on a claim."""
     return [
         (chapter, row) for chapter, start in claim.starts for row in begun(rows, chapter, start)
     ]
 
 
 def unmatched(claims: list[Claim], rows: dict[str, list[Row]]) -> list[str]:
-    """Return what is wrong between the list of claims and the chapters' rows."""
+    """Return the mismatches between the list of claims and the chapters' rows."""
     problems, used = [], set()
     for claim in claims:
         for chapter, start in claim.starts:
@@ -127,17 +127,17 @@ def unmatched(claims: list[Claim], rows: dict[str, list[Row]]) -> list[str]:
 
 
 class Claims(nodes.General, nodes.Element):
-    """Where a table of claims will be, once all chapters are read."""
+    """Placeholder for a table of claims, until all chapters have been read."""
 
 
 class ClaimsDirective(SphinxDirective):
     """The claims of one section of the source, or of all."""
 
     optional_arguments = 1
-    option_spec = {"verdicts": directives.unchanged}  # noqa: RUF012 (docutils' way)
+    option_spec = {"verdicts": directives.unchanged}  # noqa: RUF012 (docutils' convention)
 
     def run(self) -> list[nodes.Node]:
-        """Leave a mark where the table will be."""
+        """Leave a placeholder for the table."""
         self.env.note_dependency(str(LIST))
         self.env.note_reread()  # it depends on all chapters
         verdicts = [v.strip() for v in self.options.get("verdicts", "").split(",") if v.strip()]
@@ -148,21 +148,21 @@ class ClaimsDirective(SphinxDirective):
 
 
 def is_claims(node: nodes.Node) -> bool:
-    """Tell whether a node is a cell that a chapter's table of claims is made in."""
+    """Return whether a node is a cell that makes a chapter's table of claims."""
     return isinstance(node, nodes.container) and "tag_claims" in node.get("classes", ())
 
 
 class JoinCells(SphinxTransform):
     """Show the cells that make a chapter's table of claims as one, behind one button.
 
-    Cells of a notebook are short. On a page they are folded away, and ten buttons with nothing
-    between them would say no more than one.
+    Cells of a notebook are short. On a page they are folded, and ten buttons with nothing between
+    them would say no more than one.
 
     Cause: myst-nb 1.4.0 folds each cell by itself.
     Delete when: a chapter's table of claims is made in one cell, or in the reference part.
     """
 
-    default_priority = 900  # after the page is read
+    default_priority = 900  # after the page has been read
 
     def apply(self, **_options) -> None:
         """Put the code of each such cell in front of that of the next, and drop the cell."""
@@ -182,7 +182,7 @@ def plain(text: str) -> str:
 
 
 def collect(app, env) -> None:
-    """Take the claim tables and the addresses of headings from the chapters that were read.
+    """Collect the claim tables and the addresses of headings from the chapters that were read.
 
     Cause: this book: verdicts are computed in the chapters and shown on other pages, too.
     Delete when: the verdicts come from recorded runs.
@@ -227,10 +227,10 @@ def table_of(lines: list[list[nodes.Node]], head: list[str], widths: list[int]) 
 
 
 def fill(app, document, docname: str) -> None:
-    """Put the tables where the directives stand.
+    """Replace the directives with the tables.
 
-    Cause: this book: a directive is read before the chapters it depends on are.
-    Delete when: collect is.
+    Cause: this book: a directive is read before the chapters it depends on.
+    Delete when: collect is deleted.
     """
     for mark in list(document.findall(Claims)):
         lines = []

@@ -1,4 +1,4 @@
-"""Packages of the npm registry, without Node or npm."""
+"""Packages from the npm registry, without Node or npm."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ REGISTRY = "https://registry.npmjs.org"
 
 
 def integrity(content: bytes, algorithm: str) -> str:
-    """Return the checksum as npm and browsers write it, for example ``sha512-…``."""
+    """Return a checksum as npm and browsers write it, for example ``sha512-…``."""
     digest = hashlib.new(algorithm, content).digest()
     return f"{algorithm}-{base64.b64encode(digest).decode()}"
 
@@ -35,7 +35,7 @@ def download(package: str, version: str, checksum: str, timeout: float = 30) -> 
     Parameters
     ----------
     package, version
-        Its name, with the scope if it has one, and one exact version.
+        Its name, with the scope if it has one, and an exact version.
     checksum
         The registry's ``dist.integrity`` of that version, a SHA-512.
     timeout

@@ -1,11 +1,10 @@
-"""Sphinx extension: what a chapter says about itself, and names for what the theme left without.
+"""Sphinx extension: facts about each chapter, and names for what the theme leaves unnamed.
 
-A page's description is what its question asks, and a chapter says how long it takes. Parts of
-pages that screen readers cannot name get names. Scripts that a page does not need, or not at
-once, do not keep it waiting.
+A page's description is its question, and a chapter says how long it takes. Parts of pages without a
+name for screen readers get one. Scripts that a page does not need, or not at once, do not delay it.
 
-Every function that is connected to Sphinx says, in its docstring, whose behavior it makes up for
-and when it can be deleted.
+The docstring of every function that is connected to Sphinx says whose behavior it works around and
+when it can be deleted.
 """
 
 import html
@@ -17,7 +16,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 TEMPLATES = Path(__file__).with_name("templates")
-LONGEST_DESCRIPTION = 200  # characters; search engines cut what is longer
+LONGEST_DESCRIPTION = 200  # characters; search engines truncate longer ones
 
 CHAPTER = re.compile(r"chapters/\d\d-[^/]*")
 # Guesses for a reader who stops to think; the result is rounded to five minutes.
@@ -26,7 +25,7 @@ CODE_LINES_A_MINUTE = 30
 
 
 def description(doctree: nodes.document) -> str:
-    """Return the first sentences of a page, which in a chapter are those of its question."""
+    """Return the first sentences of a page, which in a chapter state its question."""
     for paragraph in doctree.findall(nodes.paragraph):
         text = " ".join(paragraph.astext().split()).removeprefix("The question.").strip()
         first, *others = re.findall(r".+?[.?!](?=\s|$)", text) or [""]
@@ -42,9 +41,9 @@ def description(doctree: nodes.document) -> str:
 def describe(app, pagename, templatename, context, doctree) -> None:
     """Say what a page is about; sphinxext-opengraph makes the other tags and the card.
 
-    Cause: sphinxext-opengraph 0.13.0 takes the first 200 characters, headings and the words
-      “The question.” included, and ends them within a word.
-    Delete when: it can end with a sentence, or pages bring a description of their own.
+    Cause: sphinxext-opengraph 0.13.0 takes the first 200 characters, including headings and the
+      words “The question.”, and cuts them off within a word.
+    Delete when: it can end with a sentence, or pages have their own descriptions.
     """
     if doctree is None:
         return
@@ -55,7 +54,7 @@ def describe(app, pagename, templatename, context, doctree) -> None:
 
 
 def reading_minutes(doctree: nodes.document) -> int:
-    """Return how long a page takes to read, its code included and its outputs not."""
+    """Return how long a page takes to read, including its code but not its outputs."""
     words = lines = 0
     for node in doctree.findall(nodes.TextElement):
         if isinstance(node, nodes.literal_block):
@@ -75,9 +74,9 @@ def duration(seconds: float) -> str:
 
 
 def say_how_long(app, pagename, templatename, context, doctree) -> None:
-    """Say below a chapter's title how long it takes to read and to run.
+    """State below a chapter's title how long it takes to read and to run.
 
-    Cause: this book: a reader wants to know; no extension that is kept counts code and outputs.
+    Cause: this book: a reader wants to know; no maintained extension counts code and outputs.
     Delete when: chapters no longer say it.
     """
     if doctree is None or not CHAPTER.fullmatch(pagename):
@@ -85,7 +84,7 @@ def say_how_long(app, pagename, templatename, context, doctree) -> None:
     text = f"About {reading_minutes(doctree)} minutes to read."
     executed = app.env.nb_metadata.get(pagename, {}).get("exec_data") or {}
     if seconds := executed.get("runtime"):
-        # Measured wherever the page is built: on which machine, the first output of it says.
+        # Measured where the page is built; its first output names the machine.
         text += f" Its code ran in {duration(seconds)} when this page was built."
     times = f'</h1>\n<p class="cnnbook-times">{text}</p>'
     context["body"] = context["body"].replace("</h1>", times, 1)
@@ -112,10 +111,10 @@ def name_parts_of_navigation(app, pagename, templatename, context, doctree) -> N
 
 
 def name_folded_cells(app, pagename, templatename, context, doctree) -> None:
-    """Let what is folded be called by the words it shows, “Show code cell source”.
+    """Name what is folded by the words it shows, “Show code cell source”.
 
     Cause: myst-nb 1.4.0 labels it “Toggle hidden content”, which hides those words from screen
-      readers and from who controls the browser by voice (WCAG 2.5.3, Label in Name).
+      readers and from voice control (WCAG 2.5.3, Label in Name).
     Delete when: visit_HideCellInput in myst_nb/sphinx_.py writes no aria-label.
     """
     if "body" in context:
@@ -124,10 +123,10 @@ def name_folded_cells(app, pagename, templatename, context, doctree) -> None:
 
 
 def name_references(app, pagename, templatename, context, doctree) -> None:
-    """Give entries of the bibliography a role that is still one.
+    """Give entries of the bibliography a valid role.
 
     Cause: docutils 0.21.2 writes role="doc-biblioentry", which ARIA has deprecated, into a list,
-      which takes list items only.
+      which allows only list items.
     Delete when: docutils/writers/_html_base.py writes another role.
     """
     if "body" in context:
@@ -136,7 +135,7 @@ def name_references(app, pagename, templatename, context, doctree) -> None:
 
 
 def name_parameters(app, pagename, templatename, context, doctree) -> None:
-    """Make a list of the parameters that a signature has, one a line.
+    """Mark up the parameters of a signature as a list, one per line.
 
     Cause: Sphinx 7.4.7 writes them as <dd> without <dt>, definitions of nothing.
     Delete when: depart_desc_parameter in sphinx/writers/html5.py writes other elements.
@@ -152,11 +151,11 @@ def name_parameters(app, pagename, templatename, context, doctree) -> None:
 
 
 def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
-    """Leave icons to the theme's style sheet, which draws them from fonts.
+    """Leave icons to the theme's style sheet, which draws them with fonts.
 
-    Cause: pydata-sphinx-theme 0.17.1 also loads a script that replaces them by the same icons as
-      SVG: more than half of what a page without explorers weighs. Without it, icons have to be
-      kept from screen readers.
+    Cause: pydata-sphinx-theme 0.17.1 also loads a script that replaces them with the same icons as
+      SVG: more than half the size of a page without explorers. Without it, icons must be hidden
+      from screen readers.
     Delete when: the theme makes fontawesome.js an option.
     """
     for path, page in pages_written(app, exception):
@@ -167,7 +166,7 @@ def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
 
 
 def defer_search(app: Sphinx, exception: Exception | None) -> None:
-    """Load what searches beside the page, not before it.
+    """Load the search scripts alongside the page, not before it.
 
     Cause: pydata-sphinx-theme 0.17.1 loads two scripts and the index of the whole book in the head
       of every page.
@@ -181,7 +180,7 @@ def defer_search(app: Sphinx, exception: Exception | None) -> None:
 
 
 def pages_written(app: Sphinx, exception: Exception | None) -> Iterator[tuple[Path, str]]:
-    """Yield path and text of each page of a build that went well."""
+    """Yield the path and text of each page of a successful build."""
     if exception or app.builder.name != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
@@ -189,10 +188,10 @@ def pages_written(app: Sphinx, exception: Exception | None) -> Iterator[tuple[Pa
 
 
 def use_templates(app: Sphinx, config) -> None:
-    """Replace two buttons of the theme; the templates say what is different.
+    """Replace two of the theme's buttons; the templates say what differs.
 
-    Cause: pydata-sphinx-theme 0.17.1 gives the search button another name than it shows, and the
-      theme switch a title for each of its three icons.
+    Cause: pydata-sphinx-theme 0.17.1 gives the search button a name other than the one it shows,
+      and the theme switch a title for each of its three icons.
     Delete when: neither template differs from the theme's in what it says.
     """
     config.templates_path.insert(0, str(TEMPLATES))

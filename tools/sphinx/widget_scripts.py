@@ -1,7 +1,7 @@
-"""The JavaScript of interactive figures, from the npm registry, to be served by the book itself.
+"""The JavaScript of interactive figures, from the npm registry, served by the book itself.
 
-A published book must work where no other host can be reached, and a built copy of somebody else's
-program is not kept in the repository. So the build downloads one pinned npm package, compares it
+A published book must work where no other host can be reached, and the repository does not keep
+built copies of third-party programs. So the build downloads one pinned npm package, compares it
 with its published checksum, and takes the few files a page needs.
 """
 
@@ -23,14 +23,14 @@ PACKAGE_INTEGRITY = (
 SCRIPT_INTEGRITY = "sha384-BhIlHV0bCNC00G3UVIEIJKhEHXPQXX90znOSkFJNUoe/L1UByfxdu2lxB3Kdgrpu"
 CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}@{VERSION}/dist/embed.js"
 
-# embed.js holds the standard widgets and needs no module loader; it looks for the icon fonts
-# beside itself.
+# embed.js holds the standard widgets and needs no module loader; it looks for the icon fonts in its
+# own folder.
 SCRIPT = "embed.js"
 WANTED = (".woff2", SCRIPT, f"{SCRIPT}.LICENSE.txt")
 
 
 def unpack(package: bytes, folder: Path) -> None:
-    """Write the files a page needs into `folder`, all or none."""
+    """Write the files a page needs to `folder`, all or none."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
@@ -57,7 +57,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def provide(folder: Path) -> str:
-    """Make sure that the files are in `folder`; return why not, or an empty string."""
+    """Make sure that the files are in `folder`; return why they are not, or an empty string."""
     if not is_complete(folder):
         try:
             unpack(npm.download(PACKAGE, VERSION, PACKAGE_INTEGRITY), folder)

@@ -1,4 +1,4 @@
-"""The graph of a network's run, and what every tensor of it depends on."""
+"""The graph of a network's run, and what every tensor in it depends on."""
 
 from cnnbook.analysis.graph.operations import OperationCall, Role, operation
 from cnnbook.analysis.graph.reach import Part, Reach, Span, Untraceable, join, product

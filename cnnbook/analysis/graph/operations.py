@@ -1,8 +1,8 @@
-"""All that is known about single operations of torch: one function for each, or for each family.
+"""Rules for torch's operations: one function for each operation, or for each family.
 
-The function says what the result of an operation depends on, given what it reads; its role says
-how drawings show it. An operation that has no function is followed if torch tags it as
-elementwise. Any other is :class:`Untraceable` as soon as it reads positions of the image.
+The function says what the result of an operation depends on, given what it reads; its role says how
+drawings show it. An operation without a function is followed if torch tags it as elementwise. Any
+other is :class:`Untraceable` as soon as it reads positions of the image.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,13 +23,13 @@ from cnnbook.analysis.graph.reach import (
     same,
 )
 
-#: What an operation is in a drawing. A "view" computes nothing; a "mean" is pooling where it
+#: What an operation is in a drawing. A "view" computes nothing; a "mean" is pooling if it
 #: leaves one position.
 Role = Literal["convolution", "fully connected", "pooling", "mean", "view"]
 
 
 class _OtherTensors(Exception):
-    """More tensors depend on the image than the function of an operation provides for."""
+    """More tensors depend on the image than an operation's function supports."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class OperationCall:
     Attributes
     ----------
     name
-        torch's name, for example ``"convolution"``; with the library if that is another, for
-        example ``"mylib::blur"``.
+        torch's name, for example ``"convolution"``; with the library's name if it is not torch's
+        own, for example ``"mylib::blur"``.
     arguments
-        All arguments by the names in the operation's schema, defaults included. ``call["dim"]``
+        All arguments, by their names in the operation's schema, defaults included. ``call["dim"]``
         is short for ``call.arguments["dim"]``.
     shapes
         Shapes of the tensors that it returns.
@@ -66,7 +66,7 @@ class OperationCall:
     find: Callable[[Tensor], Reach | None] = field(repr=False)
 
     def __getitem__(self, name: str) -> Any:
-        """Return the argument of a name."""
+        """Return an argument by name."""
         if name not in self.arguments:
             raise unknown(f"argument of {self.name}", name, self.arguments)
         return self.arguments[name]
@@ -80,8 +80,8 @@ class OperationCall:
     def x(self) -> Reach:
         """Reach of the first argument, for operations that read one image.
 
-        If another tensor depends on the image as well, as with weights that a network computes,
-        the function ends here, and the result is only followed where no position matters.
+        If another tensor depends on the image as well, as with weights that a network computes, the
+        function ends here, and the result is followed only if no position matters.
         """
         first = next(iter(self.arguments.values()), None)
         reach = self.find(first) if isinstance(first, Tensor) else None
@@ -116,23 +116,23 @@ _KNOWN: dict[str, _Known] = {}
 
 
 def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], AnyFollow]:
-    """Teach :func:`trace`, and all that uses it, an operation: a decorator for a function.
+    """Decorate a function that teaches an operation to :func:`trace` and all that uses it.
 
-    The function is given an :class:`OperationCall` and returns the :class:`Reach` of the result,
-    or a list with one for each tensor if the operation returns several; None if the result does
-    not depend on the values of the image. Where that cannot be said exactly, it raises
+    The function receives an :class:`OperationCall` and returns the :class:`Reach` of the result, or
+    a list with one for each tensor if the operation returns several; None if the result does not
+    depend on the values of the image. If that cannot be stated exactly, it raises
     :class:`Untraceable` with the reason.
 
     Parameters
     ----------
     *names
-        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"pixel_shuffle"``
-        for one of torch's own. All overloads, and the form that works in place, share one name.
-        A name that is known already gets the new function.
+        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"pixel_shuffle"`` for
+        one of torch's own. All overloads, and the in-place variant, share one name. For a name that
+        is already known, the new function replaces the old one.
     role
         How drawings show a layer that is made of such an operation: ``"convolution"``, ``"fully
-        connected"``, ``"pooling"``, ``"mean"`` (pooling where it leaves one position) or
-        ``"view"`` (not at all, since it computes nothing).
+        connected"``, ``"pooling"``, ``"mean"`` (pooling if it leaves one position) or ``"view"``
+        (not at all, since it computes nothing).
 
     Returns
     -------
@@ -146,7 +146,7 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
 
     Examples
     --------
-    A blur that another library defines. A network with it can be run, but not yet followed:
+    A blur defined by another library. A network that uses it can be run, but not yet followed:
 
     >>> import torch
     >>> from cnnbook import analysis
@@ -192,7 +192,7 @@ def name_of(operation: torch._ops.OpOverload) -> str:
 
 
 def _base(name: str) -> str:
-    """Return a name without overload, the mark of working in place, and torch's own library."""
+    """Return a name without its overload, its in-place underscore, and torch's own library."""
     return name.split(".")[0].removesuffix("_").removeprefix("aten::")
 
 
@@ -218,13 +218,13 @@ def propagate(call: OperationCall, *, elementwise: bool) -> list[Reach] | None:
     call
         The operation, with what it reads.
     elementwise
-        Whether torch tags it as elementwise, which decides if it is not registered.
+        Whether torch tags it as elementwise; this decides if it is not registered.
 
     Returns
     -------
     list of Reach or None
-        None if they do not depend on the image. May be shorter than ``call.shapes``: statistics
-        that a normalization returns besides are left out.
+        None if they do not depend on the image. May be shorter than ``call.shapes``: additional
+        statistics that a normalization returns are left out.
 
     Raises
     ------

@@ -1,11 +1,11 @@
-"""Which part of the image each element of a tensor depends on, and how to compute with that.
+"""Which part of the image each element of a tensor depends on, and how to compute with it.
 
 A :class:`Reach` says, for each element of a tensor, which box of the input image it depends on.
 Each dimension of the tensor is made of parts; along a part, the box either shifts by `step` pixels
 along one axis of the image, or stays the same. This bookkeeping survives views, permutations and
 channels-last layers, because reshaping a tensor only regroups the parts of its dimensions.
 
-What cannot be expressed this way raises :class:`Untraceable`: there is never a wrong number.
+What cannot be expressed this way raises :class:`Untraceable`; a wrong number is never returned.
 """
 
 from collections.abc import Iterable, Sequence
@@ -70,7 +70,7 @@ Dim = tuple[Part, ...]
 class Reach:
     """The boxes of the image on which the elements of a tensor depend.
 
-    Channels are not told apart: every element has the box of all channels at its position.
+    Channels are not distinguished: every element has the box of all channels at its position.
 
     All methods return a new reach and take dimensions as torch does, negative ones included.
 
@@ -146,7 +146,7 @@ class Reach:
         return Reach(self.spans, tuple(dims))
 
     def with_length(self, dim: int, length: int) -> "Reach":
-        """Return a reach with a dimension of another length, along which nothing shifts.
+        """Return a reach with a dimension of a different length, along which nothing shifts.
 
         For dimensions of channels, after a convolution for example.
         """
@@ -162,7 +162,7 @@ class Reach:
         Raises
         ------
         Untraceable
-            If a dimension of the new shape is not made of whole parts of the old.
+            If a dimension of the new shape is not made of whole parts of the old shape.
         """
         if self.shape == tuple(shape):
             return self
@@ -186,7 +186,7 @@ class Reach:
         return Reach(self.spans, tuple(dims))
 
     def mix(self, dims: Iterable[int]) -> "Reach":
-        """Let every element depend on all along some dimensions, as normalization does."""
+        """Let every element depend on all elements along some dimensions, as in normalization."""
         over = {d % len(self.dims) for d in dims}
         taken = Reach(self.spans, tuple(self.dims[d] for d in sorted(over)))
         spans = tuple(taken.whole(axis) for axis in range(len(self.spans)))
@@ -194,7 +194,7 @@ class Reach:
         return Reach(spans, tuple(kept))
 
     def reduce(self, dims: Iterable[int], *, keepdim: bool = False) -> "Reach":
-        """Sum over some dimensions, or average, or take the largest."""
+        """Sum, average or take the maximum over some dimensions."""
         over = {d % len(self.dims) for d in dims}
         mixed = self.mix(over)
         if keepdim:
@@ -251,13 +251,13 @@ class Reach:
         Parameters
         ----------
         shape
-            Shape of the result, of which only the last dimensions are read: what depends on
-            padding and on rounding is known there. Channels stay as they are, see `with_length`.
+            Shape of the result, of which only the last dimensions are read: they already account
+            for padding and rounding. Channels stay unchanged; see `with_length`.
         kernel
-            Size of the window: for each dimension over which it slides, or one for all axes of
+            Size of the window: one for each dimension over which it slides, or one for all axes of
             the image.
         stride, padding, dilation
-            Likewise; a single entry is for all dimensions.
+            Likewise; a single entry applies to all dimensions.
 
         Raises
         ------
@@ -281,7 +281,7 @@ class Reach:
         Raises
         ------
         Untraceable
-            If some of the positions of several axes would be kept.
+            If only some positions of several axes would be kept.
         """
         parts = self.dims[dim]
         if (first, step, length) == (0, 1, length_of(parts)):
@@ -304,7 +304,7 @@ class Reach:
 
 
 def per_dimension(setting: int | Sequence[int], n: int) -> list[int]:
-    """Return a setting for each of `n` dimensions; a single entry is for all."""
+    """Return a setting for each of `n` dimensions; a single entry applies to all."""
     entries = [setting] if isinstance(setting, int) else list(setting)
     return entries * n if len(entries) == 1 else entries
 
@@ -320,7 +320,7 @@ def length_of(dim: Dim) -> int:
 
 
 def merged(parts: Sequence[Part]) -> list[Part]:
-    """Join neighboring parts that together are one, so that equal dimensions look equal."""
+    """Merge neighboring parts that form one, so that equal dimensions look equal."""
     out: list[Part] = []
     for part in parts:
         last = out[-1] if out else None
@@ -334,8 +334,8 @@ def merged(parts: Sequence[Part]) -> list[Part]:
 def join(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
     """Return the smallest boxes that hold those of all operands, element by element.
 
-    Where one operand has the same box everywhere, as the gate of squeeze-and-excitation does, it
-    must cover the others: otherwise the union does not shift evenly.
+    If one operand has the same box everywhere, like the gate of squeeze-and-excitation, it must
+    cover the others: otherwise the union does not shift evenly.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ def join(reaches: Sequence[Reach], shape: Sequence[int]) -> Reach:
     Raises
     ------
     Untraceable
-        If the boxes of different operands do not shift alike.
+        If the boxes of different operands do not shift in the same way.
 
     Examples
     --------
@@ -402,7 +402,7 @@ def product(a: Reach | None, b: Reach | None, shape: Sequence[int]) -> Reach:
     Raises
     ------
     Untraceable
-        If the boxes of both do not shift alike.
+        If the boxes of the two do not shift in the same way.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A run of a network, watched: every operation, and what its result depends on."""
+"""Recording a run of a network: every operation, and what its result depends on."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +25,9 @@ from cnnbook.analysis.graph.traces import IMAGE, Call, Operation, Trace
 def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     """Run a network once and record what depends on what.
 
-    The run is in evaluation mode and without gradients. It is made with tensors that have shapes
-    but no values (torch's "meta" device), so that the largest networks cost nothing; a network
-    that needs values on its way, or makes tensors on a device of its own choice, is run on zeros
+    The network runs in evaluation mode, without gradients, on tensors that have shapes but no
+    values (torch's "meta" device), so that even the largest networks cost nothing; a network that
+    needs values along the way, or creates tensors on a device of its choice, is run on zeros
     instead.
 
     Parameters
@@ -35,8 +35,8 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     model
         Any network; left unchanged. Its parameters may be on the meta device.
     input_shape
-        Shape of one image, ``(C, H, W)``, without the dimension of the batch; any number of
-        spatial dimensions.
+        Shape of one image, ``(C, H, W)``, without the batch dimension; any number of spatial
+        dimensions.
 
     Returns
     -------
@@ -45,11 +45,11 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     Raises
     ------
     ValueError
-        If the shape is not made of positive whole numbers, or has a dimension for the batch.
+        If the shape is not made of positive integers, or has a batch dimension.
 
     Examples
     --------
-    Nothing is computed with numbers, so that the size of VGG-16 costs neither time nor memory:
+    No numbers are computed, so even VGG-16 costs neither time nor memory:
 
     >>> from cnnbook.models import create
     >>> with torch.device("meta"):  # shapes without values
@@ -81,7 +81,7 @@ def _run(model: nn.Module, shape: tuple[int, ...]) -> Trace:
         try:
             with _without_values(model), torch.device("meta"):
                 return _record(model, torch.empty(1, *shape, dtype=dtype))
-        except Exception:  # whatever a network does with values that are not there
+        except Exception:  # whatever a network does with missing values
             device = device_of(model)
             if device.type == "meta":
                 raise
@@ -119,7 +119,7 @@ def _without_values(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _boundaries(model: nn.Module, recorder: "_Recorder") -> Iterator[None]:
-    """Tell the recorder when layers begin and end, as long as the block runs."""
+    """Tell the recorder when layers begin and end, while the block runs."""
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
 
@@ -143,7 +143,7 @@ class _Known(NamedTuple):
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation of a run."""
+    """Records every operation of a run."""
 
     def __init__(self, x: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no types
@@ -151,16 +151,16 @@ class _Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.stack: list[int] = []
         self.known = {id(x): _Known(x, IMAGE, Reach.of_image(x.shape))}
-        # By memory: the last operation that changed, in place, what its values depend on.
+        # By memory: the last operation that changed in place what its values depend on.
         self.written: dict[int, int] = {}
 
     def begin(self, name: str, module: nn.Module) -> None:
-        """Note that a layer starts to run."""
+        """Record that a layer starts to run."""
         self.stack.append(len(self.calls))
         self.calls.append(Call(name, module, tuple(self.stack)))
 
     def end(self, output: object) -> None:
-        """Note what the layer that began last returns."""
+        """Record what the layer that began last returns."""
         call = self.calls[self.stack.pop()]
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         if tensors:
@@ -195,7 +195,7 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, and note what it reads and makes."""
+        """Run an operation, and record what it reads and returns."""
         kwargs = kwargs or {}
         arguments = {
             parameter.name: args[i]
@@ -235,7 +235,7 @@ class _Recorder(TorchDispatchMode):
             return propagate(call, elementwise=torch.Tag.pointwise in operation.tags)
         except Untraceable as lost:
             return [lost] * len(outputs)
-        except Exception as error:  # called in a way for which its function does not provide
+        except Exception as error:  # called in a way that its function does not support
             return [
                 Untraceable(f"the operation {call.name!r} is used in an unknown way ({error!r})")
             ] * len(outputs)
@@ -248,7 +248,7 @@ class _Recorder(TorchDispatchMode):
         outputs: Sequence[Tensor],
         reaches: Sequence[Reach | Untraceable],
     ) -> None:
-        """Note an operation, and the tensors that it makes or changes."""
+        """Record an operation, and the tensors that it creates or changes."""
         number = len(self.operations)
         shape = tuple(outputs[0].shape)
         self.operations.append(Operation(name, makers, tuple(self.stack), shape, role_of(name)))

@@ -1,4 +1,4 @@
-"""What a run of a network leaves behind: its operations, the calls of its layers, its graph."""
+"""The record of a network's run: its operations, the calls of its layers, its graph."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ class Operation:
     shape
         Shape of its result, with N.
     role
-        What it is in a drawing, for example ``"convolution"``, see
-        :func:`~cnnbook.analysis.operation`; None if nothing in particular.
+        How a drawing shows it, for example ``"convolution"``, see
+        :func:`~cnnbook.analysis.operation`; None if it has no role.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Call:
         Shape of its output without N; of the first tensor if it returns several.
     reach
         What each element of its output depends on; None if it does not depend on the image; an
-        exception that says why if that could not be followed.
+        exception that says why if it could not be followed.
     macs
         Half of the operations that torch's counter finds in it: convolutions and matrix products.
     memory
-        Bytes of all floating-point tensors made in it. Views and operations in place take none.
+        Bytes of all floating-point tensors created in it. Views and in-place operations take none.
     """
 
     name: str
@@ -141,8 +141,8 @@ class Trace:
     def layers(self, depth: int) -> list[int]:
         """Return the numbers of the calls `depth` levels below the network.
 
-        Layers that call no others are taken at the level where they are. A container that is
-        never called itself, like ``nn.ModuleList``, is no level.
+        Layers that call no others are taken at their own level. A container that is never called
+        itself, like ``nn.ModuleList``, does not count as a level.
 
         Raises
         ------
@@ -161,9 +161,9 @@ class Trace:
     def blocks(self, depth: int = 1) -> list[Block]:
         """Return the network's graph, with the layers at a depth as its nodes.
 
-        Functions between the layers are nodes where they join several paths, like the addition
-        of a shortcut; others, like a ReLU or ``flatten``, are passed over, and so are layers
-        that compute nothing, like ``nn.Identity``.
+        Functions between the layers are nodes where they join several paths, like the addition of a
+        shortcut; others, like a ReLU or ``flatten``, are skipped, and so are layers that compute
+        nothing, like ``nn.Identity``.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Drawings of networks, made from the networks themselves."""
+"""Drawings of networks, generated from the networks themselves."""
 
 from collections.abc import Sequence
 
@@ -33,30 +33,30 @@ def architecture(
     input_shape
         Shape of one input of `model`, ``(C, H, W)``; a trace has its own.
     depth
-        How far to take it apart: 1 draws the layers that `model` itself calls, 2 those that they
-        call, and so on.
+        How far to expand it: 1 draws the layers that `model` itself calls, 2 those that they call,
+        and so on.
     alt
         Text alternative; lists the blocks and what they read if not given.
 
     Returns
     -------
     Figure
-        Every box is the tensor that a layer returns. Its height and its slanted side are height
-        and width of the feature maps, its thickness is the number of channels; all are drawn in
-        proportion to the square root, so that 224 and 7 pixels fit on one page. Arrows show where
-        tensors go; a circle adds (+) or multiplies (×). Long networks continue in the next row.
-        Slices side by side stand for a series of blocks of the same class and shape.
+        Every box is the tensor that a layer returns. Its height and its slanted side are the height
+        and width of the feature maps, its thickness is the number of channels; all are proportional
+        to the square root, so that 224 and 7 pixels fit on one page. Arrows show where tensors go;
+        a circle adds (+) or multiplies (×). Long networks continue in the next row. Slices side by
+        side stand for a series of blocks of the same class and shape.
 
-        Under a name stand the windows of the layer's convolutions or pooling, with /2 for a
-        stride of 2. Normalization, activation, dropout and flattening belong to the layer before.
+        Below a name are the windows of the layer's convolutions or pooling, with /2 for a stride of
+        2. Normalization, activation, dropout and flattening belong to the layer before.
 
     Raises
     ------
     ValueError
-        If `depth` is not positive, `input_shape` is no shape of an image, or nothing in the model
-        depends on its input.
+        If `depth` is not positive, `input_shape` is not the shape of an image, or nothing in the
+        model depends on its input.
     TypeError
-        If a model has no `input_shape`, or a trace has one.
+        If a model is given without `input_shape`, or a trace with one.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def architecture(
     """
     if isinstance(model, Trace):
         if input_shape is not None:
-            raise TypeError("a trace has an input_shape of its own; pass the trace alone")
+            raise TypeError("a trace has its own input_shape; pass the trace alone")
         found = model
     elif input_shape is None:
         raise TypeError("input_shape is missing: the shape of one image, for example (3, 224, 224)")

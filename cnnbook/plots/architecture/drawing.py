@@ -11,7 +11,7 @@ from cnnbook.plots.architecture.layout import EDGE, LINE, Point, arcs_of, route
 from cnnbook.plots.architecture.nodes import JOIN, ROLE_COLORS, SLICE_GAP, TEXT, Node, text_width
 from cnnbook.plots.style import INK
 
-RADIUS = 0.07  # of the arrows' corners, in inches as all lengths
+RADIUS = 0.07  # of the arrows' corners, in inches like all lengths
 
 
 def draw_node(axes: Axes, node: Node, *, is_input: bool) -> None:
@@ -37,14 +37,14 @@ def _draw_box(axes: Axes, node: Node, x: float, color: str, *, last: bool, faint
     front = ((x, y), (x + t, y), (x + t, y + h), (x, y + h))
     top = ((x, y + h), (x + t, y + h), (x + t + d, y + h + d), (x + d, y + h + d))
     side = ((x + t, y), (x + t + d, y + d), (x + t + d, y + h + d), (x + t, y + h))
-    # The sides of slices but the last are hidden by the next.
+    # The side of each slice but the last is hidden by the next slice.
     for corners, alpha in ((front, 0.55), (top, 0.25), (side, 0.8))[: 3 if last else 2]:
         axes.add_patch(Polygon(corners, fc=color, ec="none", alpha=alpha * (0.4 if faint else 1)))
         axes.add_patch(Polygon(corners, fc="none", ec=color, lw=0.9, joinstyle="round"))
 
 
 def draw_arrows(axes: Axes, nodes: list[Node], width: float) -> None:
-    """Draw the arrows between positioned nodes, in a drawing of a width."""
+    """Draw the arrows between positioned nodes, in a drawing of a given width."""
     arcs = arcs_of(nodes)
     for target, node in enumerate(nodes):
         for source in node.inputs:

@@ -16,7 +16,7 @@ LANE_GAP = 0.14
 ROW_GAP = 0.3
 TURN = 0.22  # beside the rows of a long network
 NARROWEST = 4.4
-BUS = 0.06  # between arrows that go to the next row side by side
+BUS = 0.06  # between arrows side by side to the next row
 ARC = 0.13  # between arrows that pass above blocks
 THICKEST = 0.46
 TALLEST = {1: 1.25, 2: 0.8}  # by the number of lanes
@@ -58,7 +58,7 @@ def _passed(nodes: Sequence[Node]) -> list[bool]:
 
 
 def _assign_lanes(nodes: list[Node], stretch: list[Node]) -> None:
-    """Distribute parallel paths to lanes, each path to one."""
+    """Assign each of several parallel paths to a lane."""
     ends: list[Node] = []  # the last node in each lane
     lane_of: dict[int, int] = {}
     for node in stretch:
@@ -75,7 +75,7 @@ def _assign_lanes(nodes: list[Node], stretch: list[Node]) -> None:
 
 
 def measure(nodes: list[Node]) -> None:
-    """Give nodes their size: in proportion to the square roots of their tensors' sides."""
+    """Set the nodes' sizes, proportional to the square roots of their tensors' sides."""
     tallest = TALLEST.get(max(node.lanes for node in nodes), TALLEST_OF_MANY)
     most = max(node.sides[0] for node in nodes)
     largest = max(max(node.sides[1:]) for node in nodes)
@@ -89,7 +89,7 @@ def measure(nodes: list[Node]) -> None:
 
 
 def break_into_rows(nodes: list[Node]) -> list[list[list[Node]]]:
-    """Break the columns into rows; shapes take two lines if fewer rows do then."""
+    """Break the columns into rows; shapes take two lines if that saves a row."""
     one_line = _broken(nodes)
     if len(one_line) > 1:
         for node in nodes:
@@ -103,14 +103,14 @@ def break_into_rows(nodes: list[Node]) -> list[list[list[Node]]]:
 
 
 def _broken(nodes: list[Node]) -> list[list[list[Node]]]:
-    """Break the columns into rows of about equal width, best where one tensor goes on."""
+    """Break the columns into rows of about equal width, ideally where a single tensor continues."""
     columns = _columns(nodes)
     widths = [max(node.column for node in column) for column in columns]
     if sum(widths) + NARROW_GAP * (len(widths) - 1) <= WIDTH - 2 * EDGE:
         return [columns]
     widths = [width + GAP for width in widths]
     room = WIDTH - 2 * TURN + GAP
-    # How many tensors go on from each rank.
+    # How many tensors continue from each rank.
     crossing = [
         len({i for n in nodes if n.rank > rank for i in n.inputs if nodes[i].rank <= rank})
         for rank in range(len(columns))
@@ -138,7 +138,7 @@ def _broken(nodes: list[Node]) -> list[list[list[Node]]]:
 def _fitting(
     piece: list[int], widths: list[float], crossing: list[int], room: float
 ) -> list[list[int]]:
-    """Divide ranks that are too wide for a row where the fewest tensors go on."""
+    """Divide ranks that are too wide for a row where the fewest tensors continue."""
     parts = []
     while sum(widths[r] for r in piece) > room and len(piece) > 1:
         fits = [k for k in range(1, len(piece)) if sum(widths[r] for r in piece[:k]) <= room]
@@ -150,7 +150,7 @@ def _fitting(
 
 @dataclass
 class _RowSize:
-    """Measures of a row, in inches but for the lanes."""
+    """Measures of a row, in inches except for the lanes."""
 
     lanes: int
     block: float  # the tallest block
@@ -179,7 +179,7 @@ def _row_size(nodes: list[Node], row: list[list[Node]]) -> _RowSize:
 def position_nodes(
     nodes: list[Node], rows: list[list[list[Node]]], bottom: float
 ) -> tuple[float, float]:
-    """Give nodes their positions above `bottom`; return width and height of the drawing."""
+    """Set the nodes' positions above `bottom`; return the width and height of the drawing."""
     for number, row in enumerate(rows):
         for node in (node for column in row for node in column):
             node.row = number
@@ -203,7 +203,7 @@ def position_nodes(
                 node.x = x + (wide - node.width) / 2
                 node.turns = (x - gap / 2, x + wide + gap / 2)
                 node.y = middle - node.lane * size.lane
-                # In one lane the labels stand in line; else each close to its block.
+                # In a single lane, labels are aligned; otherwise each is close to its block.
                 tall = size.block if size.lanes == 1 else node.height
                 node.label_y = node.y - tall / 2 - 0.05
             x += wide + gap
@@ -253,7 +253,7 @@ def route(
     points = [(before.x + before.width, before.y)]
     x, y = before.turns[1], before.y
     if before.row != node.row:
-        # Around the end of the line, side by side with others that go there.
+        # Around the end of the row, side by side with other arrows that go there.
         going = {i for n in nodes if n.row > before.row for i in n.inputs}
         members = [n for n in nodes if n.row == before.row]
         sources = sorted((i for i in going if nodes[i].row == before.row), reverse=True)

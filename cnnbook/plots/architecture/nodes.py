@@ -1,4 +1,4 @@
-"""What to draw of a network: one node for each block, with its label."""
+"""What is drawn for a network: one node for each block, with its label."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -116,7 +116,7 @@ def text_width(text: str, *, bold: bool = False) -> float:
 
 
 def nodes_of(found: Trace, depth: int) -> list[Node]:
-    """Return the nodes of a network, taken apart to a depth, the input first."""
+    """Return the nodes of a network, expanded to a depth, the input first."""
     blocks = found.blocks(depth)
     readers = [i for block in blocks for i in block.inputs]
     nodes = [Node("input", found.input_shape, [])]
@@ -166,7 +166,7 @@ def _role(found: Trace, block: Block) -> str:
 
 
 def _windows(module: nn.Module) -> list[str]:
-    """Describe the convolutions and pooling of a layer or plain sequence, if two lines do."""
+    """Describe the convolutions and pooling of a layer or plain sequence, if two lines suffice."""
     found = _windows_in(module)
     lines = [
         f"{count} {text}" if count > 1 else text
@@ -191,7 +191,7 @@ def _windows_in(module: nn.Module) -> list[str] | None:
 
 
 def stacked(nodes: list[Node]) -> list[Node]:
-    """Make one node of a series of equal blocks, if the drawing is long."""
+    """Merge each series of equal blocks into one node, if the drawing is long."""
     if len(nodes) <= LONG:
         return nodes
     readers = [i for node in nodes for i in node.inputs]
@@ -220,7 +220,7 @@ def _series(first: str, last: str) -> str:
 
 
 def describe(name: str, nodes: list[Node]) -> str:
-    """Say in words what the drawing shows."""
+    """Describe the drawing in words."""
 
     def label(node: Node) -> str:
         return {"+": "addition", "×": "product"}.get(node.symbol, node.title)
