@@ -150,7 +150,7 @@ def test_two_processes_train_as_one(tmp_path):
         return json.loads(next(line for line in out.splitlines() if line.startswith("{")))
 
     one = run()
-    two = run("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29617")
+    two = run("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
     assert two["step_loss"] == pytest.approx(one["step_loss"], rel=1e-3)
     assert two["val_accuracy"] == pytest.approx(one["val_accuracy"], abs=0.005)
 

@@ -36,7 +36,7 @@ with training.join_processes():
 
 def run(*arguments, processes=1):
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    launcher = [*launcher, "--master-port=29611"] if processes > 1 else []
+    launcher = [*launcher, "--standalone"] if processes > 1 else []  # it finds a free port
     said = subprocess.run(
         [sys.executable, *launcher, *map(str, arguments)], capture_output=True, text=True,
         check=True, timeout=300,
