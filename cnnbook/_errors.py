@@ -66,6 +66,12 @@ def check_options(
         if name not in names:
             raise unknown(what, name, names)
         annotation = parameters[name].annotation if name in parameters else None
+        if typing.get_origin(annotation) is tuple:
+            count = len(typing.get_args(annotation))
+            if not isinstance(value, (tuple, list)) or len(value) != count:
+                raise ValueError(
+                    f"{name} must be {count} values with a comma between them, got {name}={value!r}"
+                )
         union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
         kinds = typing.get_args(annotation) if union else (annotation,)
         if not all(kind in _KINDS for kind in kinds):

@@ -32,7 +32,10 @@ class TrainedModel:
 
     Examples
     --------
-    See :func:`load_trained`:
+    The network expects normalized images. For files, :meth:`prepare` and :func:`predict` normalize
+    them; a tensor ``x`` of fractions from 0 to 1, ``(N, C, H, W)``, is classified by
+    ``network((x - mean) / std)``, with ``info["mean"]`` and ``info["std"]`` of each channel. See
+    :func:`load_trained`:
 
     >>> info = {"model": "lenet5", "image": [1, 32, 32]}
     >>> TrainedModel(models.lenet5(2), ("even", "odd"), info)
