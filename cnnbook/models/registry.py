@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch.nn.functional as F
@@ -274,8 +275,8 @@ def register_model(name: str, spec: ModelSpec) -> None:
     Raises
     ------
     TypeError
-        If `spec` is not a :class:`ModelSpec`, or its `build` does not take `num_classes` and
-        `in_channels`, or needs more than these.
+        If the name is no text, `spec` is not a :class:`ModelSpec`, or its `build` does not take
+        `num_classes` and `in_channels`, or needs more than these.
     ValueError
         If the name is taken, or the input shape is not ``(C, H, W)``.
 
@@ -296,6 +297,8 @@ def register_model(name: str, spec: ModelSpec) -> None:
         )
     _check_build(name, spec)
     _check_shape("input_shape", spec.input_shape)
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a network's name is a text, got {name!r}")
     if name in _MODELS:
         raise ValueError(
             f"a network named {name!r} is registered already ({_MODELS[name].paper}); choose "
@@ -440,6 +443,9 @@ def create(
     torch.Size([2, 10])
     """
     spec = model_spec(name)
+    for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if count is not None and not (isinstance(count, Integral) and count > 0):
+            raise ValueError(f"{what} must be a positive whole number, got {what}={count!r:.50}")
     if "pretrained" in options and "pretrained" not in model_options(name):
         raise ValueError(
             "create has no option 'pretrained'; weights=\"imagenet\" loads trained weights, and "

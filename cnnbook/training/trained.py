@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook import data, models
+from cnnbook._errors import check_options
 from cnnbook.data.batches import normalize
 from cnnbook.tables import Table
 from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
@@ -203,7 +204,12 @@ def build_for(name: str, dataset: data.Dataset | data.ImageFolder, **options: An
 
 
 def image_shape(dataset: data.Dataset | data.ImageFolder) -> tuple[int, int, int]:
-    """Return ``(C, H, W)`` of a data set's images."""
+    """Return ``(C, H, W)`` of a data set's images; raise TypeError for anything else."""
+    if not isinstance(dataset, (data.Dataset, data.ImageFolder)):
+        raise TypeError(
+            f"expected a Dataset or an ImageFolder, got {type(dataset).__name__}; make one of your "
+            "tensors: data.Dataset(name, images, labels, classes, mean, std)"
+        )
     if isinstance(dataset, data.ImageFolder):
         return dataset.channels, dataset.size, dataset.size
     _, channels, height, width = dataset.images.shape
@@ -254,8 +260,10 @@ def model_info(
 
     Raises
     ------
+    TypeError
+        If `dataset` is not a data set, or `options` are not a mapping.
     ValueError
-        For an unknown name.
+        For an unknown name, or an option that the network does not have.
 
     Examples
     --------
@@ -264,7 +272,10 @@ def model_info(
     >>> info["image"], info["side"], info["data"]
     ([1, 32, 32], 8, 'digits')
     """
-    models.model_spec(name)  # raises for an unknown name
+    build = models.model_spec(name).build
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f'options are a dict such as {{"width": 0.5}}, got {options!r:.50}')
+    check_options(f"option of {name}", options or {}, build, ("num_classes", "in_channels"))
     shape = image_shape(dataset)
     return {
         "model": name,
@@ -419,6 +430,8 @@ def predict(
             "load_trained(FILE) returns one"
         )
     pictures = _paths(pictures)
+    if not isinstance(top, int):
+        raise TypeError(f"top is a whole number, got top={top!r}")
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
     # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,

@@ -68,6 +68,11 @@ def test_what_cannot_be_built_is_not_registered(spec, message, empty_shelf):
     assert "mine" not in models.list_models()
 
 
+def test_a_name_is_a_text(empty_shelf):
+    with pytest.raises(TypeError, match="name is a text, got 3"):
+        models.register_model(3, LINEAR)
+
+
 @pytest.mark.parametrize("shape", [(32, 32), 32, (3, 32, 0), (3, 32.0, 32), torch.zeros(3)])
 def test_a_shape_is_channels_height_width(shape, empty_shelf):
     spec = dataclasses.replace(LINEAR, input_shape=shape)
@@ -90,6 +95,9 @@ def test_images_are_square():
         ("lenet5", {"activaton": "relu"}, "Did you mean 'activation'"),
         ("resnet18", {"pretrained": True}, 'weights="imagenet" loads trained weights'),
         ("resnet18", {"width": "abc"}, "width must be a number, got width='abc'"),
+        ("vgg11", {"num_classes": 0}, "num_classes must be a positive whole number, got num_cl"),
+        ("vgg11", {"num_classes": "10"}, "num_classes must be a positive .*, got num_classes='10'"),
+        ("vgg11", {"in_channels": 1.5}, r"in_channels must be a positive .*in_channels=1\.5"),
         ("vgg11", {"width": True}, "width must be a number, got width=True"),
         ("vgg11", {"batch_norm": "yes"}, "batch_norm must be True or False, got batch_norm='yes'"),
         ("alexnet", {"input_size": 3.5}, "must be a whole number or None, got input_size=3.5"),

@@ -191,3 +191,14 @@ def test_options_that_model_info_was_not_given(sets, tmp_path):
     assert "(4, 1, 3, 3) in the file, (16, 1, 3, 3) in the network" in message
     assert message.count("in the file") == 5
     assert len(message) < 800
+
+
+def test_what_is_told_of_a_network_is_checked(sets):
+    train, _ = sets
+    for call in (training.build_for, training.model_info):
+        with pytest.raises(TypeError, match=r"got Tensor; make one of your tensors: data\.Dataset"):
+            call("lenet5", train.images)
+    with pytest.raises(TypeError, match=r"options are a dict such as .*, got 'relu'"):
+        training.model_info("lenet5", train, "relu")
+    with pytest.raises(ValueError, match="Did you mean 'width'"):
+        training.model_info("resnet18", train, {"widht": 1})
