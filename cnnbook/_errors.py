@@ -1,7 +1,11 @@
 """Wording of the errors that several modules raise."""
 
 import difflib
-from collections.abc import Iterable
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 
 
 def unknown(what: str, given: object, allowed: Iterable[str]) -> ValueError:
@@ -25,3 +29,54 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(str(given).lower(), allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ValueError(f"unknown {what} {given!r}; use one of: {', '.join(allowed)}.{hint}")
+
+
+_KINDS = {
+    bool: ("True or False", bool),
+    int: ("a whole number", Integral),
+    float: ("a number", Real),
+    type(None): ("None", type(None)),
+}
+
+
+def check_options(
+    what: str,
+    given: Mapping[str, object],
+    function: Callable[..., object],
+    without: Iterable[str] = (),
+) -> None:
+    """Raise ValueError for options that a function does not have, or that are no numbers.
+
+    Parameters
+    ----------
+    what
+        What an option is, for example ``"option of vgg16"``.
+    given
+        The options.
+    function
+        What they will be passed to; its annotations say which take numbers.
+    without
+        Parameters of the function that are not options.
+    """
+    parameters = inspect.signature(function).parameters
+    names = [name for name in parameters if name not in set(without)]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        names = [*names, *given]
+    for name, value in given.items():
+        if name not in names:
+            raise unknown(what, name, names)
+        annotation = parameters[name].annotation if name in parameters else None
+        if typing.get_origin(annotation) is tuple:
+            count = len(typing.get_args(annotation))
+            if not isinstance(value, (tuple, list)) or len(value) != count:
+                raise ValueError(
+                    f"{name} must be {count} values with a comma between them, got {name}={value!r}"
+                )
+        union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        kinds = typing.get_args(annotation) if union else (annotation,)
+        if not all(kind in _KINDS for kind in kinds):
+            continue  # texts, tuples, …: the function itself says which it takes
+        right = any(isinstance(value, _KINDS[kind][1]) for kind in kinds)
+        if not right or (isinstance(value, bool) and bool not in kinds):
+            allowed = " or ".join(_KINDS[kind][0] for kind in kinds)
+            raise ValueError(f"{name} must be {allowed}, got {name}={value!r}")

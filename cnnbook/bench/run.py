@@ -81,8 +81,9 @@ class Result:
     def __repr__(self) -> str:
         """Return machine and table as text."""
         m = self.machine
+        threads = "1 thread" if m["threads"] == 1 else f"{m['threads']} threads"
         return (
-            f"{m['processor']}, {m['threads']} threads, {m['device']} · torch {m['torch']}, "
+            f"{m['processor']}, {threads}, {m['device']} · torch {m['torch']}, "
             f"torchvision {m['torchvision']}, Python {m['python']} · {m['date']}\n"
             "times ours: how many times faster cnnbook is in the same round, median\n"
             f"{self.table()!r}"
@@ -162,7 +163,8 @@ def run(
     Raises
     ------
     ValueError
-        For an unknown part, network or data set, or fewer than one repeat or seed.
+        For an unknown part, network or data set, fewer than one repeat or seed, or an option that
+        none of the parts takes.
     DataError
         If Fashion-MNIST is not on this machine and cannot be downloaded. ``quick`` does not need
         it.
@@ -189,12 +191,18 @@ def run(
         "data_set": data_set,
         "seeds": seeds,
     }
+    for name, unset in (("networks", None), ("data_set", None), ("limit", 300), ("seeds", 3)):
+        if options[name] != unset and not any(_takes(part, name) for part in parts or COMPARISONS):
+            takers = ", ".join(part for part in PARTS if _takes(part, name))
+            raise ValueError(
+                f"{name}= is for {takers}; this runs only {', '.join(parts or COMPARISONS)}"
+            )
     rows = []
     # The peers' notebooks ask for four workers, even on two processors.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     for part in parts or COMPARISONS:
-        taken = inspect.signature(PARTS[part]).parameters
-        for row in PARTS[part](**{name: options[name] for name in taken}):
+        taken = {name: value for name, value in options.items() if _takes(part, name)}
+        for row in PARTS[part](**taken):
             rows.append(row)
             print(
                 f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
@@ -214,6 +222,10 @@ def run(
     return Result(tuple(rows), describe_machine(), command, titles)
 
 
+def _takes(part: str, option: str) -> bool:
+    return option in inspect.signature(PARTS[part]).parameters
+
+
 def _command(
     parts: Sequence[str],
     *,
@@ -230,7 +242,7 @@ def _command(
     words += ["--quick"] * quick
     words += [f"--repeats={repeats}"] * (repeats != 5)
     words += [f"--model={name}" for name in networks or ()]
-    words += [f"--limit={limit:g}"] * (limit != 300)
+    words += [f"--time-limit={limit:g}"] * (limit != 300)
     words += [f"--data={data_set}"] * (data_set is not None)
     words += [f"--seeds={seeds}"] * (seeds != 3)
     return shlex.join(words)

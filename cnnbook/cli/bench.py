@@ -9,6 +9,10 @@ from cnnbook import results
 
 def bench(chosen: argparse.Namespace) -> int:
     """Run parts of the benchmark; print, save, record and draw the results."""
+    if not chosen.part and chosen.record in benchmark.PARTS:
+        raise ValueError(
+            f"name the part before --record: cnnbook bench {chosen.record} --record [FOLDER]"
+        )
     if chosen.record is not None and len(chosen.part) != 1:
         raise ValueError(
             f"--record keeps one part, got {len(chosen.part)}: cnnbook bench PART --record FOLDER"
@@ -18,7 +22,7 @@ def bench(chosen: argparse.Namespace) -> int:
         quick=chosen.quick,
         repeats=chosen.repeats,
         networks=chosen.model,
-        limit=chosen.limit,
+        limit=chosen.time_limit,
         data_set=chosen.data,
         seeds=chosen.seeds,
     )

@@ -1,6 +1,7 @@
 """``cnnbook models`` and ``cnnbook data``: what is available."""
 
 import argparse
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,9 +14,54 @@ from cnnbook.tables import Table
 
 
 def list_models(chosen: argparse.Namespace) -> int:
-    """Print the networks."""
-    show(models_table(chosen.name), as_json=chosen.json)
+    """Print the networks, and the options of those that are named."""
+    names = matching(chosen.name)
+    table = models_table(names)
+    if chosen.json:
+        rows = table.to_dicts()
+        if names:
+            rows = [row | {"options": _plain(str(row["name"]))} for row in rows]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    print(table)
+    for name in names:
+        options = " ".join(f"{option}={value}" for option, value in _plain(name).items())
+        print(f"options of {name}: {options or 'none'}")
     return 0
+
+
+def matching(names: Sequence[str]) -> list[str]:
+    """Return networks by their names or by how these begin.
+
+    Raises
+    ------
+    ValueError
+        If no network has such a name.
+
+    Examples
+    --------
+    >>> matching(["lenet5", "vgg11"])
+    ['lenet5', 'vgg11']
+    >>> matching(["lenet"])
+    ['lenet5', 'lenet5_1998']
+    """
+    known = models.list_models()
+    found: list[str] = []
+    for name in names:
+        begin = [name] if name in known else [n for n in known if name and n.startswith(name)]
+        if not begin:
+            models.model_spec(name)  # raises, and suggests the nearest
+        found += [n for n in begin if n not in found]
+    return found
+
+
+def _plain(name: str) -> dict[str, object]:
+    """Return a network's options with their defaults, without those that cannot be typed."""
+    return {
+        option: value
+        for option, value in models.model_options(name).items()
+        if value is None or isinstance(value, (str, int, float))
+    }
 
 
 def list_data(chosen: argparse.Namespace) -> int:
@@ -41,25 +87,34 @@ def models_table(names: Sequence[str] = ()) -> Table:
     -------
     Table
         Columns ``name``, ``paper``, ``input``, ``parameters``, ``macs`` (multiply–adds for one
-        image of that input) and ``last_layers``.
+        image of that input) and ``last_layers``; of a network that fails, why it does.
     """
     rows = []
     for name in names or models.list_models():
         spec = models.model_spec(name)
-        with torch.device("meta"):  # shapes and counts do not need values
-            net = models.create(name)
-        layers = analysis.summary(net, spec.input_shape).to_dicts()
-        rows.append(
-            {
-                "name": name,
-                "paper": spec.paper,
-                "input": "×".join(map(str, spec.input_shape)),
-                "parameters": sum(p.numel() for p in net.parameters()),
-                "macs": sum(int(str(row["macs"])) for row in layers),
-                "last_layers": " ".join(str(row["layer"]) for row in layers[-3:]),
-            }
-        )
+        row: dict[str, object] = {
+            "name": name,
+            "paper": spec.paper,
+            "input": "×".join(map(str, spec.input_shape)),
+        }
+        try:
+            row |= _costs(name)
+        except Exception as error:  # of a network from outside; the others are listed all the same
+            message = (str(error) or type(error).__name__).splitlines()[0]
+            row |= {"parameters": None, "macs": None, "last_layers": f"fails: {message}"}
+        rows.append(row)
     return Table(rows)
+
+
+def _costs(name: str) -> dict[str, object]:
+    with torch.device("meta"):  # shapes and counts do not need values
+        net = models.create(name)
+    layers = analysis.summary(net, models.model_spec(name).input_shape).to_dicts()
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "macs": sum(int(str(row["macs"])) for row in layers),
+        "last_layers": " ".join(str(row["layer"]) for row in layers[-3:]),
+    }
 
 
 def data_table() -> Table:

@@ -1,7 +1,11 @@
 """The commands and options of ``cnnbook``, and their ``--help``."""
 
 import argparse
-from typing import TYPE_CHECKING
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import cnnbook
 
 if TYPE_CHECKING:  # Python itself cannot subscript the class
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -19,18 +23,69 @@ examples:
   cnnbook evaluate resnet18-fashion-mini.safetensors
   cnnbook predict resnet18-fashion-mini.safetensors boot.png
 
-To use your own network, have a module toy.py in this folder call
-cnnbook.models.register_model("toy", ...). Then every command accepts the name:
+To use your own network, register it in a module toy.py in this folder:
+  from cnnbook.models import ModelSpec, register_model
+  register_model("toy", ModelSpec(build=Toy, paper="nobody 2026",
+                                  input_shape=(1, 28, 28), num_classes=10))
+Toy is a function or class that takes num_classes and in_channels. Then every
+command accepts the name:
   cnnbook --import toy train toy"""
 
+# The options of data.Augment, named here because --help need not wait for torch.
+TRANSFORMS = (
+    *("rotate", "translate", "scale", "shear", "crop", "flip", "contrast", "brightness"),
+    *("erase", "erase_area", "fill", "interpolation"),
+)
 
-def build_parser() -> argparse.ArgumentParser:
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are those of the command that was called, and suggest a cure."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        chosen, unknown = self.parse_known_args(args, namespace)
+        chosen.modules += getattr(chosen, "more_modules", [])
+        command = self.command(chosen.command) if chosen.command else self
+        if unknown:
+            command.error(_unrecognized(command, unknown, networks=chosen.command == "train"))
+        if chosen.command == "train" and chosen.no_checkpoint and chosen.no_resume:
+            command.error("argument --no-resume: not allowed with argument --no-checkpoint")
+        return chosen
+
+    def command(self, name: str) -> argparse.ArgumentParser:
+        """Return the parser of a command."""
+        (commands,) = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        found: argparse.ArgumentParser = commands.choices[name]
+        return found
+
+
+def _unrecognized(command: argparse.ArgumentParser, words: Sequence[str], networks: bool) -> str:
+    """Say what a command did not understand, and what may have been meant."""
+    message = f"unrecognized arguments: {' '.join(words)}"
+    first = next((i for i, word in enumerate(words) if word.startswith("--")), None)
+    if first is None:
+        return message
+    name, sign, value = words[first].partition("=")
+    if not sign:
+        follows = words[first + 1 : first + 2]
+        value = follows[0] if follows and not follows[0].startswith("-") else "VALUE"
+    near = difflib.get_close_matches(name, command._option_string_actions, n=1, cutoff=0.75)
+    if near:
+        return f"{message}; did you mean {near[0]}?"
+    if not networks:
+        return message
+    option = name.removeprefix("--").replace("-", "_")
+    if option in TRANSFORMS:
+        return f"{message}; random transforms of the images: --augment {option}={value}"
+    return f"{message}; options of the network: --option {option}={value}"
+
+
+def build_parser() -> _Parser:
     """Return the parser of all commands.
 
     Returns
     -------
     argparse.ArgumentParser
-        Its result has the command's name as ``command``, and its options.
+        Its result has the command's name as ``command``, None if there is none, and its options.
 
     Examples
     --------
@@ -38,19 +93,16 @@ def build_parser() -> argparse.ArgumentParser:
     >>> chosen.command, chosen.model, chosen.epochs, chosen.lr
     ('train', 'lenet5', 3, 0.05)
     """
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="cnnbook",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument(
-        "--import", dest="modules", action="append", default=[], metavar="MODULE",
-        help="import this Python module first, from this folder or an installed package, so that "
-        "the networks it registers are known by name; may be repeated",
-    )  # fmt: skip
+    top.add_argument("--version", action="version", version=f"cnnbook {cnnbook.__version__}")
+    _import_option(top, "modules")
     commands = top.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands"
+        dest="command", metavar="COMMAND", title="commands", parser_class=argparse.ArgumentParser
     )
     _models(commands)
     _data(commands)
@@ -59,6 +111,14 @@ def build_parser() -> argparse.ArgumentParser:
     _predict(commands)
     _bench(commands)
     return top
+
+
+def _import_option(parser: argparse.ArgumentParser, dest: str) -> None:
+    parser.add_argument(
+        "--import", dest=dest, action="append", default=[], metavar="MODULE",
+        help="import this Python module first, from this folder or an installed package, so that "
+        "the networks it registers are known by name; may be repeated",
+    )  # fmt: skip
 
 
 def _command(
@@ -76,6 +136,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     added.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _import_option(added, "more_modules")  # people type it after the command, too
     return added
 
 
@@ -87,22 +148,27 @@ def _models(commands: "_Commands") -> None:
         """\
 List the networks that can be built by name: the paper each comes from, the image
 it was made for (channels × height × width), its parameters, its multiply–adds
-(MACs) for one such image, and its last layers.""",
+(MACs) for one such image, and its last layers. For networks that are named, list
+their options too, as `cnnbook train --option` takes them.""",
         """\
   cnnbook models
-  cnnbook models vgg16 resnet50""",
+  cnnbook models vgg16 resnet50
+  cnnbook models resnet""",
     )
-    parser.add_argument("name", nargs="*", metavar="NAME", help="list only these networks")
+    parser.add_argument(
+        "name", nargs="*", metavar="NAME",
+        help="list only these networks, or those whose names begin like this",
+    )  # fmt: skip
 
 
 def _data(commands: "_Commands") -> None:
     parser = _command(
         commands,
         "data",
-        "list, download or verify data sets",
+        "list, fetch or verify data sets",
         """\
-List the data sets and where they are on this machine; download one; or verify one,
-which reads all of its files and counts its images.""",
+List the data sets and where they are on this machine; fetch one, which downloads
+what is not here; or verify one, which reads all of its files and counts its images.""",
         """\
   cnnbook data list
   cnnbook data fetch fashion-mnist
@@ -110,8 +176,11 @@ which reads all of its files and counts its images.""",
     )
     parser.add_argument(
         "action",
+        nargs="?",
+        default="list",
         choices=["list", "fetch", "verify"],
-        help="what to do; fetch downloads what is not on this machine, then verifies it",
+        help="what to do; fetch downloads what is not on this machine, then verifies it (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="name of the data set to fetch or to verify"
@@ -151,12 +220,13 @@ again resumes from there.""",
     )  # fmt: skip
     what.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE",
-        help="option of the network, for example width=0.25; may be repeated",
+        help="option of the network, for example width=0.25; may be repeated; `cnnbook models "
+        "MODEL` lists them",
     )  # fmt: skip
     what.add_argument(
         "--augment", action="append", default=[], metavar="NAME=VALUE",
         help="random transform of the training images, for example rotate=10 (degrees) or flip=0.5 "
-        "(probability); may be repeated",
+        f"(probability); may be repeated; NAME is one of {', '.join(TRANSFORMS)}",
     )  # fmt: skip
 
     how = parser.add_argument_group("training")
@@ -192,7 +262,8 @@ again resumes from there.""",
     )  # fmt: skip
     how.add_argument(
         "--patience", type=int, metavar="EPOCHS",
-        help="stop when the validation loss has not fallen for this many epochs (default: never)",
+        help="stop when the validation loss has not fallen for this many epochs; the learning "
+        "rate falls as if all --epochs were trained (default: never)",
     )  # fmt: skip
     how.add_argument(
         "--time-limit", type=float, metavar="SECONDS",
@@ -223,15 +294,16 @@ again resumes from there.""",
     )  # fmt: skip
 
     output = parser.add_argument_group("files and messages")
-    output.add_argument(
+    saved = output.add_mutually_exclusive_group()
+    saved.add_argument(
         "--checkpoint", metavar="FILE",
         help="file to save the network to; if it exists, training resumes from it (default: "
         "MODEL-DATA.safetensors in this folder)",
     )  # fmt: skip
-    output.add_argument("--no-checkpoint", action="store_true", help="save no file")
+    saved.add_argument("--no-checkpoint", action="store_true", help="save nothing")
     output.add_argument(
         "--checkpoint-every", type=int, metavar="STEPS",
-        help="steps between saves of the file (default: one epoch)",
+        help="save after every STEPS steps (default: once per epoch)",
     )  # fmt: skip
     output.add_argument(
         "--no-resume", action="store_true", help="start over and replace the file, if there is one"
@@ -332,7 +404,7 @@ experiments:
         "%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--limit", type=float, default=300, metavar="SECONDS",
+        "--time-limit", type=float, default=300, metavar="SECONDS",
         help="in accuracy: longest training time of each contender (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--output", metavar="FILE", help="save the result as JSON to this file")

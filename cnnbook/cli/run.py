@@ -1,7 +1,10 @@
 """From command-line arguments to an exit code."""
 
+import argparse
 import importlib
+import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,13 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Examples
     --------
-    >>> main(["models", "lenet5", "resnet20"])
-    name      paper                               input    parameters        MACs  last layers
-    lenet5    LeCun et al. 1998, as taught today  1×32×32      61,706     416,520  c5 f6 output
-    resnet20  He et al. 2016                      3×32×32     269,722  40,551,040  conv4_x pool fc
+    >>> main(["models", "lenet5"])
+    name    paper                               input    parameters     MACs  last layers
+    lenet5  LeCun et al. 1998, as taught today  1×32×32      61,706  416,520  c5 f6 output
+    options of lenet5: activation=tanh pool=avg
     0
     """
-    chosen = build_parser().parse_args(arguments)
+    parser = build_parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
     # Loading torch takes seconds, and --help need not wait for it.
     from cnnbook.cli.bench import bench
     from cnnbook.cli.listings import list_data, list_models
@@ -52,14 +59,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_module(name)
         return commands[chosen.command](chosen)
     except ValueError as error:
-        print(f"cnnbook: {error}", file=sys.stderr)
+        print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 2
     except (DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
-        print(f"cnnbook: {error}", file=sys.stderr)
+        print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("cnnbook: stopped", file=sys.stderr)
         return 130
+
+
+# What the functions call differently, or the other way round.
+_FLAGS = {
+    "networks": "--model",
+    "data_set": "--data",
+    "limit": "--time-limit",
+    "resume=False": "--no-resume",
+    "checkpoint=None": "--no-checkpoint",
+}
+
+
+def as_typed(message: str, chosen: argparse.Namespace) -> str:
+    """Return an error message with command-line options where it has arguments in Python.
+
+    Examples
+    --------
+    >>> as_typed("lr must be positive, got lr=-1.0", argparse.Namespace(lr=-1.0))
+    'lr must be positive, got --lr -1.0'
+    >>> as_typed("resume=False starts over", argparse.Namespace(no_resume=False))
+    '--no-resume starts over'
+    """
+    flags = {name: f"--{name.replace('_', '-')}" for name in vars(chosen)} | _FLAGS
+    typed = [str(value) for value in vars(chosen).values() if isinstance(value, (str, list))]
+
+    def flag(found: re.Match[str]) -> str:
+        name, sign, value = found["name"], found["sign"] or "", found["value"] or ""
+        whole = f"{name}{sign}{value}"
+        if sign and whole in _FLAGS:
+            return _FLAGS[whole]
+        # Names without "=" are also words, unless they have an underscore; a file may have any.
+        if name not in flags or not (sign or "_" in name) or any(whole in text for text in typed):
+            return found[0]
+        return f"{flags[name]} {value}" if value else flags[name]
+
+    return re.sub(
+        r"(?<![\w./=-])(?P<name>[a-z_]+)(?:(?P<sign>=)(?P<value>[\w.+-]*\w)?)?", flag, message
+    )
 
 
 def import_module(name: str) -> None:
@@ -68,15 +113,28 @@ def import_module(name: str) -> None:
     Raises
     ------
     ValueError
-        If it cannot be found, or itself imports something missing.
+        If it cannot be found, itself imports something missing, or fails.
     """
     here = str(Path.cwd())
     if here not in sys.path:  # `python -m cnnbook` looks into this folder, `cnnbook` would not
         sys.path.insert(0, here)
     try:
         importlib.import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"cannot import {name!r} ({error}); --import takes the name of a Python module "
+                "(toy for toy.py) in this folder or among the installed packages"
+            ) from None
+        raise ValueError(f"{name} imports {error.name}, which is not installed") from None
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+        where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
         raise ValueError(
-            f"cannot import {name!r} ({error}); --import takes the name of a Python module (toy "
-            "for toy.py) in this folder or among the installed packages"
+            f"{name} cannot be imported: {type(error).__name__}: {error}{where}"
         ) from None
+
+
+def _is_users(file: str) -> bool:
+    """Return whether a file is neither Python's import system nor of this package."""
+    return "importlib" not in file and Path(__file__).parents[1] not in Path(file).parents

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbook import data, models, training
+from cnnbook._errors import check_options
 from cnnbook.training import processes
 from cnnbook.training.trained import image_shape
 
@@ -71,7 +72,7 @@ def show_training(result: dict[str, Any], *, as_json: bool) -> None:
     if result["stopped"]:
         print(result["stopped"])
     if result["checkpoint"]:
-        print(f"kept in {result['checkpoint']}; try: cnnbook evaluate {result['checkpoint']}")
+        print(f"saved in {result['checkpoint']}; try: cnnbook evaluate {result['checkpoint']}")
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -236,6 +237,9 @@ def run_training(
     dict
         Names, history, checkpoint.
     """
+    defaults = models.model_options(name)  # "stem=227" is a text, whatever it looks like
+    options = {k: str(v) if isinstance(defaults.get(k), str) else v for k, v in options.items()}
+    check_options("random transform", augment, data.Augment)
     loss = loss_options(name, label_smoothing)
     train_set, test_set, side = load_for(name, dataset, size)
     try:

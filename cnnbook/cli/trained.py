@@ -11,6 +11,10 @@ from cnnbook.tables import Table
 def evaluate(chosen: argparse.Namespace) -> int:
     """Print the loss and accuracy of a trained network, and its accuracy on each class."""
     trained = training.load_trained(chosen.checkpoint)
+    if chosen.data is None and trained.info["data"] is None:
+        raise ValueError(
+            f"{chosen.checkpoint} does not say what the network was trained on: --data NAME"
+        )
     _, test = trained.load_data(chosen.data)
     loss = models.model_spec(trained.info["model"]).loss
     result = training.evaluate(trained.network, test, loss=loss, device=chosen.device)
@@ -49,7 +53,7 @@ def by_class(result: training.Evaluation, classes: tuple[str, ...]) -> Table:
             }
         )
     return Table(
-        rows, formats={"accuracy": ".1%"}, labels={"confused_with": "mostly confused with"}
+        rows, formats={"accuracy": ".1%"}, labels={"confused_with": "most often confused with"}
     )
 
 

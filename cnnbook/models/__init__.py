@@ -5,6 +5,8 @@ in the paper is an option or a separately named variant. :func:`register_model` 
 network.
 """
 
+from typing import NoReturn
+
 from cnnbook.models._common import copy_weights
 from cnnbook.models.alexnet import AlexNet, AlexNet2014, AlexNetTwoDevices
 from cnnbook.models.googlenet import GoogLeNet, GoogLeNetOutput, googlenet_loss
@@ -17,6 +19,7 @@ from cnnbook.models.registry import (
     create_for,
     create_scaled_down,
     list_models,
+    model_options,
     model_spec,
     register_model,
     torchvision_model,
@@ -46,7 +49,14 @@ __all__ = [
     "lenet5_1998",
     "list_models",
     "map_loss",
+    "model_options",
     "model_spec",
     "register_model",
     "torchvision_model",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Say how a network is built that has a name, but no class or function of that name."""
+    hint = f"; models.create({name!r}) builds that network" if name in list_models() else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")

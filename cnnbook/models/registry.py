@@ -4,19 +4,21 @@ No other module refers to a network by its name or class. Once :func:`register_m
 own network, it gets the same treatment, from the command line to the benchmark.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbook._errors import unknown
+from cnnbook._errors import check_options, unknown
 from cnnbook.models._common import load_imagenet_weights
 from cnnbook.models.alexnet import AlexNet, AlexNet2014
 from cnnbook.models.googlenet import GoogLeNet, googlenet_loss
-from cnnbook.models.lenet import lenet5, lenet5_1998, map_loss
+from cnnbook.models.lenet import LeNet5, LeNet51998, map_loss
 from cnnbook.models.resnet import CIFAR, IMAGENET, ResNet
 from cnnbook.models.vgg import VGG
 
@@ -185,13 +187,13 @@ def _resnet(depth: int) -> ModelSpec:
 
 _MODELS: dict[str, ModelSpec] = {
     "lenet5": ModelSpec(
-        lenet5,
+        LeNet5,
         f"{_LECUN}, as taught today",
         _DIGIT,
         10,
         scaled_down={"activation": "relu"},
     ),
-    "lenet5_1998": ModelSpec(lenet5_1998, _LECUN, _DIGIT, 10, loss=map_loss),
+    "lenet5_1998": ModelSpec(LeNet51998, _LECUN, _DIGIT, 10, loss=map_loss),
     "alexnet": ModelSpec(
         AlexNet,
         _KRIZHEVSKY,
@@ -272,25 +274,66 @@ def register_model(name: str, spec: ModelSpec) -> None:
 
     Raises
     ------
+    TypeError
+        If the name is no text, `spec` is not a :class:`ModelSpec`, or its `build` does not take
+        `num_classes` and `in_channels`, or needs more than these.
     ValueError
-        If the name is taken.
+        If the name is taken, or the input shape is not ``(C, H, W)``.
 
     Examples
     --------
-    >>> from cnnbook.models import registry
-    >>> def linear(num_classes=10, in_channels=1):
+    >>> def perceptron(num_classes=10, in_channels=1):
     ...     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 32 * 32, num_classes))
-    >>> register_model("linear", ModelSpec(linear, "Rosenblatt 1958", (1, 32, 32), 10))
-    >>> create("linear", num_classes=3)[1].out_features
+    >>> register_model("perceptron", ModelSpec(perceptron, "Rosenblatt 1958", (1, 32, 32), 10))
+    >>> create("perceptron", num_classes=3)[1].out_features
     3
-    >>> del registry._MODELS["linear"]  # an example should leave nothing behind
     """
+    if not isinstance(spec, ModelSpec):
+        given = getattr(spec, "__name__", f"an object of type {type(spec).__name__}")
+        raise TypeError(
+            f"register_model takes a ModelSpec, got {given}; for example "
+            f"register_model({name!r}, ModelSpec(build={getattr(spec, '__name__', 'Network')}, "
+            'paper="nobody 2026", input_shape=(3, 32, 32), num_classes=10))'
+        )
+    _check_build(name, spec)
+    _check_shape("input_shape", spec.input_shape)
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a network's name is a text, got {name!r}")
     if name in _MODELS:
         raise ValueError(
             f"a network named {name!r} is registered already ({_MODELS[name].paper}); choose "
             "another name"
         )
     _MODELS[name] = spec
+
+
+def _check_build(name: str, spec: ModelSpec) -> None:
+    """Raise TypeError if a network's constructor cannot be called as :func:`create` calls it."""
+    try:
+        signature = inspect.signature(spec.build)
+    except ValueError:  # some functions written in C do not tell
+        return
+    try:
+        signature.bind(num_classes=spec.num_classes, in_channels=1)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is built by calling build(num_classes=…, in_channels=…), but "
+            f"{getattr(spec.build, '__name__', repr(spec.build))}{signature} cannot be called like "
+            f"that ({error}); let it take these two, and give all others a default"
+        ) from None
+
+
+def _check_shape(name: str, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError unless a shape is three positive integers."""
+    try:
+        right = len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
+    except TypeError:
+        right = False
+    if not right:
+        shown = shape if isinstance(shape, (int, tuple, list)) else type(shape).__name__
+        raise ValueError(
+            f"{name} is (channels, height, width), for example (3, 32, 32); got {shown}"
+        )
 
 
 def list_models() -> list[str]:
@@ -330,6 +373,30 @@ def model_spec(name: str) -> ModelSpec:
     return _MODELS[name]
 
 
+def model_options(name: str) -> dict[str, Any]:
+    """Return the options that :func:`create` accepts for a network, with their defaults.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`.
+
+    Examples
+    --------
+    >>> model_options("lenet5")
+    {'activation': 'tanh', 'pool': 'avg'}
+    """
+    parameters = inspect.signature(model_spec(name).build).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.name not in _COMMON and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+
+
+_COMMON = ("num_classes", "in_channels")
+
+
 def create(
     name: str,
     num_classes: int | None = None,
@@ -353,7 +420,7 @@ def create(
         some for VGG, ResNet and the AlexNet of 2014. They are downloaded once, and set the options
         they require, such as ``version="v1.5"`` for ResNet-50.
     **options
-        Passed to the network's class, for example ``width=0.25``.
+        Options of the network, see :func:`model_options`; for example ``width=0.25``.
 
     Returns
     -------
@@ -363,10 +430,8 @@ def create(
     Raises
     ------
     ValueError
-        For an unknown name, weights that do not exist or contradict an option, or as documented for
-        the class.
-    TypeError
-        For an option the class does not have.
+        For an unknown name, an option that the network does not have, weights that do not exist or
+        contradict an option, or as documented for the class.
     RuntimeError
         If weights cannot be downloaded, are damaged, or do not fit the options.
 
@@ -378,6 +443,15 @@ def create(
     torch.Size([2, 10])
     """
     spec = model_spec(name)
+    for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if count is not None and not (isinstance(count, Integral) and count > 0):
+            raise ValueError(f"{what} must be a positive whole number, got {what}={count!r:.50}")
+    if "pretrained" in options and "pretrained" not in model_options(name):
+        raise ValueError(
+            "create has no option 'pretrained'; weights=\"imagenet\" loads trained weights, and "
+            "without it they are random"
+        )
+    check_options(f"option of {name}", options, spec.build, without=_COMMON)
     published = None if weights is None else _published(name, weights, options)
     needed = {} if published is None else published.options
     network = spec.build(
@@ -433,7 +507,7 @@ def create_for(
     Raises
     ------
     ValueError
-        If the network has no version for images of that size.
+        If the network has no version for images of that size, or as for :func:`create`.
 
     Examples
     --------
@@ -443,9 +517,15 @@ def create_for(
     torch.Size([2, 10])
     """
     spec = model_spec(name)
+    _check_shape("image_shape", image_shape)
     channels, height, width = image_shape
+    if height != width:
+        raise ValueError(
+            f"create_for builds {name} for square images, these have {height}×{width} pixels; crop "
+            "or pad them to equal height and width"
+        )
     _, usual, _ = spec.input_shape
-    fits = spec.small_images is not None and height == width
+    fits = spec.small_images is not None
     if height != usual and not fits:
         raise ValueError(
             f"{name} takes images of {usual}×{usual} pixels, these have {height}×{width}; choose "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook import data, models
+from cnnbook._errors import check_options
 from cnnbook.data.batches import normalize
 from cnnbook.tables import Table
 from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
@@ -32,7 +33,10 @@ class TrainedModel:
 
     Examples
     --------
-    See :func:`load_trained`:
+    The network expects normalized images. For files, :meth:`prepare` and :func:`predict` normalize
+    them; a tensor ``x`` of fractions from 0 to 1, ``(N, C, H, W)``, is classified by
+    ``network((x - mean) / std)``, with ``info["mean"]`` and ``info["std"]`` of each channel. See
+    :func:`load_trained`:
 
     >>> info = {"model": "lenet5", "image": [1, 32, 32]}
     >>> TrainedModel(models.lenet5(2), ("even", "odd"), info)
@@ -50,14 +54,14 @@ class TrainedModel:
             f"<TrainedModel: {self.info['model']}, images of {shape}, {len(self.classes)} classes>"
         )
 
-    def prepare(self, pictures: Sequence[str | Path]) -> Tensor:
+    def prepare(self, pictures: str | Path | Sequence[str | Path]) -> Tensor:
         """Read image files as the network's test images were read.
 
         Parameters
         ----------
         pictures
-            Image files, of any size, in color or gray. Each is resized, center-cropped and
-            normalized.
+            One image file or several, of any size, in color or gray. Each is resized,
+            center-cropped and normalized.
 
         Returns
         -------
@@ -68,16 +72,16 @@ class TrainedModel:
         ------
         DataError
             If a file is missing or not an image.
+        TypeError
+            If `pictures` are not paths.
         ValueError
-            If there are no pictures.
+            If there are no pictures, or a path is a folder.
         """
-        given = self._read(pictures)
+        given = self._read(_paths(pictures))
         return normalize(given.images, given.mean, given.std)
 
     def _read(self, pictures: Sequence[str | Path]) -> data.Dataset:
         """Return image files as a data set without true labels: all are 0."""
-        if not pictures:
-            raise ValueError("there are no pictures to read: give at least one file")
         info = self.info
         channels, side, _ = info["image"]
         folder = data.ImageFolder(
@@ -94,7 +98,10 @@ class TrainedModel:
             margin=info["margin"],
         )
         transform = folder.transform()
-        images = torch.stack([folder.read(i, transform) for i in range(len(folder))])
+        try:
+            images = torch.stack([folder.read(i, transform) for i in range(len(folder))])
+        except data.DataError as error:  # this is no folder of images, where one could do without
+            raise data.DataError(str(error).removesuffix(". Replace or delete it")) from None
         return data.Dataset(
             folder.name, images, folder.labels, folder.classes, folder.mean, folder.std
         ).padded(side)
@@ -123,7 +130,10 @@ class TrainedModel:
         """
         name = name or self.info["data"]
         if name is None:
-            raise ValueError("the file does not say what the network was trained on: give a name")
+            raise ValueError(
+                "the file does not say what the network was trained on: give load_data the name of "
+                "a data set"
+            )
         channels, side, _ = self.info["image"]
         train, test = data.load(name, size=side, channels=channels)
         if test.classes != self.classes:
@@ -132,6 +142,32 @@ class TrainedModel:
                 f"{list(test.classes)}"
             )
         return train, test
+
+
+def _paths(pictures: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Return paths as a list; raise an error that says what else was given."""
+    if isinstance(pictures, (str, Path)):
+        pictures = [pictures]
+    if isinstance(pictures, (Tensor, np.ndarray)):
+        raise TypeError(
+            f"pictures are paths of image files, got a {type(pictures).__name__} of shape "
+            f"{tuple(pictures.shape)}; for images in memory, normalize them as the training images "
+            "were and call the network: trained.network(x)"
+        )
+    try:
+        paths = list(pictures)
+    except TypeError:
+        raise TypeError(
+            f"pictures are paths of image files, got {type(pictures).__name__}"
+        ) from None
+    for path in paths:
+        if not isinstance(path, (str, Path)):
+            raise TypeError(f"pictures are paths of image files, got {type(path).__name__} in them")
+        if Path(path).is_dir():
+            raise ValueError(f"{path} is a folder; name the pictures in it ({path}/*.png)")
+    if not paths:
+        raise ValueError("there are no pictures to read: give at least one file")
+    return paths
 
 
 def build_for(name: str, dataset: data.Dataset | data.ImageFolder, **options: Any) -> nn.Module:
@@ -168,7 +204,12 @@ def build_for(name: str, dataset: data.Dataset | data.ImageFolder, **options: An
 
 
 def image_shape(dataset: data.Dataset | data.ImageFolder) -> tuple[int, int, int]:
-    """Return ``(C, H, W)`` of a data set's images."""
+    """Return ``(C, H, W)`` of a data set's images; raise TypeError for anything else."""
+    if not isinstance(dataset, (data.Dataset, data.ImageFolder)):
+        raise TypeError(
+            f"expected a Dataset or an ImageFolder, got {type(dataset).__name__}; make one of your "
+            "tensors: data.Dataset(name, images, labels, classes, mean, std)"
+        )
     if isinstance(dataset, data.ImageFolder):
         return dataset.channels, dataset.size, dataset.size
     _, channels, height, width = dataset.images.shape
@@ -178,6 +219,9 @@ def image_shape(dataset: data.Dataset | data.ImageFolder) -> tuple[int, int, int
 def _build(
     name: str, shape: tuple[int, int, int], num_classes: int, options: Mapping[str, Any]
 ) -> nn.Module:
+    for given in ("num_classes", "in_channels"):
+        if given in options:
+            raise ValueError(f"the data set determines {given}; leave out {given}={options[given]}")
     try:
         return models.create_for(name, shape, num_classes, **options)
     except TypeError as error:
@@ -214,6 +258,13 @@ def model_info(
         Plain values: ``model``, ``options``, ``data``, ``image`` (its shape), ``margin``,
         ``side``, ``classes``, ``mean``, ``std``.
 
+    Raises
+    ------
+    TypeError
+        If `dataset` is not a data set, or `options` are not a mapping.
+    ValueError
+        For an unknown name, or an option that the network does not have.
+
     Examples
     --------
     >>> train, _ = data.load("digits", size=32)
@@ -221,6 +272,10 @@ def model_info(
     >>> info["image"], info["side"], info["data"]
     ([1, 32, 32], 8, 'digits')
     """
+    build = models.model_spec(name).build
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f'options are a dict such as {{"width": 0.5}}, got {options!r:.50}')
+    check_options(f"option of {name}", options or {}, build, ("num_classes", "in_channels"))
     shape = image_shape(dataset)
     return {
         "model": name,
@@ -290,18 +345,36 @@ def load_trained(path: str | Path) -> TrainedModel:
         )
     classes = tuple(info["classes"])
     network = _build(info["model"], tuple(info["image"]), len(classes), info["options"])
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
+    if mismatches := _mismatches(weights, network.state_dict()):
+        more = f"; and {len(mismatches) - 5} more" if len(mismatches) > 5 else ""
         raise CheckpointError(
-            f"{path} does not fit {info['model']} as it is built here: {error}"
-        ) from None
+            f"{path} does not fit {info['model']} as it is built here: "
+            f"{'; '.join(mismatches[:5])}{more}. Was the network built with options that "
+            f"model_info was not given (options={info['options']})?"
+        )
+    network.load_state_dict(weights)
     return TrainedModel(network.eval(), classes, info)
+
+
+def _mismatches(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return in words how the tensors of a file differ from those of a network."""
+    said = []
+    for name in [*own, *(name for name in found if name not in own)]:
+        if name not in found:
+            said.append(f"{name} is missing")
+        elif name not in own:
+            said.append(f"the network has no {name}")
+        elif found[name].shape != own[name].shape:
+            said.append(
+                f"{name} is {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in "
+                "the network"
+            )
+    return said
 
 
 def predict(
     trained: TrainedModel,
-    pictures: Sequence[str | Path],
+    pictures: str | Path | Sequence[str | Path],
     *,
     top: int = 3,
     device: torch.device | str | None = None,
@@ -313,7 +386,7 @@ def predict(
     trained
         A network with its classes, see :func:`load_trained`.
     pictures
-        Image files, of any size; resized and cropped as the test images were.
+        One image file or several, of any size; resized and cropped as the test images were.
     top
         How many classes to name for each picture.
     device
@@ -329,8 +402,10 @@ def predict(
     ------
     DataError
         If a file is missing or not an image.
+    TypeError
+        If `trained` is not a :class:`TrainedModel`, or `pictures` are not paths.
     ValueError
-        If there are no pictures or `top` is not positive.
+        If there are no pictures, a path is a folder, or `top` is not positive.
 
     Examples
     --------
@@ -349,6 +424,14 @@ def predict(
     >>> [(row["rank"], round(row["probability"], 3)) for row in rows]
     [(1, 0.1), (2, 0.1)]
     """
+    if not isinstance(trained, TrainedModel):
+        raise TypeError(
+            f"predict takes a TrainedModel, which knows its classes, got {type(trained).__name__}; "
+            "load_trained(FILE) returns one"
+        )
+    pictures = _paths(pictures)
+    if not isinstance(top, int):
+        raise TypeError(f"top is a whole number, got top={top!r}")
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
     # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,

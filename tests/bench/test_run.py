@@ -40,7 +40,14 @@ def test_the_command_repeats_what_was_asked_for():
     }
     command = _command(["fashion"], **options)
     chosen = build_parser().parse_args(shlex.split(command)[3:])
-    found = (chosen.quick, chosen.repeats, chosen.model, chosen.limit, chosen.data, chosen.seeds)
+    found = (
+        chosen.quick,
+        chosen.repeats,
+        chosen.model,
+        chosen.time_limit,
+        chosen.data,
+        chosen.seeds,
+    )
     assert found == tuple(options.values())
     assert chosen.part == ["fashion"]
 
@@ -91,3 +98,17 @@ def test_the_drawing_has_a_bar_for_each_other_contender():
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == ["running: slow", "running: fast"]
     assert sorted(bar.get_width() for bar in axes.patches) == [0.5, 3.0]
+
+
+def test_an_option_that_no_part_takes_is_refused():
+    for option in ({"networks": ["lenet5"]}, {"data_set": "digits"}, {"seeds": 2}):
+        (name,) = option
+        with pytest.raises(ValueError, match=f"{name}= is for .*fashion.*; this runs only epoch"):
+            bench.run(["epoch"], **option)
+
+
+@pytest.mark.parametrize(("threads", "shown"), [(1, ", 1 thread, "), (2, ", 2 threads, ")])
+def test_threads_are_counted(threads, shown):
+    machine = results.describe_machine() | {"threads": threads}
+    row = results.Row("epoch", "train", "cnnbook", 2.0, "seconds", 1.0)
+    assert shown in repr(bench.Result((row,), machine, "", "Train"))

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from torch import nn
 
 from cnnbook import models
+from cnnbook.models import registry
 
 
 @pytest.mark.slow
@@ -37,3 +39,44 @@ def test_networks_are_listed_with_their_costs(said):
     (row,) = json.loads(out)
     assert (row["name"], row["parameters"], row["macs"]) == ("lenet5", 61_706, 416_520)
     assert row["last_layers"] == "c5 f6 output"
+    assert row["options"] == {"activation": "tanh", "pool": "avg"}
+
+
+def test_options_are_listed_for_networks_that_are_named(said):
+    out = said("models", "vgg11", "lenet5")[1].splitlines()
+    assert [line.split()[0] for line in out] == ["name", "vgg11", "lenet5", "options", "options"]
+    assert out[-1] == "options of lenet5: activation=tanh pool=avg"
+    assert "batch_norm=False width=1 input_size=224" in out[-2]
+
+
+def test_names_that_begin_alike(said):
+    code, out, _ = said("models", "lenet", "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)] == ["lenet5", "lenet5_1998"]
+    code, _, err = said("models", "resnext")
+    assert code == 2
+    assert "unknown model 'resnext'" in err
+
+
+def test_data_alone_lists(said):
+    assert said("data") == said("data", "list")
+
+
+def test_a_broken_network_does_not_hide_the_others(said, monkeypatch):
+    monkeypatch.setattr(registry, "_MODELS", {"lenet5": models.model_spec("lenet5")})
+
+    def broken(num_classes, in_channels):
+        raise RuntimeError("no weights here\nand more")
+
+    def too_narrow(num_classes, in_channels):
+        return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))
+
+    for name, build in (("broken", broken), ("narrow", too_narrow)):
+        models.register_model(name, models.ModelSpec(build, "nobody", (1, 8, 8), 10))
+    code, out, _ = said("models")
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert "61,706" in lines[1]
+    assert lines[2].endswith("fails: no weights here")
+    assert "fails: " in lines[3]

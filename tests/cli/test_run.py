@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from cnnbook import data, models
+from cnnbook.cli import build_parser
+from cnnbook.cli.run import as_typed
 from cnnbook.models import registry
 
 SMOOTH = ("--label-smoothing", 0.1)
@@ -24,7 +26,19 @@ SMOOTH = ("--label-smoothing", 0.1)
         (["train", "lenet5", "--augment", "flip=3"], 2, "flip must lie in"),
         (["train", "lenet5", "--size", "28"], 2, "takes images of 32×32"),
         (["train", "alexnet_2014"], 2, "takes images of 224×224"),
-        (["train", "lenet5", "--lr", "-1", "--no-checkpoint"], 2, "lr=-1"),
+        (["train", "lenet5", "--lr", "-1", "--no-checkpoint"], 2, "got --lr -1.0"),
+        (["train", "lenet5", "--option", "activaton=relu"], 2, "Did you mean 'activation'"),
+        (["train", "vgg11", "--option", "width=abc"], 2, "must be a number, got width='abc'"),
+        (["train", "vgg11", "--option", "num_classes=3"], 2, "data set determines num_classes"),
+        (["train", "lenet5", "--augment", "hflip=0.5"], 2, "Did you mean 'flip'"),
+        (["train", "lenet5", "--augment", "flip=yes"], 2, "must be a number, got flip='yes'"),
+        (["train", "lenet5", "--augment", "scale=2"], 2, "2 values with a comma"),
+        (["train", "lenet5", "--target-accuracy", "90"], 2, "got --target-accuracy 90.0"),
+        (
+            ["train", "lenet5", "--checkpoint-every", "3", "--no-checkpoint"],
+            2,
+            "pass --checkpoint too",
+        ),
         (["train", "lenet5", "--data", "imagefolder:nowhere"], 1, "no folder"),
         (["evaluate", "nothing"], 1, "there is no file nothing"),
         (["predict", "nothing", "a.png"], 1, "there is no file nothing"),
@@ -37,7 +51,16 @@ SMOOTH = ("--label-smoothing", 0.1)
         (["bench", "fashion", "--data", "mnist"], 2, "unknown data set 'mnist'"),
         (["bench", "fashion", "--model", "vgg1"], 2, "Did you mean 'vgg11'"),
         (["bench", "throughput", "--model", "lenet6"], 2, "Did you mean 'lenet5'"),
-        (["bench", "--record", "throughput"], 2, "--record keeps one part, got 0"),
+        (["bench", "--record", "throughput"], 2, "name the part before --record: cnnbook bench th"),
+        (["bench", "--record", "folder"], 2, "--record keeps one part, got 0"),
+        (
+            ["bench", "augment", "--model", "lenet5"],
+            2,
+            "--model is for models, throughput, fashion",
+        ),
+        (["bench", "--data", "digits"], 2, "--data is for fashion, configurations"),
+        (["bench", "epoch", "--time-limit", "9"], 2, "--time-limit is for accuracy"),
+        (["bench", "models", "--seeds", "2"], 2, "--seeds is for fashion, configurations"),
         (["bench", "epoch", "models", "--record"], 2, "--record keeps one part, got 2"),
     ],
 )
@@ -76,6 +99,26 @@ def toy_loss(output, labels):
 
 register_model("toy", ModelSpec(Toy, "nobody 2026", (1, 28, 28), 10, loss=toy_loss))
 """
+
+
+MISTAKE = "register_model('toy', int)"
+
+
+def test_messages_name_what_was_typed(tmp_path):
+    chosen = build_parser().parse_args(["train", "lenet5", "--checkpoint", "runs/lr=0.1"])
+    for message, shown in (
+        ("or resume=False to start over", "or --no-resume to start over"),
+        ("pass checkpoint= too", "pass --checkpoint too"),
+        (
+            "batch_size must be at least 1, got batch_size=0",
+            "--batch-size must be at least 1, got --batch-size 0",
+        ),
+        ("there is no file runs/lr=0.1", "there is no file runs/lr=0.1"),
+        ("lr=0.1 is a file", "lr=0.1 is a file"),
+        ("the data and the size of a model", "the data and the size of a model"),
+        ("unknown option of lenet5 'width'", "unknown option of lenet5 'width'"),
+    ):
+        assert as_typed(message, chosen) == shown
 
 
 @pytest.fixture
@@ -153,7 +196,14 @@ def test_a_module_that_cannot_be_imported(toy, said, tmp_path):
     (tmp_path / "needs_more.py").write_text("import what_nobody_has")
     code, _, err = said("--import", "needs_more", "models")
     assert code == 2
-    assert "No module named 'what_nobody_has'" in err
+    assert "needs_more imports what_nobody_has, which is not installed" in err
+    (tmp_path / "mistaken.py").write_text(
+        "from cnnbook.models import register_model\n\n\n" + MISTAKE
+    )
+    code, _, err = said("models", "--import", "mistaken")
+    assert code == 2
+    assert "mistaken cannot be imported: TypeError: register_model takes a ModelSpec" in err
+    assert f"(line 4 of {tmp_path / 'mistaken.py'})" in err
     (tmp_path / "again.py").write_text(TOY.replace('"toy"', '"vgg16"'))
     code, _, err = said("--import", "again", "models")
     assert code == 2

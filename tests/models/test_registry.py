@@ -46,6 +46,88 @@ def test_a_name_is_given_once(empty_shelf):
     assert models.model_spec("vgg16").num_classes == 1000
 
 
+def takes_other_things(width, height):
+    return nn.Linear(width, height)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (nn.Linear, r"takes a ModelSpec, got Linear; for .*ModelSpec\(build=Linear, paper="),
+        (nn.Linear(2, 2), r"takes a ModelSpec, got an object of type Linear"),
+        (
+            dataclasses.replace(LINEAR, build=takes_other_things),
+            r"\(width, height\) cannot be called",
+        ),
+        (dataclasses.replace(LINEAR, build=nn.Linear), "Linear.*cannot be called like that"),
+    ],
+)
+def test_what_cannot_be_built_is_not_registered(spec, message, empty_shelf):
+    with pytest.raises(TypeError, match=message):
+        models.register_model("mine", spec)
+    assert "mine" not in models.list_models()
+
+
+def test_a_name_is_a_text(empty_shelf):
+    with pytest.raises(TypeError, match="name is a text, got 3"):
+        models.register_model(3, LINEAR)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), 32, (3, 32, 0), (3, 32.0, 32), torch.zeros(3)])
+def test_a_shape_is_channels_height_width(shape, empty_shelf):
+    spec = dataclasses.replace(LINEAR, input_shape=shape)
+    with pytest.raises(ValueError, match=r"input_shape is \(channels, height, width\)"):
+        models.register_model("mine", spec)
+    with pytest.raises(ValueError, match=r"image_shape is \(channels, height, width\)"):
+        models.create_for("resnet18", shape, 4)
+
+
+def test_images_are_square():
+    for name, shape in (("resnet18", (3, 32, 48)), ("vgg16", (3, 224, 300))):
+        with pytest.raises(ValueError, match=rf"for square images.*{shape[1]}×{shape[2]} pixels"):
+            models.create_for(name, shape, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18", {"widht": 0.5}, "unknown option of resnet18 'widht'.*Did you mean 'width'"),
+        ("lenet5", {"activaton": "relu"}, "Did you mean 'activation'"),
+        ("resnet18", {"pretrained": True}, 'weights="imagenet" loads trained weights'),
+        ("resnet18", {"width": "abc"}, "width must be a number, got width='abc'"),
+        ("vgg11", {"num_classes": 0}, "num_classes must be a positive whole number, got num_cl"),
+        ("vgg11", {"num_classes": "10"}, "num_classes must be a positive .*, got num_classes='10'"),
+        ("vgg11", {"in_channels": 1.5}, r"in_channels must be a positive .*in_channels=1\.5"),
+        ("vgg11", {"width": True}, "width must be a number, got width=True"),
+        ("vgg11", {"batch_norm": "yes"}, "batch_norm must be True or False, got batch_norm='yes'"),
+        ("alexnet", {"input_size": 3.5}, "must be a whole number or None, got input_size=3.5"),
+    ],
+)
+def test_options_are_checked(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        models.create(name, **options)
+
+
+@pytest.mark.parametrize("name", models.list_models())
+def test_options_and_their_defaults_are_known(name):
+    options = models.model_options(name)
+    assert options
+    assert not {"num_classes", "in_channels"} & set(options)
+    with torch.device("meta"):
+        default, same = models.create(name), models.create(name, **options)
+    assert str(default) == str(same)
+
+
+def test_a_network_without_a_function_of_its_name():
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'resnet18'; models.create\('resnet18'\)"
+    ):
+        models.resnet18  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        models.nothing  # noqa: B018
+    assert not hasattr(models, "vgg16")
+
+
 def test_a_spec_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         models.model_spec("vgg16").num_classes = 3

@@ -53,8 +53,12 @@ def test_a_network_is_built_for_the_data():
     with torch.device("meta"):
         net = training.build_for("vgg11", color, width=0.1)
         assert net(torch.zeros(2, 3, 28, 28)).shape == (2, 10)
-    with pytest.raises(ValueError, match=r"vgg11 cannot be built with {'depth': 3}.*depth"):
+    with pytest.raises(ValueError, match=r"unknown option of vgg11 'depth'"):
         training.build_for("vgg11", color, depth=3)
+    with pytest.raises(
+        ValueError, match="data set determines num_classes; leave out num_classes=3"
+    ):
+        training.build_for("vgg11", color, num_classes=3)
     with pytest.raises(ValueError, match="lenet5 takes images of 32×32 pixels"):
         training.build_for("lenet5", gray)
     with pytest.raises(ValueError, match="Did you mean 'vgg11'"):
@@ -119,8 +123,37 @@ def test_pictures_of_any_kind(file, tmp_path):
         training.predict(trained, [tmp_path / "none.png"])
     text = tmp_path / "text.png"
     text.write_text("no picture")
-    with pytest.raises(DataError, match=r"text\.png is damaged or not an image"):
+    with pytest.raises(DataError, match=r"text\.png is damaged or not an image") as caught:
         trained.prepare([text])
+    assert "elete" not in str(caught.value)  # it is the user's file
+
+
+def test_one_picture_needs_no_list(file, tmp_path):
+    trained = training.load_trained(file)
+    photo = tmp_path / "photo.png"
+    Image.new("L", (40, 40)).save(photo)
+    for one in (photo, str(photo)):
+        assert torch.equal(trained.prepare(one), trained.prepare([photo]))
+        (row,) = training.predict(trained, one, top=1, device="cpu")
+        assert row["image"] == str(photo)
+
+
+def test_what_is_not_a_picture_or_a_trained_network_is_named(file, tmp_path):
+    trained = training.load_trained(file)
+    with pytest.raises(ValueError, match=r"is a folder; name the pictures in it \(.*/\*\.png\)"):
+        training.predict(trained, tmp_path)
+    x = torch.zeros(2, 1, 32, 32)
+    for given, shown in (
+        (x, r"Tensor of shape \(2, 1, 32, 32\)"),
+        (x.numpy(), "ndarray"),
+        (3, "int"),
+    ):
+        with pytest.raises(TypeError, match=f"pictures are paths of image files, got .*{shown}"):
+            trained.prepare(given)
+        with pytest.raises(TypeError, match=f"pictures are paths of image files, got .*{shown}"):
+            training.predict(trained, given)
+    with pytest.raises(TypeError, match=r"takes a TrainedModel.*got LeNet5; load_trained\(FILE\)"):
+        training.predict(trained.network, ["a.png"])
 
 
 def test_a_file_that_does_not_say_what_it_holds(tmp_path):
@@ -133,7 +166,9 @@ def test_a_file_that_does_not_say_what_it_holds(tmp_path):
 
 def test_a_network_that_is_not_known_or_another_here(file, sets, tmp_path, monkeypatch):
     weights, _ = training.load_checkpoint(file)
-    info = training.model_info("mine", sets[0])
+    with pytest.raises(ValueError, match=r"unknown model 'lenet-5'.*Did you mean 'lenet5'"):
+        training.model_info("lenet-5", sets[0])
+    info = training.model_info("lenet5", sets[0]) | {"model": "mine"}
     path = training.save_checkpoint(tmp_path / "mine", weights, {"info": info})
     with pytest.raises(CheckpointError, match=r"'mine', which is not registered.*--import"):
         training.load_trained(path)
@@ -144,3 +179,26 @@ def test_a_network_that_is_not_known_or_another_here(file, sets, tmp_path, monke
     monkeypatch.setitem(registry._MODELS, "mine", models.model_spec("resnet20"))
     with pytest.raises(CheckpointError, match="does not fit mine as it is built here"):
         training.load_trained(path)
+
+
+def test_options_that_model_info_was_not_given(sets, tmp_path):
+    weights = training.build_for("resnet20", sets[0], width=0.25).state_dict()
+    info = training.model_info("resnet20", sets[0])
+    path = training.save_checkpoint(tmp_path / "narrow", weights, {"info": info})
+    with pytest.raises(CheckpointError, match=r"was not given \(options=\{\}\)\?$") as caught:
+        training.load_trained(path)
+    message = str(caught.value)
+    assert "(4, 1, 3, 3) in the file, (16, 1, 3, 3) in the network" in message
+    assert message.count("in the file") == 5
+    assert len(message) < 800
+
+
+def test_what_is_told_of_a_network_is_checked(sets):
+    train, _ = sets
+    for call in (training.build_for, training.model_info):
+        with pytest.raises(TypeError, match=r"got Tensor; make one of your tensors: data\.Dataset"):
+            call("lenet5", train.images)
+    with pytest.raises(TypeError, match=r"options are a dict such as .*, got 'relu'"):
+        training.model_info("lenet5", train, "relu")
+    with pytest.raises(ValueError, match="Did you mean 'width'"):
+        training.model_info("resnet18", train, {"widht": 1})
