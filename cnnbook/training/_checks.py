@@ -17,10 +17,15 @@ def check_positive(name: str, value: object) -> None:
 
 def check_count(name: str, value: object) -> None:
     """Raise unless a value is a whole number greater than zero."""
+    check_whole(name, value)
+    check_positive(name, value)
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise TypeError unless a value is a whole number."""
     _number(name, value)
     if not isinstance(value, Integral):
         raise TypeError(f"{name} is a whole number, got {name}={value}")
-    check_positive(name, value)
 
 
 def check_fraction(name: str, value: object) -> None:

@@ -387,7 +387,9 @@ class TargetAccuracy(Callback):
 class EarlyStopping(Callback):
     """Stop when a loss or an accuracy has not improved for several epochs.
 
-    The model keeps the weights of the last epoch, not those of the best.
+    The model keeps the weights of the last epoch, not those of the best. The default one-cycle
+    schedule is planned for all epochs: a run that stops early has not reached its small learning
+    rates.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
 """``fit``: training in one call."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from cnnbook.training._checks import (
     check_network,
     check_not_empty,
     check_positive,
+    check_whole,
 )
 from cnnbook.training.callbacks import (
     EMA,
@@ -189,8 +189,7 @@ def fit(
     check_count("epochs", epochs)
     if batch_size is not None:
         check_count("batch_size", batch_size)
-    if not isinstance(seed, Integral):
-        raise TypeError(f"seed is a whole number, got seed={seed!r}")
+    check_whole("seed", seed)
     _check_source(train, batch_size, augment)
     if val is not None:
         _check_source(val)

@@ -150,7 +150,7 @@ OF_THE_WRONG_TYPE = {
     "half an epoch": (lambda net: {"epochs": 1.5}, r"epochs is a whole number, got epochs=1\.5"),
     "a string for lr": (lambda net: {"lr": "0.1"}, "lr is a number, got lr='0.1' of type str"),
     "a string for batch_size": (lambda net: {"batch_size": "64"}, "batch_size is a number, got"),
-    "a string for seed": (lambda net: {"seed": "a"}, "seed is a whole number, got seed='a'"),
+    "a string for seed": (lambda net: {"seed": "a"}, "seed is a number, got seed='a' of type str"),
     "yes for a target": (lambda net: {"target_accuracy": True}, "target_accuracy is a number"),
     "optimizer's class": (
         lambda net: {"optimizer": torch.optim.Adam},
