@@ -67,6 +67,17 @@ def check_loss(loss: object) -> None:
         )
 
 
+def check_loss_value(value: object) -> None:
+    """Raise ValueError unless a loss is one number in a tensor."""
+    if not isinstance(value, Tensor):
+        got = f"{type(value).__name__}, not a tensor"
+    elif value.numel() != 1:
+        got = f"a tensor of shape {tuple(value.shape)}"
+    else:
+        return
+    raise ValueError(f"loss= returned {got}; the batch's mean, one number in a tensor, is needed")
+
+
 def check_not_empty(batches: BatchSource, what: str) -> None:
     """Raise ValueError if a source announces no images."""
     if len(batches) < 1 or batches.images_per_epoch < 1:

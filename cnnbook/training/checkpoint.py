@@ -84,6 +84,12 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     refuse_folder(path)
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights is what model.state_dict() returns, got {type(weights).__name__}")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                "weights is what model.state_dict() returns, got dict of "
+                f"{type(value).__name__} ({name!r}); other things belong into state"
+            )
     check_storable("state", state)
     # Copies, because safetensors refuses memory that two names share.
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}

@@ -15,6 +15,7 @@ from cnnbook.training._checks import (
     check_count,
     check_labels,
     check_loss,
+    check_loss_value,
     check_network,
     check_not_empty,
     explain_images,
@@ -189,6 +190,7 @@ def _predictions(
                         check_labels(scores, y)
                     checked = True
                     batch_loss = loss(scores, y)
+                    check_loss_value(batch_loss)
                 yield scores.float(), y, batch_loss.float()
         if not checked and processes.world_size() == 1:
             raise ValueError(

@@ -16,6 +16,7 @@ from cnnbook.training._checks import (
     check_fraction,
     check_labels,
     check_loss,
+    check_loss_value,
     check_network,
     check_not_empty,
     check_positive,
@@ -273,7 +274,13 @@ def _training_loss(
         raise ValueError(
             f"label_smoothing={label_smoothing} is an option of cross-entropy: leave out loss="
         )
-    return loss
+
+    def checked(output: Any, labels: Tensor) -> Tensor:
+        value = loss(output, labels)
+        check_loss_value(value)
+        return value
+
+    return checked
 
 
 def _cross_entropy(classes: int, label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:

@@ -140,3 +140,5 @@ def test_swapped_arguments_of_checkpoints(small, tmp_path):
         training.load_weights(net, net)
     with pytest.raises(TypeError, match=r"what model\.state_dict\(\) returns, got Sequential"):
         training.save_checkpoint(path, net, {})
+    with pytest.raises(TypeError, match=r"what model\.state_dict\(\) returns, got dict of"):
+        training.save_checkpoint(path, {"w": 1}, {})

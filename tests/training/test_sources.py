@@ -160,3 +160,20 @@ def test_what_is_no_data_is_refused_before_its_options(fit, net, given, message)
 def test_options_of_evaluate_of_the_wrong_type(net, options, message):
     with pytest.raises(TypeError, match=message):
         training.evaluate(net, Source((X, Y)), **options)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            nn.CrossEntropyLoss(reduction="none"),
+            r"returned a tensor of shape \(8,\); the batch's mean",
+        ),
+        (lambda output, labels: 1.0, "returned float, not a tensor"),
+    ],
+)
+def test_a_loss_that_is_not_one_number(fit, net, loss, message):
+    with pytest.raises(ValueError, match=message):
+        fit((net, Source((X, Y))), epochs=1, loss=loss)
+    with pytest.raises(ValueError, match=message):
+        training.evaluate(net, Source((X, Y)), loss=loss, device="cpu")
