@@ -135,8 +135,17 @@ def make_batches(
         return Batches(dataset, batch_size, **options)
     if isinstance(dataset, ImageFolder):
         return StreamingBatches(dataset, batch_size, **options)
-    if hasattr(dataset, "epoch") and hasattr(dataset, "images_per_epoch"):
+    parts = ("epoch", "images_per_epoch", "batch_size", "__len__")
+    lacking = [part for part in parts if not hasattr(dataset, part)]
+    if not lacking and not isinstance(dataset, type):
         return dataset
-    raise TypeError(
-        f"expected a Dataset, an ImageFolder or a source of batches, got {type(dataset).__name__}"
-    )
+    if isinstance(dataset, type):
+        got = f"the class {dataset.__name__}: create one"
+    elif "epoch" not in lacking:
+        got = f"{type(dataset).__name__}, which lacks {' and '.join(lacking)}, see BatchSource"
+    else:
+        got = (
+            f"{type(dataset).__name__}. Make one: data.Dataset(name, images, labels, classes, "
+            "mean, std) of uint8 images, or for other data an object like data.BatchSource"
+        )
+    raise TypeError(f"expected a Dataset, an ImageFolder or a source of batches, got {got}")

@@ -12,8 +12,9 @@ import torch
 from cnnbook._errors import unknown
 from cnnbook._progress import progress_bar
 from cnnbook.training import processes
-from cnnbook.training._checks import check_fraction, check_positive
-from cnnbook.training.resume import check_writable, save_run
+from cnnbook.training._checks import check_count, check_fraction, check_positive
+from cnnbook.training.checkpoint import as_path, check_storable
+from cnnbook.training.resume import check_state, check_writable, save_run
 
 if TYPE_CHECKING:
     from cnnbook.training.run import Run
@@ -386,7 +387,9 @@ class TargetAccuracy(Callback):
 class EarlyStopping(Callback):
     """Stop when a loss or an accuracy has not improved for several epochs.
 
-    The model keeps the weights of the last epoch, not those of the best.
+    The model keeps the weights of the last epoch, not those of the best. The default one-cycle
+    schedule is planned for all epochs: a run that stops early has not reached its small learning
+    rates.
 
     Parameters
     ----------
@@ -420,7 +423,7 @@ class EarlyStopping(Callback):
     def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0):
         if monitor not in _MONITORED:
             raise unknown("metric to monitor", monitor, _MONITORED)
-        check_positive("patience", patience)
+        check_count("patience", patience)
         if min_delta < 0:
             raise ValueError(f"min_delta is how much better, 0 or more; got min_delta={min_delta}")
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
@@ -499,7 +502,8 @@ class Checkpoint(Callback):
     Parameters
     ----------
     path
-        File to write. An existing file is replaced only when the new one is complete.
+        File to write, in the safetensors format whatever its suffix. An existing file is replaced
+        only when the new one is complete.
     every
         Steps between saves; by default, the run is saved after every epoch. The end is always
         saved.
@@ -512,6 +516,8 @@ class Checkpoint(Callback):
         If `every` is not positive.
     CheckpointError
         If the file cannot be written.
+    TypeError
+        If `info`, or the state of another callback, holds something that a checkpoint cannot hold.
 
     Examples
     --------
@@ -531,18 +537,23 @@ class Checkpoint(Callback):
 
     def __init__(self, path: str | Path, every: int | None = None, info: Any = None):
         if every is not None:
-            check_positive("every", every)
-        self.path, self.every, self.info = Path(path).expanduser(), every, info
+            check_count("every", every)
+        self.path, self.every, self.info = as_path(path), every, info
         self._saved = 0
+        self._checked = False
 
     def on_fit_begin(self, run: "Run") -> None:
         """Check that the file can be written."""
-        self._saved = run.step
+        self._saved, self._checked = run.step, False
         if run.step < run.total_steps:
             check_writable(self.path)
+            check_storable("checkpoint_info", self.info)
 
     def on_step(self, run: "Run") -> None:
         """Save if due, unless the epoch is over: then `on_epoch_end` saves."""
+        if not self._checked:
+            check_state(run, self.info)  # other callbacks may have no state before a step
+            self._checked = True
         if self.every and run.step % self.every == 0 and not run.epoch_done:
             self._save(run)
 

@@ -7,14 +7,17 @@ JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnnbook._files import write_whole
+from cnnbook.training._checks import check_network
 
 _FORMAT = "cnnbook checkpoint 2"
 _TRAINING = "training/"
@@ -45,7 +48,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     Parameters
     ----------
     path
-        File to write. Folders above it are created.
+        File to write, in the safetensors format whatever its suffix. Folders above it are created.
     weights
         What ``model.state_dict()`` returns.
     state
@@ -62,7 +65,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     CheckpointError
         If the file cannot be written, for example because the disk is full.
     TypeError
-        If `state` holds anything else.
+        If `state` holds anything else. The message says where.
 
     Examples
     --------
@@ -77,7 +80,17 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     """
     from safetensors.torch import save
 
-    path = Path(path).expanduser()
+    path = as_path(path)
+    refuse_folder(path)
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"weights is what model.state_dict() returns, got {type(weights).__name__}")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                "weights is what model.state_dict() returns, got dict of "
+                f"{type(value).__name__} ({name!r}); other things belong into state"
+            )
+    check_storable("state", state)
     # Copies, because safetensors refuses memory that two names share.
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
     plain = _to_json(state, tensors, {_memory(t): name for name, t in weights.items()})
@@ -130,7 +143,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     ...         print(str(error).partition("is damaged")[2])
     : its checksum does not match its content
     """
-    tensors, metadata = _read(Path(path).expanduser())
+    tensors, metadata = _read(as_path(path))
     try:
         described = json.loads(metadata["cnnbook"])
     except (KeyError, ValueError):
@@ -165,6 +178,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     ------
     CheckpointError
         If the file is missing or damaged, is a pickle, or has other layers than `model`.
+    TypeError
+        If `model` is not a network, or `path` not the name of a file.
 
     Examples
     --------
@@ -177,7 +192,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     >>> torch.equal(fresh.weight, trained.weight)
     True
     """
-    tensors, _ = _read(Path(path).expanduser())
+    check_network(model, "load_weights(model, path)")
+    tensors, _ = _read(as_path(path))
     weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
     expected = model.state_dict()
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
@@ -194,9 +210,62 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     return model
 
 
+def as_path(path: object) -> Path:
+    """Return a path, ``~`` expanded; raise TypeError if something is not the name of a file."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is the name of a file, got {type(path).__name__}")
+    return Path(path).expanduser()
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise CheckpointError if a path is a folder's."""
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder; give the name of a file, for example {path / 'run.safetensors'}"
+        )
+
+
+def check_storable(where: str, value: Any) -> None:
+    """Raise TypeError if a checkpoint cannot hold a value; `where` is its name in the message."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not _is_plain(key):
+                raise TypeError(
+                    f"a checkpoint cannot hold a key of {where}: {key!r} of type "
+                    f"{type(key).__name__}; {_cure(key)}"
+                )
+            check_storable(f"{where}[{key!r}]", item)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            check_storable(f"{where}[{number}]", item)
+    elif not isinstance(value, Tensor) and not _is_plain(value):
+        raise TypeError(
+            f"a checkpoint cannot hold {where}: {value!r} of type {type(value).__name__}; "
+            f"{_cure(value)}"
+        )
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _cure(value: object) -> str:
+    """Say what to store instead of a value."""
+    if isinstance(value, np.generic):
+        return f"use {type(value.item()).__name__}(...)"
+    if isinstance(value, np.ndarray):
+        return "use torch.from_numpy(...)"
+    if isinstance(value, os.PathLike):
+        return "use str(...)"
+    if isinstance(value, set | frozenset):
+        return "use sorted(...)"
+    return "use numbers, strings, booleans, None, tensors, and lists and dicts of them"
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    refuse_folder(path)
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:
@@ -243,9 +312,7 @@ def _to_json(value: Any, tensors: dict[str, Tensor], names: dict[tuple[object, .
         return {"items": [[key, _to_json(item, tensors, names)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return [_to_json(item, tensors, names) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"a checkpoint cannot hold {value!r} of type {type(value).__name__}")
+    return value
 
 
 def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:

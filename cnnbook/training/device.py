@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cnnbook._errors import unknown
 from cnnbook.training import processes
+from cnnbook.training._checks import explain_images
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -136,11 +137,14 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
     ------
     MemoryError
         Instead of torch's error.
+    ValueError
+        Instead of another error, if the images are of a type that the network does not take.
     """
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
+            explain_images(model, x, error)
             raise
         # The frames of its traceback keep the failed step's activations alive.
         traceback.clear_frames(error.__traceback__)

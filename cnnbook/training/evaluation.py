@@ -10,6 +10,16 @@ from torch import Tensor, nn
 from cnnbook import settings
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 from cnnbook.training import processes
+from cnnbook.training._checks import (
+    check_batch,
+    check_count,
+    check_labels,
+    check_loss,
+    check_loss_value,
+    check_network,
+    check_not_empty,
+    explain_images,
+)
 from cnnbook.training.device import autocast, memory_format
 
 
@@ -68,7 +78,8 @@ def evaluate(
     Parameters
     ----------
     model
-        Network, moved to `device`. It runs in evaluation mode and is left in the mode it was in.
+        Network (of a :class:`TrainedModel`, its ``network``), moved to `device`. It runs in
+        evaluation mode and is left in the mode it was in.
     dataset
         Images and labels, or a source of batches.
     loss
@@ -83,6 +94,21 @@ def evaluate(
     Evaluation
         Scores of every image, mean loss, accuracy.
 
+    Raises
+    ------
+    TypeError
+        If `model` is not a network, `dataset` not a data set, or `loss` not a function.
+    ValueError
+        If there are no images, or images or labels are not what the network needs.
+
+    Notes
+    -----
+    To classify images without labels, normalize them as in training: for a :class:`TrainedModel`
+    `trained` and uint8 `images`, ``(N, C, H, W)``, give them any labels, such as
+    ``torch.zeros(len(images), dtype=torch.int64)``, in a ``data.Dataset("mine", images, labels,
+    trained.classes, tuple(trained.info["mean"]), tuple(trained.info["std"]))``. The scores are then
+    ``evaluate(trained.network, dataset).scores``; :func:`predict` does this for image files.
+
     Examples
     --------
     Equal scores for ten classes give a loss of log 10 and predict the first class:
@@ -95,9 +121,13 @@ def evaluate(
     >>> evaluate(undecided, test, device="cpu")
     <740 images: loss 2.3026, accuracy 10.00%>
     """
+    check_network(model, "evaluate(model, dataset)")
+    check_loss(loss)
+    check_count("batch_size", batch_size)
     device = settings.device(device)
-    model.to(device)
     batches = make_batches(dataset, batch_size, shuffle=False, device=device)
+    check_not_empty(batches, "dataset")
+    model.to(device)
     seen = list(_predictions(model, batches, loss, device, torch.float32))
     scores, labels, losses = zip(*seen, strict=True)
     return Evaluation(
@@ -144,12 +174,29 @@ def _predictions(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        for x, y in batches.epoch(0):
+        checked = False
+        for batch in batches.epoch(0):
+            if not checked:
+                check_batch(batch, layout)
+            x, y = batch
             if len(y):  # with several processes, the last batch may leave one without images
                 with autocast(device, precision):
-                    scores = model(x.contiguous(memory_format=layout))
+                    try:
+                        scores = model(x.contiguous(memory_format=layout))
+                    except RuntimeError as error:
+                        explain_images(model, x, error)
+                        raise
+                    if loss is F.cross_entropy and not checked:
+                        check_labels(scores, y)
+                    checked = True
                     batch_loss = loss(scores, y)
+                    check_loss_value(batch_loss)
                 yield scores.float(), y, batch_loss.float()
+        if not checked and processes.world_size() == 1:
+            raise ValueError(
+                f"the source of batches announces {len(batches)} batches in an epoch, but yields "
+                "none"
+            )
     finally:
         for module, mode in modes:
             module.training = mode

@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from cnnbook import settings
 from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder, make_batches
 from cnnbook.training import processes
-from cnnbook.training._checks import check_fraction, check_positive
+from cnnbook.training._checks import (
+    check_count,
+    check_fraction,
+    check_labels,
+    check_loss,
+    check_loss_value,
+    check_network,
+    check_not_empty,
+    check_positive,
+    check_whole,
+)
 from cnnbook.training.callbacks import (
     EMA,
     Callback,
@@ -88,7 +98,8 @@ def fit(
         Any torch optimizer of the model's parameters, instead of the default one, its schedule,
         `lr` and `weight_decay`.
     scheduler
-        Any torch scheduler of `optimizer`; stepped after every batch.
+        Any torch scheduler of `optimizer`; stepped after every batch, so its ``step_size`` counts
+        batches: ``StepLR(optimizer, 10 * len(batches))`` for every ten epochs.
     loss
         Called as ``loss(output, labels)`` with the model's output; returns the mean over the batch.
         Cross-entropy if not given.
@@ -115,8 +126,12 @@ def fit(
         Whether to run the network through ``torch.compile``. That takes a minute or so at the
         start, and pays off in long runs on a GPU.
     checkpoint
-        File to save the run to; see :class:`Checkpoint`. If it exists, training continues where it
-        ended; a finished run returns its history at once.
+        File to save the run to, in the safetensors format whatever its suffix; see
+        :class:`Checkpoint`. If it exists, training continues where it ended; a finished run returns
+        its history at once. Everything that shapes the run must be as before: the network, the
+        number of images, `batch_size`, `seed`, `augment`, `label_smoothing`, the optimizer, the
+        callbacks with a state, and for the default optimizer `epochs`, `lr` and `weight_decay`. To
+        train a finished network longer, :func:`load_weights` and fit again, to another file.
     checkpoint_every
         Steps between saves; by default, the run is saved after every epoch.
     checkpoint_info
@@ -141,10 +156,11 @@ def fit(
     Raises
     ------
     ValueError
-        If an option is outside its range, options contradict each other, or the data have more
-        classes than the network has outputs.
+        If an option is outside its range, options contradict each other, the data have more classes
+        than the network has outputs, or images or labels are not of the type or shape needed.
     TypeError
-        If one of `callbacks` is not a callback.
+        If something is not of the type it should be: a class instead of an object, for example, or
+        a value in `checkpoint_info` that a checkpoint cannot hold.
     FloatingPointError
         If the loss becomes infinite or not a number. The message names the step. The checkpoint
         keeps the last good state.
@@ -166,13 +182,21 @@ def fit(
     >>> history.val_accuracy[-1] > 0.8
     True
     """
+    check_network(model, "fit(model, train, ...)")
+    if next(model.parameters(), None) is None:
+        raise ValueError(f"{type(model).__name__} has no parameters to train")
     device = settings.device(device)
     epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs
-    check_positive("epochs", epochs)
+    check_count("epochs", epochs)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    check_whole("seed", seed)
+    _check_source(train, batch_size, augment)
+    if val is not None:
+        _check_source(val)
     number_format = choose_precision(precision, device)
     loss_fn = _training_loss(loss, label_smoothing, classes=len(getattr(train, "classes", ())))
     _check_optimizer(model, optimizer, scheduler, lr, weight_decay)
-    _check_source(train, batch_size, augment)
     own = _own_callbacks(callbacks, val, ema_decay, target_accuracy, progress)
     saving = _checkpoint(callbacks, checkpoint, checkpoint_every, checkpoint_info)
 
@@ -182,22 +206,26 @@ def fit(
     keep_freed_memory(device)
     # torch's annotations lack memory_format here.
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
-    size = 64 if batch_size is None else batch_size
+    # Numbers may be NumPy's, which a checkpoint cannot hold.
+    epochs, seed = int(epochs), int(seed)
+    size = 64 if batch_size is None else int(batch_size)
     part = {"device": device, "rank": processes.rank(), "world_size": processes.world_size()}
     batches = make_batches(train, size, augment=augment, seed=seed, **part)
+    check_not_empty(batches, "train")
     val_batches = None
     if val is not None:
         val_batches = make_batches(val, max(size, 1000), shuffle=False, **part)
+        check_not_empty(val_batches, "val")
 
     same: dict[str, Any] = {
         "seed": seed,
         "batch size": batches.batch_size,
         "images": batches.images_per_epoch,
         "augment": augment and repr(augment),
-        "label smoothing": label_smoothing,
+        "label smoothing": float(label_smoothing),
     }
     if optimizer is None:
-        lr, weight_decay = 0.05 if lr is None else lr, 0.0 if weight_decay is None else weight_decay
+        lr, weight_decay = float(0.05 if lr is None else lr), float(weight_decay or 0)
         optimizer, scheduler = _one_cycle(model, lr, weight_decay, epochs * len(batches))
         same |= {"epochs": epochs, "lr": lr, "weight decay": weight_decay}
 
@@ -241,26 +269,33 @@ def _training_loss(
     check_fraction("label_smoothing", label_smoothing)
     if loss is None:
         return _cross_entropy(classes, label_smoothing)
+    check_loss(loss)
     if label_smoothing:
         raise ValueError(
             f"label_smoothing={label_smoothing} is an option of cross-entropy: leave out loss="
         )
-    return loss
+
+    def checked(output: Any, labels: Tensor) -> Tensor:
+        value = loss(output, labels)
+        check_loss_value(value)
+        return value
+
+    return checked
 
 
 def _cross_entropy(classes: int, label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+    checked = False
+
     def loss(output: Any, labels: Tensor) -> Tensor:
-        if not isinstance(output, Tensor):
-            raise ValueError(
-                f"the network returned {type(output).__name__}, not one tensor of scores; pass "
-                "a loss= that accepts it, for example models.googlenet_loss"
-            )
-        if output.shape[1] < classes:
-            raise ValueError(
-                f"the data have {classes} classes, the network has {output.shape[1]} outputs; "
-                f"create it with num_classes={classes}"
-            )
-        return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
+        nonlocal checked
+        if not checked:  # once: on a GPU, looking at the labels means waiting for them
+            check_labels(output, labels, classes)
+            checked = True
+        try:
+            return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
+        except IndexError:  # of a later batch
+            check_labels(output, labels, classes)
+            raise
 
     return loss
 
@@ -290,6 +325,21 @@ def _check_optimizer(
         check_positive("lr", lr)
     if weight_decay is not None:
         check_fraction("weight_decay", weight_decay)
+    if optimizer is not None and (
+        isinstance(optimizer, type)
+        or not isinstance(getattr(optimizer, "param_groups", None), list)
+    ):
+        given = optimizer.__name__ if isinstance(optimizer, type) else repr(optimizer)
+        raise TypeError(
+            f"optimizer is a torch optimizer of the model's parameters, got {given}; create one, "
+            "for example torch.optim.Adam(model.parameters(), lr=0.001)"
+        )
+    if scheduler is not None and (isinstance(scheduler, type) or not hasattr(scheduler, "step")):
+        given = scheduler.__name__ if isinstance(scheduler, type) else repr(scheduler)
+        raise TypeError(
+            f"scheduler is a torch scheduler of the optimizer, got {given}; create one, for "
+            "example torch.optim.lr_scheduler.StepLR(optimizer, 100)"
+        )
     if optimizer is None:
         if scheduler is not None:
             raise ValueError("a scheduler needs the optimizer it was made for: pass optimizer= too")
@@ -315,10 +365,17 @@ def _check_optimizer(
 
 
 def _check_source(
-    train: Dataset | ImageFolder | BatchSource, batch_size: int | None, augment: Augment | None
+    images: Dataset | ImageFolder | BatchSource,
+    batch_size: int | None = None,
+    augment: Augment | None = None,
 ) -> None:
-    if isinstance(train, Dataset | ImageFolder):
+    if augment is not None and not isinstance(augment, Augment):
+        raise TypeError(
+            f"augment is a data.Augment, for example data.Augment(flip=0.5), got {augment!r}"
+        )
+    if isinstance(images, Dataset | ImageFolder):
         return
+    make_batches(images)  # raises TypeError if it is no source of batches either
     for name, value in {"batch_size": batch_size, "augment": augment}.items():
         if value is not None:
             raise ValueError(
@@ -330,7 +387,7 @@ def _checkpoint(
     given: Sequence[object], path: str | Path | None, every: int | None, info: Any
 ) -> list[Checkpoint]:
     if every is not None:
-        check_positive("checkpoint_every", every)
+        check_count("checkpoint_every", every)
     if path is not None:
         own = Checkpoint(path, every, info)
         if any(isinstance(each, Checkpoint) and each.path == own.path for each in given):
@@ -340,7 +397,7 @@ def _checkpoint(
         return [own]
     for name, value in {"checkpoint_every": every, "checkpoint_info": info}.items():
         if value is not None:
-            raise ValueError(f"{name}={value} is of use with a file only: pass checkpoint= too")
+            raise ValueError(f"{name}={value} only makes sense with a file: pass checkpoint= too")
     return []
 
 

@@ -1,8 +1,13 @@
 """What happened during a training run."""
 
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
+from cnnbook._draw import draw
 from cnnbook.tables import Table
+
+if TYPE_CHECKING:
+    from cnnbook.plots import Figure
 
 _LABELS = {
     "train_loss": "training loss",
@@ -78,6 +83,32 @@ class History:
         ]
         formats = {name: ".1%" if name.endswith("accuracy") else ".3f" for name in _LABELS}
         return Table(rows, formats=formats | {"seconds": ".1f"}, labels=_LABELS)
+
+    def plot(self, metric: str = "val_accuracy", *, alt: str | None = None) -> "Figure":
+        """Draw a metric against epochs; :func:`cnnbook.plots.curves` compares several runs.
+
+        Parameters
+        ----------
+        metric
+            ``"val_accuracy"``, ``"train_accuracy"``, ``"val_loss"`` or ``"train_loss"``.
+        alt
+            Text alternative; made from the final value if not given.
+
+        Returns
+        -------
+        cnnbook.plots.Figure
+
+        Raises
+        ------
+        ValueError
+            If the metric is unknown, or the history has no values of it.
+
+        Examples
+        --------
+        >>> History(val_accuracy=[0.62, 0.81, 0.84]).plot()
+        <Figure: Validation accuracy (%) by epoch. this run ends at 84.>
+        """
+        return draw("curves", {"this run": [self]}, metric, alt=alt)
 
     def __repr__(self) -> str:
         """Return the table of epochs as text."""

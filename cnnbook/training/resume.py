@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from cnnbook.training import processes
-from cnnbook.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from cnnbook.training.checkpoint import (
+    CheckpointError,
+    check_storable,
+    load_checkpoint,
+    refuse_folder,
+    save_checkpoint,
+)
 from cnnbook.training.history import History
 from cnnbook.training.run import Run
 
@@ -34,6 +40,7 @@ def check_writable(path: Path) -> None:
     CheckpointError
         If it cannot.
     """
+    refuse_folder(path)
     if not processes.is_main_process():
         return
     try:
@@ -77,6 +84,32 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
                 f"{name} has values that are not finite after step {run.step}: lower the "
                 f"learning rate or check the inputs{kept}"
             )
+    state = _state(run, info)
+    if run.evaluated is not run.model:
+        # The file's weights are the ones to use; training continues from these.
+        state["model"] = weights
+        weights = run.evaluated.state_dict()
+    save_checkpoint(path, weights, state)
+
+
+def check_state(run: Run, info: Any = None) -> None:
+    """Find out after one step, not after the first epoch, whether a run can be saved.
+
+    Raises
+    ------
+    TypeError
+        If it has a value that a checkpoint cannot hold. The message says where.
+    """
+    state = _state(run, info)
+    for name, value in state.pop("callbacks", {}).items():
+        check_storable(f"the state_dict() of the callback {name}", value)
+    check_storable("checkpoint_info", state.pop("info"))
+    for name, value in state.items():
+        check_storable(f"the run's {name!r}", value)
+
+
+def _state(run: Run, info: Any) -> dict[str, Any]:
+    """Return what is saved beside the weights."""
     state: dict[str, Any] = {
         "same": run.same,
         "info": info,
@@ -92,11 +125,7 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     callbacks = with_state(run.callbacks)
     if callbacks:
         state["callbacks"] = {name: each.state_dict() for name, each in callbacks.items()}
-    if run.evaluated is not run.model:
-        # The file's weights are the ones to use; training continues from these.
-        state["model"] = weights
-        weights = run.evaluated.state_dict()
-    save_checkpoint(path, weights, state)
+    return state
 
 
 def resume_run(run: Run, path: Path) -> None:
@@ -155,10 +184,10 @@ def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
         if before.get(key) != run.same.get(key)
     ]
     for name in sorted(state.get("callbacks", {}).keys() ^ with_state(run.callbacks).keys()):
-        other.append(f"the callback {name} was given to only one of the two")
+        other.append(f"the callback {name} was given to only one of the two runs")
     begun = len(history["train_loss"]) > 0 and state["step"] < run.total_steps
     if begun and bool(history["val_accuracy"]) != (run.val is not None):
-        other.append("validation images were given to only one of the two")
+        other.append("validation images were given to only one of the two runs")
     if other:
         raise CheckpointError(
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another file, "

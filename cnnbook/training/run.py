@@ -12,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from cnnbook.data import BatchSource
 from cnnbook.training import processes
+from cnnbook.training._checks import check_batch
 from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.history import History
 
@@ -108,6 +109,7 @@ class Run:
         self.steps_per_epoch = len(self.batches)
         self.total_steps = self.epochs * self.steps_per_epoch
         self._unread: list[Tensor] = []
+        self._checked = False
         self._seconds = 0.0
         self._started: float | None = None
         self._reason: str | None = None
@@ -190,6 +192,8 @@ class Run:
 
         Raises
         ------
+        TypeError, ValueError
+            If the first batch is not a pair of images and labels.
         ValueError
             If there are none, although the source of batches announced some.
         """
@@ -197,7 +201,11 @@ class Run:
         epoch, start = divmod(first, self.steps_per_epoch)
         self._started = time.perf_counter()
         try:
-            for images, y in self.batches.epoch(epoch, start=start):
+            for batch in self.batches.epoch(epoch, start=start):
+                if not self._checked:
+                    check_batch(batch, self.layout)
+                    self._checked = True
+                images, y = batch
                 x, weight = images.contiguous(memory_format=self.layout), 1.0
                 if processes.world_size() > 1:
                     weight = len(y) * processes.world_size() / self.size_of_step(self.step)

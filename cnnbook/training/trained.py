@@ -98,10 +98,7 @@ class TrainedModel:
             margin=info["margin"],
         )
         transform = folder.transform()
-        try:
-            images = torch.stack([folder.read(i, transform) for i in range(len(folder))])
-        except data.DataError as error:  # this is no folder of images, where one could do without
-            raise data.DataError(str(error).removesuffix(". Replace or delete it")) from None
+        images = torch.stack([folder.read(i, transform) for i in range(len(folder))])
         return data.Dataset(
             folder.name, images, folder.labels, folder.classes, folder.mean, folder.std
         ).padded(side)

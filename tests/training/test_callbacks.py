@@ -247,7 +247,7 @@ class Fixed(nn.Sequential):
     ("losses", "patience", "min_delta", "epochs"),
     [
         ([3, 2, 2, 2, 1], 2, 0, 4),  # equal is no improvement
-        ([3, 2, 4, 1, 5, 0], 2, 0, 6),  # waiting begins anew with each improvement
+        ([3, 2, 4, 1, 5, 0], 2, 0, 6),  # each improvement restarts the wait
         ([3, 2.75, 2.25, 2, 1], 1, 0.5, 2),  # too little
         ([3, 2.75, 2.25, 2, 1.75], 2, 0.5, 5),  # from 3 to 2.25 is enough, to 1.75 is not
         ([1, 2, 3], 1, 0, 2),

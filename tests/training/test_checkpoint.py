@@ -1,9 +1,13 @@
 """Checkpoint files: bad ones are refused, good ones survive."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,3 +66,79 @@ except training.CheckpointError as error:
     assert "The file there before is unchanged" in said
     assert torch.equal(training.load_checkpoint(path)[0]["w"], torch.ones(3))
     assert os.listdir(tmp_path) == ["run"]
+
+
+class Counts(training.Callback):
+    """A callback whose state a checkpoint cannot hold, from its first step on."""
+
+    def __init__(self):
+        self.state = {"steps": 0}
+
+    def on_step(self, run):
+        self.state["steps"] = np.int64(run.step)
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.float32(1), r"\['a'\]: .*1\.0.* of type float32; use float\(\.\.\.\)"),
+        ([1, np.int64(2)], r"\['a'\]\[1\]: .* use int\("),
+        ({np.int64(2): 1}, r"a key of checkpoint_info\['a'\]: .* use int\("),
+        (np.zeros(2), r"use torch\.from_numpy\("),
+        (Path("x"), r"use str\("),
+        ({1}, r"use sorted\("),
+        (object(), "use numbers, strings"),
+    ],
+)
+def test_info_that_cannot_be_stored_is_noticed_before_training(
+    fit, small, tmp_path, value, message
+):
+    steps = []
+    options = {"checkpoint": tmp_path / "run", "checkpoint_info": {"a": value}, "epochs": 1}
+    with pytest.raises(TypeError, match=r"cannot hold .*checkpoint_info") as error:
+        fit(small, callbacks=[SimpleNamespace(on_step=steps.append)], **options)
+    assert re.search(message, str(error.value))
+    assert not steps
+
+
+def test_a_state_that_cannot_be_stored_is_noticed_after_a_step(fit, small, tmp_path):
+    counts = Counts()
+    message = r"state_dict\(\) of the callback Counts\['steps'\]: .* use int\("
+    with pytest.raises(TypeError, match=message):
+        fit(small, epochs=1, callbacks=[counts], checkpoint=tmp_path / "run")
+    assert counts.state["steps"] == 1
+    sgd = torch.optim.SGD(small[0].parameters(), lr=np.float32(0.1))
+    with pytest.raises(TypeError, match=r"run's 'optimizer'.*\['lr'\]: .* use float\("):
+        fit(small, epochs=1, optimizer=sgd, checkpoint=tmp_path / "run")
+
+
+def test_a_folder_is_no_checkpoint(fit, small, tmp_path):
+    net = small[0]
+    for call in (
+        lambda: fit(small, epochs=1, checkpoint=tmp_path),
+        lambda: fit(small, epochs=1, checkpoint=tmp_path, resume=False),
+        lambda: fit(small, epochs=1, callbacks=[training.Checkpoint(tmp_path)]),
+        lambda: training.load_weights(net, tmp_path),
+        lambda: training.load_checkpoint(tmp_path),
+        lambda: training.save_checkpoint(tmp_path, net.state_dict(), {}),
+    ):
+        with pytest.raises(training.CheckpointError, match="is a folder; give the name of a file"):
+            call()
+
+
+def test_swapped_arguments_of_checkpoints(small, tmp_path):
+    net, path = small[0], tmp_path / "run"
+    with pytest.raises(TypeError, match=r"load_weights\(model, path\) needs a network"):
+        training.load_weights(path, net)
+    with pytest.raises(TypeError, match="path is the name of a file, got Sequential"):
+        training.load_weights(net, net)
+    with pytest.raises(TypeError, match=r"what model\.state_dict\(\) returns, got Sequential"):
+        training.save_checkpoint(path, net, {})
+    with pytest.raises(TypeError, match=r"what model\.state_dict\(\) returns, got dict of"):
+        training.save_checkpoint(path, {"w": 1}, {})

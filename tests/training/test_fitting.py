@@ -1,7 +1,9 @@
 """What ``fit`` makes of its options, and which it refuses."""
 
 import copy
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -69,7 +71,7 @@ def test_a_network_with_auxiliary_classifiers(sets):
         ({"ema_decay": -1}, "ema_decay=-1"),
         ({"target_accuracy": 85}, "target_accuracy=85"),
         ({"checkpoint": "x", "checkpoint_every": 0}, "checkpoint_every=0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be positive, got batch_size=0"),
     ],
 )
 def test_numbers_out_of_range(fit, small, options, message):
@@ -86,7 +88,7 @@ def sgd_and_scheduler():
 CONTRADICTIONS = {
     "lr beside optimizer": (
         lambda net: {"lr": 0.1, "optimizer": torch.optim.SGD(net.parameters(), 0.2)},
-        "lr=0.1 is for the default optimizer; .* leave out lr=",
+        "lr=0.1 is for the default optimizer, .* leave out lr=",
     ),
     "weight_decay beside optimizer": (
         lambda net: {"weight_decay": 0.0, "optimizer": torch.optim.SGD(net.parameters(), 0.2)},
@@ -98,7 +100,7 @@ CONTRADICTIONS = {
             "optimizer": torch.optim.SGD(net.parameters(), 0.2),
             "scheduler": sgd_and_scheduler()[1],
         },
-        "made for another optimizer",
+        "made for a different optimizer",
     ),
     "scheduler that needs a metric": (
         lambda net: {
@@ -117,11 +119,11 @@ CONTRADICTIONS = {
     ),
     "checkpoint_every alone": (
         lambda net: {"checkpoint_every": 5},
-        "checkpoint_every=5 is of use with a file only: pass checkpoint= too",
+        "checkpoint_every=5 only makes sense with a file: pass checkpoint= too",
     ),
     "checkpoint_info alone": (
         lambda net: {"checkpoint_info": {"a": 1}},
-        "checkpoint_info={'a': 1} is of use with a file only",
+        "checkpoint_info={'a': 1} only makes sense with a file",
     ),
     "two averages": (
         lambda net: {"ema_decay": 0.9, "callbacks": [training.EMA(0.99)]},
@@ -144,6 +146,72 @@ def test_contradictory_options_are_refused(fit, small, options, message):
     with pytest.raises(ValueError, match=message):
         fit(small, epochs=1, **options(small[0]))
     assert all(torch.equal(before[name], value) for name, value in small[0].state_dict().items())
+
+
+# For each refusal: options, made for a network, and what the message says.
+OF_THE_WRONG_TYPE = {
+    "half an epoch": (lambda net: {"epochs": 1.5}, r"epochs is a whole number, got epochs=1\.5"),
+    "a string for lr": (lambda net: {"lr": "0.1"}, "lr is a number, got lr='0.1' of type str"),
+    "a string for batch_size": (lambda net: {"batch_size": "64"}, "batch_size is a number, got"),
+    "a string for seed": (lambda net: {"seed": "a"}, "seed is a number, got seed='a' of type str"),
+    "yes for a target": (lambda net: {"target_accuracy": True}, "target_accuracy is a number"),
+    "optimizer's class": (
+        lambda net: {"optimizer": torch.optim.Adam},
+        r"got Adam; create one, for example torch\.optim\.Adam\(model\.parameters\(\)",
+    ),
+    "optimizer's name": (lambda net: {"optimizer": "adam"}, "got 'adam'; create one"),
+    "scheduler's class": (
+        lambda net: {
+            "optimizer": torch.optim.SGD(net.parameters(), 0.1),
+            "scheduler": torch.optim.lr_scheduler.StepLR,
+        },
+        r"got StepLR; create one, .*StepLR\(optimizer, 100\)",
+    ),
+    "loss's class": (
+        lambda net: {"loss": nn.CrossEntropyLoss},
+        r"the class CrossEntropyLoss; .*\(\)",
+    ),
+    "loss's name": (lambda net: {"loss": "mse"}, r"called as loss\(output, labels\), got 'mse'"),
+    "augment": (lambda net: {"augment": True}, r"data\.Augment\(flip=0\.5\), got True"),
+    "checkpoint": (lambda net: {"checkpoint": net}, "path is the name of a file, got Sequential"),
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), OF_THE_WRONG_TYPE.values(), ids=OF_THE_WRONG_TYPE.keys()
+)
+def test_options_of_the_wrong_type_are_refused(fit, small, options, message):
+    with pytest.raises(TypeError, match=message):
+        fit(small, **{"epochs": 1, **options(small[0])})
+
+
+def test_numbers_may_be_numpys(fit, small, tmp_path):
+    options = {"epochs": np.int64(1), "lr": np.float32(0.1), "batch_size": np.int32(64)}
+    fit(small, **options, seed=np.int64(3), weight_decay=np.float64(0), checkpoint=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("resnet18", r"the string 'resnet18'; .* models\.create\('resnet18'\)"),
+        (nn.Linear, r"the class Linear; create one: Linear\(\.\.\.\)"),
+        (SimpleNamespace(network=nn.Linear(1, 1)), r"SimpleNamespace; pass its \.network"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_network_is_refused(fit, small, tmp_path, model, message):
+    for call in (
+        lambda: fit((model, *small[1:])),
+        lambda: training.evaluate(model, small[1]),
+        lambda: training.load_weights(model, tmp_path / "x"),
+    ):
+        with pytest.raises(TypeError, match=f"needs a network, .*{message}"):
+            call()
+
+
+def test_a_network_without_parameters_cannot_be_trained(fit, small):
+    with pytest.raises(ValueError, match="Flatten has no parameters to train"):
+        fit((nn.Flatten(), *small[1:]))
 
 
 def test_a_target_needs_validation_images(fit, small):

@@ -111,7 +111,7 @@ def test_resumed_equals_unbroken(sets, tmp_path, options, stop):
 def test_an_average_is_given_to_both_runs_or_none(fit, small, tmp_path):
     fit(small, epochs=1, checkpoint=tmp_path / "with", ema_decay=0.9)
     fit(small, epochs=1, checkpoint=tmp_path / "without")
-    message = "the callback EMA was given to only one of the two"
+    message = "the callback EMA was given to only one of the two runs"
     for path, options in (("with", {}), ("without", {"ema_decay": 0.9})):
         with pytest.raises(training.CheckpointError, match=message):
             fit(small, epochs=1, checkpoint=tmp_path / path, **options)
@@ -225,7 +225,7 @@ def test_validation_images_come_with_every_epoch_or_with_none(fit, small, tmp_pa
         else:
             other = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))
             before = other[1].weight.clone()
-            message = "validation images were given to only one"
+            message = "validation images were given to only one of the two runs"
             with pytest.raises(training.CheckpointError, match=message):
                 fit((other, *part[1:]), **options)
             assert torch.equal(other[1].weight, before)
