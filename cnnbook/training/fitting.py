@@ -129,9 +129,10 @@ def fit(
         File to save the run to, in the safetensors format whatever its suffix; see
         :class:`Checkpoint`. If it exists, training continues where it ended; a finished run returns
         its history at once. Everything that shapes the run must be as before: the network, the
-        number of images, `batch_size`, `seed`, `augment`, `label_smoothing`, the optimizer, the
-        callbacks with a state, and for the default optimizer `epochs`, `lr` and `weight_decay`. To
-        train a finished network longer, :func:`load_weights` and fit again, to another file.
+        number of images, whether there is `val`, `batch_size`, `seed`, `augment`,
+        `label_smoothing`, the optimizer, the callbacks with a state, and for the default optimizer
+        `epochs`, `lr` and `weight_decay`. To train a finished network longer, load its weights
+        (:func:`load_weights`) and fit again, to another file.
     checkpoint_every
         Steps between saves; by default, the run is saved after every epoch.
     checkpoint_info
