@@ -356,10 +356,10 @@ def _join_along_a_dimension(call: OperationCall) -> Result:
 def _pad(call: OperationCall) -> Result:
     x = call.x
     before, after = call["pad"][::2], call["pad"][1::2]
-    for i, widths in enumerate(zip(before, after, strict=True)):  # from the last dimension on
+    for i, (first, last) in enumerate(zip(before, after, strict=True)):  # from the last dimension on
         dim = len(call.shape) - 1 - i
-        if widths != (0, 0):
-            x = x.window(dim, 1, padding=widths[0], length=call.shape[dim])
+        if (first, last) != (0, 0):
+            x = x.window(dim, 1, padding=first, end_padding=last, length=call.shape[dim])
     return x
 
 
@@ -423,7 +423,14 @@ def _pool(call: OperationCall, n: int) -> list[Reach]:
     kernel = per_dimension(call["kernel_size"], n)
     dilation = call.arguments.get("dilation", 1)  # an average has none
     stride, padding = call["stride"] or kernel, call["padding"]
-    found = call.x.windows(call.shape, kernel, stride=stride, padding=padding, dilation=dilation)
+    found = call.x.windows(
+        call.shape,
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=call["ceil_mode"],
+    )
     return [found] * len(call.shapes)  # of the largest value, and where it was
 
 
