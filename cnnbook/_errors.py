@@ -3,8 +3,12 @@
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 12  # names; of longer lists, the first ten
 
-def unknown(what: str, given: object, allowed: Iterable[str]) -> ValueError:
+
+def unknown(
+    what: str, given: object, allowed: Iterable[str], *, see: str | None = None
+) -> ValueError:
     """Build the error for a name that is not one of `allowed`, suggesting the nearest.
 
     Parameters
@@ -14,14 +18,23 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> ValueError:
     given
         The value the caller passed.
     allowed
-        Every accepted name.
+        Every accepted name. A long list is cut, and its length given.
+    see
+        Where to find all of them, for a long list.
 
     Returns
     -------
     ValueError
         To be raised by the caller.
     """
-    allowed = list(allowed)
+    allowed = list(map(str, allowed))
     near = difflib.get_close_matches(str(given).lower(), allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"unknown {what} {given!r}; use one of: {', '.join(allowed)}.{hint}")
+    start = f". Did you mean {near[0]!r}? Use" if near else "; use"
+    if not allowed:
+        return ValueError(f"unknown {what} {given!r}; there are none")
+    if len(allowed) > _LISTED:
+        more = f", … ({len(allowed)} in all{f'; see {see}' if see else ''})"
+        listed = ", ".join(allowed[:10]) + more
+    else:
+        listed = ", ".join(allowed)
+    return ValueError(f"unknown {what} {given!r}{start} one of: {listed}.")

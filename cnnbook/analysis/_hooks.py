@@ -20,12 +20,12 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     Raises
     ------
     ValueError
-        If there is none. The message lists all names and the nearest one.
+        If there is none. The message suggests the nearest name.
     """
     layers: dict[str, nn.Module] = dict(model.named_modules())
     layers.pop("", None)
     if name not in layers:
-        raise unknown("layer", name, layers)
+        raise unknown("layer", name, layers, see="model.named_modules()")
     return layers[name]
 
 

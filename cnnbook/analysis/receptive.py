@@ -218,8 +218,9 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     found = trace(model, input_shape)
     runs = [call for call in found.calls if call.name == layer]
     if not runs:
-        ran = ", ".join(dict.fromkeys(call.name for call in found.calls if call.name))
-        raise ValueError(f"layer {layer!r} does not run in evaluation mode; these do: {ran}")
+        raise ValueError(
+            f"layer {layer!r} does not run in evaluation mode; analysis.summary lists those that do"
+        )
     reach = runs[-1].reach
     if reach is None:
         raise ValueError(f"the output of layer {layer!r} does not depend on the image")
@@ -230,7 +231,7 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     except Untraceable as lost:
         raise ValueError(
             f"the receptive field of layer {layer!r} cannot be followed: {lost}"
-        ) from None
+        ) from lost.__cause__  # the error in a function that the user gave to `operation`
 
 
 @dataclass(frozen=True, eq=False)
