@@ -38,3 +38,29 @@ def unknown(
     else:
         listed = ", ".join(allowed)
     return ValueError(f"unknown {what} {given!r}{start} one of: {listed}.")
+
+
+def no_tensor(name: str, value: object) -> TypeError:
+    """Build the error for an argument that must be a torch tensor and is something else.
+
+    Parameters
+    ----------
+    name
+        Name of the argument.
+    value
+        The value the caller passed.
+
+    Returns
+    -------
+    TypeError
+        To be raised by the caller.
+    """
+    if type(value).__module__ == "numpy":
+        given, cure = "a numpy array", f"; use torch.from_numpy({name})"
+    elif type(value).__name__ in ("Conv2d", "Linear"):
+        given, cure = f"a layer {type(value).__name__}", f"; pass {name}=layer.weight"
+    elif isinstance(value, list | tuple):
+        given, cure = f"a {type(value).__name__}", "; torch.stack or torch.tensor makes one"
+    else:
+        given, cure = type(value).__name__, ""
+    return TypeError(f"{name} must be a torch tensor, got {given}{cure}")

@@ -1,14 +1,20 @@
 """Wording of the errors that several modules raise."""
 
+import numpy as np
 import pytest
+from torch import nn
 
-from cnnbook._errors import unknown
+from cnnbook._errors import no_tensor, unknown
 
 
 @pytest.mark.parametrize(
     ("given", "allowed", "message"),
     [
-        ("rleu", ["relu", "tanh"], "unknown thing 'rleu'. Did you mean 'relu'? Use one of: relu, tanh."),
+        (
+            "rleu",
+            ["relu", "tanh"],
+            "unknown thing 'rleu'. Did you mean 'relu'? Use one of: relu, tanh.",
+        ),
         ("zzz", ["relu", "tanh"], "unknown thing 'zzz'; use one of: relu, tanh."),
         (7, [1, 2], "unknown thing 7; use one of: 1, 2."),
         ("a", [], "unknown thing 'a'; there are none"),
@@ -25,3 +31,18 @@ def test_of_long_lists_the_suggestion_comes_first_and_ten_names():
     assert error.endswith("layer9.conv, … (170 in all; see model.named_modules()).")
     assert "layer10.conv" not in error
     assert str(unknown("layer", "x", names)).endswith("layer9.conv, … (170 in all).")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.zeros(2), "x must be a torch tensor, got a numpy array; use torch.from_numpy(x)"),
+        (nn.Conv2d(1, 1, 1), "x must be a torch tensor, got a layer Conv2d; pass x=layer.weight"),
+        ([1], "x must be a torch tensor, got a list; torch.stack or torch.tensor makes one"),
+        ("a", "x must be a torch tensor, got str"),
+    ],
+)
+def test_what_is_no_tensor_is_named_with_a_cure(value, message):
+    error = no_tensor("x", value)
+    assert isinstance(error, TypeError)
+    assert str(error) == message

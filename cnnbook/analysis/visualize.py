@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook.analysis._batches import check_tensor, image_batches
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis._hooks import check_shape, device_of, evaluation, forward_hooks
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
 from cnnbook.data import Dataset
@@ -151,7 +151,11 @@ def maximize_activation(
     True
     """
     units = (units,) if isinstance(units, int) else tuple(units)
-    channels, height, width = shape
+    sides = check_shape("shape", shape)
+    if len(sides) != 3:
+        hint = f"; try {sides[1:]}" if len(sides) == 4 else ""
+        raise ValueError(f"shape must be the shape of one image, (C, H, W), got {sides}{hint}")
+    channels, height, width = sides
     if not units:
         raise ValueError("units must name at least one unit")
     if steps < 1 or lr <= 0:

@@ -129,9 +129,9 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
     Parameters
     ----------
     *names
-        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"pixel_unshuffle"`` for
-        one of torch's own. All overloads, and the in-place variant, share one name. For a name that
-        is already known, the new function replaces the old one.
+        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"pixel_unshuffle"``
+        for one of torch's own. All overloads, and the in-place variant, share one name. For a name
+        that is already known, the new function replaces the old one.
     role
         How drawings show a layer that is made of such an operation: ``"convolution"``, ``"fully
         connected"``, ``"pooling"``, ``"mean"`` (pooling if it leaves one position) or ``"view"``
@@ -391,7 +391,9 @@ def _join_along_a_dimension(call: OperationCall) -> Result:
 def _pad(call: OperationCall) -> Result:
     x = call.x
     before, after = call["pad"][::2], call["pad"][1::2]
-    for i, (first, last) in enumerate(zip(before, after, strict=True)):  # from the last dimension on
+    for i, (first, last) in enumerate(
+        zip(before, after, strict=True)
+    ):  # from the last dimension on
         dim = len(call.shape) - 1 - i
         if (first, last) != (0, 0):
             x = x.window(dim, 1, padding=first, end_padding=last, length=call.shape[dim])

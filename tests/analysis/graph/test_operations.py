@@ -234,13 +234,13 @@ def test_a_forgotten_setting_gives_no_number(stride, given, forgotten):
 )
 def test_uneven_operations_are_not_said_to_be_addable(function):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), function)
-    with pytest.raises(ValueError, match="fields that do not shift evenly$"):
+    with pytest.raises(ValueError, match=r"fields that do not shift evenly$"):
         field(net)
 
 
 def test_an_operation_of_torch_can_be_added():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PixelUnshuffle(2))
-    with pytest.raises(ValueError, match="'pixel_unshuffle'; .* can add it"):
+    with pytest.raises(ValueError, match=r"'pixel_unshuffle'; .* can add it"):
         field(net)
 
     @operation("pixel_unshuffle")
