@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField
 from cnnbook.plots.figure import Figure
+from cnnbook.plots.pictures import check_pixels
 from cnnbook.plots.style import CHART, COLORS, INK, WIDTH, new_figure
 
 HALO = [
@@ -23,6 +24,7 @@ HALO = [
 
 
 def _check_image(image: Tensor) -> None:
+    check_pixels("image", image)
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
 

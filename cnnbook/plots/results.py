@@ -52,6 +52,8 @@ def curves(
     ------
     ValueError
         If the metric is unknown, a label has no history, or a history lacks the metric.
+    TypeError
+        If `runs` is not a mapping to lists, but a single history for example.
 
     Examples
     --------
@@ -62,11 +64,21 @@ def curves(
     """
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
+    if not isinstance(runs, Mapping):
+        raise TypeError(
+            "runs must be a mapping from labels to lists of histories, "
+            f"{{'my network': [history]}}; got {type(runs).__name__}"
+        )
     percent = 100 if metric.endswith("accuracy") else 1
     finals = []
     with new_figure(CHART, 3.2) as figure:
         axes = figure.add_subplot()
         for i, (label, histories) in enumerate(runs.items()):
+            if hasattr(histories, metric):
+                raise TypeError(
+                    f"give a list of histories for {label!r}, one per seed: [history]; got "
+                    f"{type(histories).__name__}"
+                )
             if not histories:
                 raise ValueError(f"no history for {label!r}")
             seen = [getattr(history, metric) for history in histories]
