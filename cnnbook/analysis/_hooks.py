@@ -44,7 +44,16 @@ def layer_names(model: nn.Module, layers: str | Sequence[str] | None) -> list[st
     check_model(model)
     if layers is None:
         return [name for name, _ in model.named_children()]
+    if isinstance(layers, nn.Module):
+        raise _no_name(model, layers)
     return [layers] if isinstance(layers, str) else list(layers)
+
+
+def _no_name(model: nn.Module, layer: object) -> TypeError:
+    """Build the error for a layer that is not given by its name."""
+    own = [name for name, module in model.named_modules() if module is layer and name]
+    hint = f"; this one is {own[0]!r}" if own else ""
+    return TypeError(f"name layers as in model.named_modules(), got a {type(layer).__name__}{hint}")
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
@@ -54,10 +63,14 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     ------
     ValueError
         If there is none. The message suggests the nearest name.
+    TypeError
+        If it is not a name.
     """
     check_model(model)
     layers: dict[str, nn.Module] = dict(model.named_modules())
     layers.pop("", None)
+    if not isinstance(name, str):
+        raise _no_name(model, name)
     if name not in layers:
         raise unknown("layer", name, layers, see="model.named_modules()")
     return layers[name]

@@ -349,6 +349,8 @@ def activations(
     if image.ndim != 3 or len(image) not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
     for name, value in maps.items():
+        if not isinstance(value, Tensor):
+            raise no_tensor(f"maps[{name!r}]", value)
         if value.ndim not in (2, 4) or not 0 <= index < len(value):
             raise ValueError(
                 f"the output of {name!r} must be (N, C, H, W) or (N, C) with N > index = {index}, "

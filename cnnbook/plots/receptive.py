@@ -45,7 +45,7 @@ def _show(axes: Axes, image: Tensor, **options: Any) -> None:
 
 def receptive_fields(
     image: Tensor,
-    fields: Sequence[ReceptiveField],
+    fields: ReceptiveField | Sequence[ReceptiveField],
     *,
     unit: tuple[float, float] = (0.5, 0.5),
     alt: str | None = None,
@@ -57,7 +57,7 @@ def receptive_fields(
     image
         uint8 or float in 0…1, ``(C, H, W)`` with one or three channels.
     fields
-        Results of :func:`cnnbook.analysis.receptive_field` for images of this size.
+        One or several results of :func:`cnnbook.analysis.receptive_field` for images of this size.
     unit
         Which unit of each layer: its row and column as fractions of the layer's height and width.
     alt
@@ -85,6 +85,7 @@ def receptive_fields(
     its units sees. In pixels: block1 4×4, block3 30×30, block5 150×150.>
     """
     _check_image(image)
+    fields = [fields] if isinstance(fields, ReceptiveField) else fields
     if not fields:
         raise ValueError("no receptive fields to draw")
     height, width = image.shape[1:]

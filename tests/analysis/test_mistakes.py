@@ -198,3 +198,31 @@ def test_a_networks_first_output_may_be_its_scores():
         lambda net, layer: analysis.occlusion(net, X),
     ):
         assert torch.equal(look(Pair(), "net.0").maps, look(network(), "0").maps)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net: analysis.receptive_field(net, (3, 16, 16), net[1]),
+        lambda net: analysis.activations(net, X, net[1]),
+        lambda net: analysis.activations(net, X, [net[1]]),
+        lambda net: analysis.grad_cam(net, X, net[1]),
+    ],
+)
+def test_layers_are_names(call):
+    with pytest.raises(TypeError, match=r"named_modules\(\), got a ReLU; this one is '1'"):
+        call(network())
+
+
+def test_units_and_normalization_are_numbers():
+    options = {"shape": (3, 16, 16), "steps": 1}
+    with pytest.raises(TypeError, match="number of a unit, or several, got 'a'"):
+        analysis.maximize_activation(network(), "0", "a", **options)
+    with pytest.raises(ValueError, match=r"mean needs 1 or 3 values, got 0\.5 alone"):
+        analysis.maximize_activation(network(), "0", 0, mean=0.5, **options)
+
+
+def test_a_loss_surface_is_of_a_network():
+    _, test = data.load("digits")
+    with pytest.raises(TypeError, match="model must be a network"):
+        analysis.loss_surface("resnet18", test)

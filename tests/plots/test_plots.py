@@ -277,6 +277,20 @@ def test_errors(call, message):
         (lambda: plots.filters(np.zeros((1, 1, 4, 4))), "weight must be a torch tensor"),
         (lambda: plots.filters(torch.nn.Conv2d(1, 1, 3)), r"Conv2d: conv\.weight, not conv"),
         (lambda: plots.curves(history(1)), r"\{'my network': \[history\]\}; got History"),
+        (lambda: plots.bars(["a"], np.ones(1), xlabel="x"), "values must be a torch tensor"),
+        (lambda: plots.confusion_matrix(np.eye(2), ["a", "b"]), "matrix must be a torch tensor"),
+        (
+            lambda: plots.lines(np.ones(2), {}, xlabel="x", ylabel="y", alt="a"),
+            "x must be a torch tensor",
+        ),
+        (
+            lambda: plots.activations({"c1": np.zeros((1, 2, 2, 2))}, torch.zeros(1, 4, 4)),
+            r"maps\['c1'\] must be a torch tensor",
+        ),
+        (lambda: plots.gradient_flow(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.linear_probes(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.gradient_history(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.layer_costs(torch.nn.ReLU()), "table must be a table .* got ReLU"),
         (lambda: plots.curves({"a": history(1)}), r"one per seed: \[history\]; got History"),
     ],
 )
