@@ -1,10 +1,12 @@
 """Images from a tensor or a data set, one batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cnnbook._errors import no_tensor
 from cnnbook.analysis._hooks import Hook, device_of, evaluation, forward_hooks
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 
@@ -32,6 +34,8 @@ def image_batches(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not isinstance(data, Tensor):
+        if type(data).__module__ == "numpy":
+            raise no_tensor("x", data)
         for x, _ in labeled_batches(data, batch_size, device):
             yield x
         return
@@ -41,12 +45,27 @@ def image_batches(
 
 
 def check_images(x: Tensor) -> None:
-    """Raise ValueError unless `x` is ``(N, C, H, W)`` with at least one image."""
+    """Raise an error unless `x` is a tensor ``(N, C, H, W)`` with at least one image."""
+    if not isinstance(x, Tensor):
+        raise no_tensor("x", x)
     if x.ndim != 4 or len(x) == 0:
         raise ValueError(
             f"x must be images of shape (N, C, H, W), at least one, got {tuple(x.shape)}; "
             "put [None] after a single image"
         )
+
+
+def forward(model: nn.Module, x: Tensor) -> Any:
+    """Return ``model(x)``; if it fails on integers, say that they are not normalized images."""
+    try:
+        return model(x)
+    except RuntimeError as error:
+        if x.is_floating_point():
+            raise
+        raise ValueError(
+            f"the network does not run on {x.dtype}; convert the images, and normalize them as in "
+            "training: (x / 255 - mean) / std"
+        ) from error
 
 
 def check_tensor(name: str, output: object) -> Tensor:
@@ -75,7 +94,7 @@ def watch(
 
     with forward_hooks(model, layers, hook_of), evaluation(model), torch.no_grad():
         for x in image_batches(data, batch_size, device_of(model)):
-            model(x)
+            forward(model, x)
 
 
 def scores_of(output: object) -> Tensor:

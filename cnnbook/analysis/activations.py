@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook._errors import unknown
-from cnnbook.analysis._batches import Labeled, check_tensor, watch
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis._batches import Labeled, check_images, check_tensor, forward, watch
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks, layer_names
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ class Activations(dict[str, Tensor]):
         return f"<Activations of {len(self.inputs)} inputs: {', '.join(shapes)}>"
 
 
-def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None) -> Activations:
+def activations(
+    model: nn.Module, x: Tensor, layers: str | Sequence[str] | None = None
+) -> Activations:
     """Run a network on `x` and keep the outputs of some of its layers.
 
     All outputs are held in memory. For statistics over many images, see
@@ -105,7 +107,8 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
     x
         Input, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     layers
-        Names as in ``model.named_modules()``; the model's direct children if not given.
+        One or several names as in ``model.named_modules()``; the model's direct children if not
+        given.
 
     Returns
     -------
@@ -116,9 +119,10 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
     Raises
     ------
     ValueError
-        If the model has no layer of a given name, or does not run it in evaluation mode.
+        If the model has no layer of a given name, does not run it in evaluation mode, or `x` has
+        another shape.
     TypeError
-        If a layer returns something other than a tensor.
+        If `x` is not a tensor, or a layer returns something else.
 
     Examples
     --------
@@ -127,7 +131,10 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
     >>> {name: tuple(output.shape[1:]) for name, output in seen.items()}
     {'c1': (6, 28, 28), 'c3': (16, 10, 10), 'c5': (120, 1, 1)}
     """
-    names = [name for name, _ in model.named_children()] if layers is None else list(layers)
+    names = layer_names(model, layers)
+    # A network of two-dimensional layers takes a single image for N images without channels.
+    if not isinstance(x, Tensor) or (x.ndim == 3 and _has_conv2d(model)):
+        check_images(x)
     kept: dict[str, Tensor] = {}
 
     def keeper(name: str) -> Callable[..., None]:
@@ -140,11 +147,15 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None
         return hook
 
     with forward_hooks(model, names, keeper), evaluation(model), torch.no_grad():
-        model(x.to(device_of(model)))
+        forward(model, x.to(device_of(model)))
     silent = [name for name in names if name not in kept]
     if silent and layers is not None:
         raise ValueError(f"layers {silent} do not run in evaluation mode; leave them out")
     return Activations(kept, x.detach().cpu())
+
+
+def _has_conv2d(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 @dataclass
@@ -205,7 +216,7 @@ class ActivationStatistics(Table):
 def activation_statistics(
     model: nn.Module,
     x: Tensor | Labeled,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     *,
     batch_size: int = 100,
 ) -> ActivationStatistics:
@@ -223,7 +234,8 @@ def activation_statistics(
         Images ``(N, C, H, W)`` as the network takes them, or a data set, whose images are
         normalized first.
     layers
-        Names as in ``model.named_modules()``; the model's direct children if not given.
+        One or several names as in ``model.named_modules()``; the model's direct children if not
+        given.
     batch_size
         Images at a time. It affects only the memory needed.
 
@@ -255,13 +267,11 @@ def activation_statistics(
     >>> table[0]["units"], table[0]["dead"] >= 1
     (4, True)
     """
-    if layers is None:
-        layers = [name for name, _ in model.named_children()]
     seen: dict[str, _Moments] = {}
     watch(
         model,
         x,
-        layers,
+        layer_names(model, layers),
         lambda name, output: seen.setdefault(name, _Moments()).add(output),
         batch_size=batch_size,
     )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
-from cnnbook.analysis._batches import check_images, check_tensor, scores_of
+from cnnbook.analysis._batches import check_images, check_tensor, forward, scores_of
 from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
 
 if TYPE_CHECKING:
@@ -92,7 +92,15 @@ def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
     n, classes = scores.shape
     if target is None:
         return scores.argmax(1)
-    target = torch.as_tensor(target, device=scores.device)
+    given = target
+    try:
+        target = torch.as_tensor(given, device=scores.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"target must be a class number, or one for each image, got {given!r}"
+        ) from None
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise TypeError(f"target must be class numbers, which are integers; got {target.dtype}")
     if target.ndim > 1 or (target.ndim == 1 and len(target) != n):
         raise ValueError(
             f"target must be one class or one for each of {n} images, got shape "
@@ -102,7 +110,7 @@ def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
         raise ValueError(
             f"target must lie in 0 … {classes - 1}, got {target.min()} … {target.max()}"
         )
-    return target.expand(n)
+    return target.long().expand(n)
 
 
 def grad_cam(
@@ -123,8 +131,8 @@ def grad_cam(
     Parameters
     ----------
     model
-        Any network that returns class scores ``(N, K)``. It runs in evaluation mode and is left
-        unchanged.
+        Any network that returns class scores ``(N, K)``, or a tuple or list whose first entry they
+        are. It runs in evaluation mode and is left unchanged.
     x
         Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     layer
@@ -148,7 +156,8 @@ def grad_cam(
         If there is no such layer, it outputs no feature maps, the score does not depend on it,
         or the target is not a class.
     TypeError
-        If the layer or the network does not return a tensor.
+        If `x` is not a tensor, the target is not an integer, or the layer or the network does not
+        return a tensor.
 
     Examples
     --------
@@ -177,7 +186,7 @@ def grad_cam(
 
     x = x.to(device_of(model))
     with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
-        scores = scores_of(model(x))
+        scores = scores_of(forward(model, x))
         columns = _targets(scores, target)
         wanted = scores.gather(1, columns[:, None]).sum()
     gradient = None
@@ -219,8 +228,9 @@ def occlusion(
     Parameters
     ----------
     model
-        Any network that returns class scores ``(N, K)``. It runs in evaluation mode, without
-        gradients, and is left unchanged.
+        Any network that returns class scores ``(N, K)`` of at least two classes, or a tuple or list
+        whose first entry they are. It runs in evaluation mode, without gradients, and is left
+        unchanged.
     x
         Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
     target
@@ -247,8 +257,10 @@ def occlusion(
     Raises
     ------
     ValueError
-        If the square does not fit into the image, `stride` would leave pixels uncovered, or the
-        target is not a class.
+        If the square does not fit into the image, `stride` would leave pixels uncovered, the
+        target is not a class, or there is only one.
+    TypeError
+        If `x` is not a tensor, or the target, `patch` or `stride` is not an integer.
 
     Examples
     --------
@@ -265,6 +277,11 @@ def occlusion(
     check_images(x)
     x = x.to(device_of(model))
     n, channels, height, width = x.shape
+    for name, pixels in {"patch": patch, "stride": stride}.items():
+        if pixels is not None and not isinstance(pixels, int):
+            raise TypeError(
+                f"{name} is a number of pixels, the same in both directions; got {pixels!r}"
+            )
     if patch is None:
         patch = max(1, min(height, width) // 4)
     if not 1 <= patch <= min(height, width):
@@ -285,7 +302,13 @@ def occlusion(
     fall = torch.zeros(n, height, width)
     times = torch.zeros(height, width)
     with evaluation(model), torch.no_grad():
-        columns = _targets(scores_of(model(x)), target)
+        scores = scores_of(forward(model, x))
+        if scores.shape[1] == 1:
+            raise ValueError(
+                "occlusion compares the probabilities of classes; this network has one output, "
+                "whose probability among one class is always 1"
+            )
+        columns = _targets(scores, target)
         for image, column, seen in zip(x, columns, fall, strict=True):
             whole = scores_of(model(image[None])).softmax(1)[0, column]
             for start in range(0, len(positions), batch_size):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cnnbook._draw import draw
+from cnnbook._errors import no_tensor
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -73,6 +74,8 @@ def confusion_matrix(
     ------
     ValueError
         If the shapes differ or a class lies outside the range.
+    TypeError
+        If one of them is not a tensor.
 
     Examples
     --------
@@ -84,6 +87,9 @@ def confusion_matrix(
             [0, 1]])
     """
     names = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
+    for name, given in {"labels": labels, "predictions": predictions}.items():
+        if not isinstance(given, Tensor):
+            raise no_tensor(name, given)
     if labels.shape != predictions.shape:
         raise ValueError(
             f"labels and predictions must have one shape, got {tuple(labels.shape)} and "

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
+from cnnbook._errors import no_tensor
+from cnnbook.analysis._batches import forward
 from cnnbook.analysis._hooks import device_of
 from cnnbook.tables import Table
 
@@ -66,7 +68,9 @@ def gradient_norms(
     Raises
     ------
     ValueError
-        If no weights remain.
+        If no weights remain, or the network does not run on integers and `x` has some.
+    TypeError
+        If `model` is not a network, or `x` or `y` is not a tensor.
 
     Examples
     --------
@@ -81,6 +85,9 @@ def gradient_norms(
     True
     """
     device = device_of(model)
+    for name, given in {"x": x, "y": y}.items():
+        if not isinstance(given, Tensor):
+            raise no_tensor(name, given)
     weights = {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -91,7 +98,7 @@ def gradient_norms(
     cuda = [device] if device.type == "cuda" else []
     with _buffers_kept(model), torch.random.fork_rng(cuda), torch.enable_grad():
         torch.manual_seed(seed)
-        value = loss(model(x.to(device)), y.to(device))
+        value = loss(forward(model, x.to(device)), y.to(device))
         gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
     return {
         name: gradient.square().mean().sqrt().item()
@@ -146,6 +153,11 @@ def gradient_flow(
         layer (name of the parameter), number (1 for the network's first), gradient (root mean
         square). Its ``plot`` draws it.
 
+    Raises
+    ------
+    TypeError
+        If `models` is not a mapping.
+
     Examples
     --------
     >>> from cnnbook.models import create
@@ -154,6 +166,11 @@ def gradient_flow(
     >>> len(table) // 2, table.columns  # 19 convolutions and a linear layer each
     (20, ['network', 'layer', 'number', 'gradient'])
     """
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            "models must be a mapping from labels to networks, {'my network': net}; got "
+            f"{type(models).__name__}"
+        )
     return GradientFlow(
         [
             row

@@ -78,13 +78,16 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
         Shape of one image, ``(C, H, W)``, without the batch dimension.
     depth
         How far to descend: 1 lists the layers that `model` itself calls, 2 those that they call,
-        and so on. Layers are listed in the order in which they run; one that runs more than once
-        has one row, with the output of its last run.
+        and so on; torchvision's MobileNet and EfficientNet, for example, show their blocks with
+        2. Layers are listed in the order in which they run; one that runs more than once
+        has one row, with the output of its last run; one that does not run, like an auxiliary
+        classifier, has none, and its parameters are not counted.
 
     Returns
     -------
     Summary
-        A table with one row per layer, for one image in evaluation mode, with these keys:
+        A table with one row per layer, for one image in evaluation mode; the sums are its
+        `total_parameters` and `total_macs`. The keys:
 
         * `layer`: its name, as in ``model.named_modules()``;
         * `kind`: its class; for a sequence, those of its members;

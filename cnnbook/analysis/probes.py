@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook.analysis._batches import Labeled, check_tensor, labeled_batches
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks, layer_names
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def linear_probes(
     model: nn.Module,
     train: Labeled,
     test: Labeled,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     *,
     max_features: int = 1024,
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
@@ -68,7 +68,8 @@ def linear_probes(
     test
         Labeled images to evaluate them on.
     layers
-        Names as in ``model.named_modules()``; the model's direct children if not given.
+        One or several names as in ``model.named_modules()``; the model's direct children if not
+        given.
     max_features
         Maximum number of a probe's inputs, D, so that wide early layers have no advantage. Feature
         maps ``(C, H, W)`` are averaged over windows to the largest square ``(C, S, S)`` with C·S²
@@ -113,8 +114,7 @@ def linear_probes(
         raise ValueError(f"max_features must be at least 1, got {max_features}")
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties must be positive, at least one, got {tuple(penalties)}")
-    if layers is None:
-        layers = [name for name, _ in model.named_children()]
+    layers = layer_names(model, layers)
     shapes, features, labels = _features(model, train, layers, max_features, batch_size)
     _, test_features, test_labels = _features(model, test, layers, max_features, batch_size)
     classes = 1 + int(max(labels.max(), test_labels.max()))

@@ -1,13 +1,14 @@
 """How much of the image a unit sees: in theory, and in effect."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
+from cnnbook.analysis._batches import check_images
 from cnnbook.analysis._hooks import Hook, device_of, evaluation, find_layer, forward_hooks
 from cnnbook.analysis.graph import Reach, Untraceable, trace
 
@@ -40,6 +41,9 @@ class ReceptiveField:
         How many rows and columns of units there are.
     image
         Height and width of the image.
+    shared
+        Whether there are several units that all see the same, as after squeeze-and-excitation;
+        `positions` then counts them as one.
 
     Examples
     --------
@@ -62,6 +66,7 @@ class ReceptiveField:
     start: tuple[int, ...]
     positions: tuple[int, ...]
     image: tuple[int, ...]
+    shared: bool = field(default=False, repr=False, compare=False)
 
     @property
     def center(self) -> tuple[int, ...]:
@@ -142,6 +147,8 @@ class ReceptiveField:
 
     def __str__(self) -> str:
         """Return a one-line description."""
+        if self.shared:
+            return f"{self.layer}: all units see the same {times(self.size)} pixels"
         return (
             f"{self.layer}: {times(self.size)} pixels, {times(self.positions)} units "
             f"{times(self.jump)} pixels apart, the first from {self.start}"
@@ -170,6 +177,9 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
         start=tuple(reach.spans[a].first for a in axes),
         positions=tuple(count for count, _ in grid),
         image=tuple(image),
+        shared=len(reach.dims) == 2 + len(image)
+        and max(reach.shape[2:]) > 1
+        and all(count == 1 for count, _ in grid),
     )
 
 
@@ -218,8 +228,9 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     found = trace(model, input_shape)
     runs = [call for call in found.calls if call.name == layer]
     if not runs:
-        ran = ", ".join(dict.fromkeys(call.name for call in found.calls if call.name))
-        raise ValueError(f"layer {layer!r} does not run in evaluation mode; these do: {ran}")
+        raise ValueError(
+            f"layer {layer!r} does not run in evaluation mode; analysis.summary lists those that do"
+        )
     reach = runs[-1].reach
     if reach is None:
         raise ValueError(f"the output of layer {layer!r} does not depend on the image")
@@ -230,7 +241,7 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     except Untraceable as lost:
         raise ValueError(
             f"the receptive field of layer {layer!r} cannot be followed: {lost}"
-        ) from None
+        ) from lost.__cause__  # the error in a function that the user gave to `operation`
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,6 +381,9 @@ def effective_receptive_field(
 
         return hook
 
+    check_images(x)
+    if not x.is_floating_point():
+        raise ValueError(f"x must be floats, normalized as in training, got {x.dtype}")
     x = x.detach().to(device_of(model), copy=True).requires_grad_()
     with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
         model(x)

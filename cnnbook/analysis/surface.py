@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from cnnbook._draw import draw
 from cnnbook.analysis._batches import Labeled, labeled_batches
-from cnnbook.analysis._hooks import device_of, evaluation
+from cnnbook.analysis._hooks import check_model, device_of, evaluation
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -89,6 +89,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     >>> torch.allclose(drawn["weight"].norm(dim=1), net.weight.norm(dim=1))
     True
     """
+    check_model(model)
     generator = torch.Generator().manual_seed(seed)
     directions = {}
     for name, weight in model.named_parameters():

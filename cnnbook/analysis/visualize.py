@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook.analysis._batches import check_tensor, image_batches
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook.analysis._hooks import check_shape, device_of, evaluation, forward_hooks
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
 from cnnbook.data import Dataset
@@ -150,17 +150,22 @@ def maximize_activation(
     >>> bool(found.activation[-1] > found.activation[0])
     True
     """
-    units = (units,) if isinstance(units, int) else tuple(units)
-    channels, height, width = shape
-    if not units:
-        raise ValueError("units must name at least one unit")
+    units = _listed(units)
+    sides = check_shape("shape", shape)
+    if len(sides) != 3:
+        hint = f"; try {sides[1:]}" if len(sides) == 4 else ""
+        raise ValueError(f"shape must be the shape of one image, (C, H, W), got {sides}{hint}")
+    channels, height, width = sides
     if steps < 1 or lr <= 0:
         raise ValueError(f"steps and lr must be positive, got steps={steps}, lr={lr}")
     if not 0 <= lr * decay < 1:
         raise ValueError(f"decay must be from 0 to less than 1/lr = {1 / lr:g}, got {decay}")
     for name, values in {"mean": mean, "std": std}.items():
-        if len(values) not in (1, channels):
-            raise ValueError(f"{name} needs 1 or {channels} values, got {len(values)}")
+        if isinstance(values, int | float) or len(values) not in (1, channels):
+            given = (
+                f"{values} alone, in no list" if isinstance(values, int | float) else len(values)
+            )
+            raise ValueError(f"{name} needs 1 or {channels} values, got {given}")
     for name, value in {"jitter": jitter, "scale": scale}.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} is a fraction from 0 to 1, got {value}")
@@ -386,9 +391,7 @@ def top_patches(
     """
     if not isinstance(images, Tensor | Dataset):
         raise TypeError(f"images must be a tensor or a Dataset, got {type(images).__name__}")
-    units = (units,) if isinstance(units, int) else tuple(units)
-    if not units:
-        raise ValueError("units must name at least one unit")
+    units = _listed(units)
     raw = images if isinstance(images, Tensor) else images.images
     if not 1 <= k <= len(raw):
         raise ValueError(f"k must be from 1 to the number of images, {len(raw)}; got {k}")
@@ -438,6 +441,16 @@ def _crop(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
             image = image.narrow(dim, a, b - a)
             image = F.pad(image, (0, 0, before, after) if dim == 1 else (before, after))
     return image
+
+
+def _listed(units: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the numbers of one or several units."""
+    listed = (units,) if isinstance(units, int) else tuple(units)
+    if not listed:
+        raise ValueError("units must name at least one unit")
+    if not all(isinstance(unit, int) for unit in listed):
+        raise TypeError(f"units must be the number of a unit, or several, got {units!r}")
+    return listed
 
 
 def _check_units(layer: str, units: Sequence[int], count: int) -> None:

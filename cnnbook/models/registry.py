@@ -369,7 +369,7 @@ def model_spec(name: str) -> ModelSpec:
     ['alexnet', 'vgg16']
     """
     if name not in _MODELS:
-        raise unknown("model", name, _MODELS)
+        raise unknown("model", name, _MODELS, see="models.list_models()")
     return _MODELS[name]
 
 

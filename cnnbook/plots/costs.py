@@ -42,6 +42,11 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most
     MACs are in c3, 58%.>
     """
+    if not isinstance(table, Table):
+        raise TypeError(
+            "table must be a table of layers, as cnnbook.analysis.summary makes it, got "
+            f"{type(table).__name__}"
+        )
     if not len(table):
         raise ValueError("the table has no layers")
     for column in ("layer", *PANELS):

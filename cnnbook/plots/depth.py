@@ -15,6 +15,11 @@ _GRADIENT = "gradient (root mean square)"
 
 
 def _check(table: Table, *columns: str) -> None:
+    if not isinstance(table, Table):
+        raise TypeError(
+            "table must be a table that a function of cnnbook.analysis made, got "
+            f"{type(table).__name__}"
+        )
     missing = [column for column in columns if column not in table.columns]
     if missing or not len(table):
         raise ValueError(
@@ -137,7 +142,7 @@ def gradient_history(
     >>> gradient_history({"LeNet-5": recorder}).alt.split(".")[0]
     'Gradient by layer and step'
     """
-    several = {"": tables} if isinstance(tables, GradientRecorder | Table) else tables
+    several = tables if isinstance(tables, Mapping) else {"": tables}
     if not 1 <= len(several) <= 4:
         raise ValueError(f"give one to four tables, got {len(several)}")
     grids = {}
@@ -271,7 +276,7 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     >>> linear_probes(table)
     <Figure: Test accuracy of linear probes by layer. input 80%, c1 82%.>
     """
-    several = {"": tables} if isinstance(tables, Table) else tables
+    several = tables if isinstance(tables, Mapping) else {"": tables}
     for table in several.values():
         _check(table, "layer", "train_accuracy", "test_accuracy")
     names = [row["layer"] for row in next(iter(several.values())).rows]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnbook.analysis import Attribution
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.pictures import _framed, _stretched
+from cnnbook.plots.pictures import _framed, _stretched, check_pixels
 from cnnbook.plots.style import CHART, SIGNED, WIDTH, new_figure
 
 
@@ -79,6 +79,7 @@ def attribution(
     if images is None:
         raise ValueError("heat maps given as a tensor need the images they belong to: images=")
     label = "importance" if label is None else label
+    check_pixels("images", images)
     images = images[None] if images.ndim == 3 else images
     maps = maps[None] if maps.ndim == 2 else maps
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not 1 <= len(images) <= 8:

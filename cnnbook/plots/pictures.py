@@ -8,8 +8,9 @@ import torch
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
-from torch import Tensor
+from torch import Tensor, nn
 
+from cnnbook._errors import no_tensor
 from cnnbook.analysis import Activations
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import INK, POSITIVE, SIGNED, WIDTH, new_figure
@@ -33,6 +34,21 @@ def _stretched(image: Tensor) -> Tensor:
     """Scale an image to floats from 0, its lowest value, to 1, so that it can be shown."""
     image = image.detach().cpu().float()
     return (image - image.min()) / (image.max() - image.min()).clamp(min=1e-6)
+
+
+def check_pixels(name: str, pictures: Tensor) -> None:
+    """Raise an error unless pictures are a tensor of bytes or of floats in 0…1."""
+    if not isinstance(pictures, Tensor):
+        raise no_tensor(name, pictures)
+    if pictures.dtype == torch.uint8 or not pictures.numel():
+        return
+    low, high = pictures.min().item(), pictures.max().item()
+    if high > 1.01 or low < -0.01:  # a little more is rounding
+        cure = "undo the normalization" if low < -0.01 else "divide by 255"
+        kind = "float" if pictures.is_floating_point() else str(pictures.dtype)
+        raise ValueError(
+            f"{kind} {name} must lie in 0…1; they reach from {low:.4g} to {high:.4g}: {cure}"
+        )
 
 
 def _framed(axes) -> None:
@@ -68,7 +84,9 @@ def images(
     Raises
     ------
     ValueError
-        If the shape is wrong or there is not one title per image.
+        If the shape is wrong, floats are not in 0…1, or there is not one title per image.
+    TypeError
+        If `pictures` is not a tensor.
 
     Examples
     --------
@@ -77,6 +95,7 @@ def images(
     >>> images(test.images[:3], ["zero", "one", "two"])
     <Figure: 3 images: zero, one, two.>
     """
+    check_pixels("pictures", pictures)
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         raise ValueError(f"pictures must be (N, 1 or 3, H, W), got {tuple(pictures.shape)}")
     if titles is not None and len(titles) != len(pictures):
@@ -161,6 +180,8 @@ def filters(
     ------
     ValueError
         If `weight` does not have four dimensions, or color is requested without three channels.
+    TypeError
+        If `weight` is not a tensor, but a layer for example.
 
     Examples
     --------
@@ -168,6 +189,10 @@ def filters(
     >>> filters(lenet5().c1[0].weight)
     <Figure: 6×1 kernels of 5×5 weights.>
     """
+    if isinstance(weight, nn.Module) and isinstance(getattr(weight, "weight", None), Tensor):
+        raise TypeError(f"pass the weights of the {type(weight).__name__}: conv.weight, not conv")
+    if not isinstance(weight, Tensor):
+        raise no_tensor("weight", weight)
     if weight.ndim != 4:
         raise ValueError(f"weight must be (out, in, k, k), got {tuple(weight.shape)}")
     out, channels, height, width = weight.shape
@@ -235,6 +260,8 @@ def feature_maps(
     ------
     ValueError
         If `maps` has another shape.
+    TypeError
+        If `maps` is not a tensor.
 
     Examples
     --------
@@ -244,6 +271,8 @@ def feature_maps(
     >>> feature_maps(seen["s2"]).alt.split(",")[0]
     '6 feature maps of 14×14'
     """
+    if not isinstance(maps, Tensor):
+        raise no_tensor("maps", maps)
     if maps.ndim == 4 and len(maps) == 1:
         maps = maps[0]
     if maps.ndim != 3:
@@ -320,6 +349,8 @@ def activations(
     if image.ndim != 3 or len(image) not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
     for name, value in maps.items():
+        if not isinstance(value, Tensor):
+            raise no_tensor(f"maps[{name!r}]", value)
         if value.ndim not in (2, 4) or not 0 <= index < len(value):
             raise ValueError(
                 f"the output of {name!r} must be (N, C, H, W) or (N, C) with N > index = {index}, "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField
 from cnnbook.plots.figure import Figure
+from cnnbook.plots.pictures import check_pixels
 from cnnbook.plots.style import CHART, COLORS, INK, WIDTH, new_figure
 
 HALO = [
@@ -23,6 +24,7 @@ HALO = [
 
 
 def _check_image(image: Tensor) -> None:
+    check_pixels("image", image)
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")
 
@@ -43,7 +45,7 @@ def _show(axes: Axes, image: Tensor, **options: Any) -> None:
 
 def receptive_fields(
     image: Tensor,
-    fields: Sequence[ReceptiveField],
+    fields: ReceptiveField | Sequence[ReceptiveField],
     *,
     unit: tuple[float, float] = (0.5, 0.5),
     alt: str | None = None,
@@ -55,7 +57,7 @@ def receptive_fields(
     image
         uint8 or float in 0…1, ``(C, H, W)`` with one or three channels.
     fields
-        Results of :func:`cnnbook.analysis.receptive_field` for images of this size.
+        One or several results of :func:`cnnbook.analysis.receptive_field` for images of this size.
     unit
         Which unit of each layer: its row and column as fractions of the layer's height and width.
     alt
@@ -83,6 +85,7 @@ def receptive_fields(
     its units sees. In pixels: block1 4×4, block3 30×30, block5 150×150.>
     """
     _check_image(image)
+    fields = [fields] if isinstance(fields, ReceptiveField) else fields
     if not fields:
         raise ValueError("no receptive fields to draw")
     height, width = image.shape[1:]

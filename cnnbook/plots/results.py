@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from torch import Tensor
 
-from cnnbook._errors import unknown
+from cnnbook._errors import no_tensor, unknown
 from cnnbook.analysis import ConfusionMatrix
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
@@ -52,6 +52,8 @@ def curves(
     ------
     ValueError
         If the metric is unknown, a label has no history, or a history lacks the metric.
+    TypeError
+        If `runs` is not a mapping to lists, but a single history for example.
 
     Examples
     --------
@@ -62,11 +64,21 @@ def curves(
     """
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
+    if not isinstance(runs, Mapping):
+        raise TypeError(
+            "runs must be a mapping from labels to lists of histories, "
+            f"{{'my network': [history]}}; got {type(runs).__name__}"
+        )
     percent = 100 if metric.endswith("accuracy") else 1
     finals = []
     with new_figure(CHART, 3.2) as figure:
         axes = figure.add_subplot()
         for i, (label, histories) in enumerate(runs.items()):
+            if hasattr(histories, metric):
+                raise TypeError(
+                    f"give a list of histories for {label!r}, one per seed: [history]; got "
+                    f"{type(histories).__name__}"
+                )
             if not histories:
                 raise ValueError(f"no history for {label!r}")
             seen = [getattr(history, metric) for history in histories]
@@ -131,6 +143,9 @@ def lines(
     >>> lines(x, functions, xlabel="a", ylabel="f(a)", alt="ReLU and tanh")
     <Figure: ReLU and tanh>
     """
+    for name, values in {"x": x, **ys}.items():
+        if not isinstance(values, Tensor):
+            raise no_tensor(name, values)
     with new_figure(CHART, height) as figure:
         axes = figure.add_subplot()
         for i, (label, y) in enumerate(ys.items()):
@@ -258,6 +273,8 @@ def bars(
     >>> bars(["7×7", "3×3 three times"], torch.tensor([49, 27]), xlabel="weights")
     <Figure: Bars, weights: 7×7 49; 3×3 three times 27.>
     """
+    if not isinstance(values, Tensor):
+        raise no_tensor("values", values)
     if not labels or values.shape != (len(labels),):
         raise ValueError(
             f"bars need one value for each label, got {len(labels)} labels and values of shape "
@@ -322,6 +339,8 @@ def confusion_matrix(
         counts, known = matrix, [str(number) for number in range(len(matrix))]
     classes = known if classes is None else classes
     k = len(classes)
+    if not isinstance(counts, Tensor):
+        raise no_tensor("matrix", counts)
     if counts.shape != (k, k):
         raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(counts.shape)}")
     share = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)

@@ -415,3 +415,15 @@ def test_effective_size():
         effective_size(bell[:, None] * bell, share=0)
     with pytest.raises(ValueError, match="is not negative, got -1"):
         effective_size(-torch.ones(2, 2))
+
+
+def test_units_that_all_see_the_same_are_said_to():
+    class Gate(nn.Module):
+        def forward(self, x):
+            return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), Gate(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    fields = {layer: receptive_field(net, (1, 14, 14), layer) for layer in "0123"}
+    assert str(fields["1"]) == "1: all units see the same 14×14 pixels"
+    assert [field.shared for field in fields.values()] == [False, True, False, False]
+    assert "1×1 units 0×0 pixels apart" in str(fields["2"])

@@ -3,6 +3,7 @@ import re
 from xml.etree import ElementTree
 
 import matplotlib.colors
+import numpy as np
 import pytest
 import torch
 
@@ -236,6 +237,13 @@ def test_confusion_alt_names_the_commonest_mistake():
     ("call", "message"),
     [
         (lambda: plots.images(torch.rand(3, 8, 8)), r"got \(3, 8, 8\)"),
+        (lambda: plots.images(200 * torch.ones(1, 1, 2, 2)), r"float .* to 200: divide by 255"),
+        (lambda: plots.images(torch.tensor([[[[0, 99]]]])), r"int64 .* to 99: divide by 255"),
+        (lambda: plots.images(-torch.ones(1, 3, 2, 2)), "from -1 to -1: undo the normalization"),
+        (
+            lambda: plots.attribution(torch.rand(4, 4), 9 * torch.ones(1, 4, 4)),
+            r"images must lie in 0…1; they reach from 9 to 9: divide by 255",
+        ),
         (lambda: plots.images(torch.rand(3, 1, 8, 8), ["a"]), "1 titles for 3 pictures"),
         (lambda: plots.filters(torch.rand(3, 8)), r"got \(3, 8\)"),
         (lambda: plots.feature_maps(torch.rand(2, 3, 8, 8)), r"got \(2, 3, 8, 8\)"),
@@ -255,6 +263,44 @@ def test_confusion_alt_names_the_commonest_mistake():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.images(np.zeros((1, 1, 2, 2))), r"use torch\.from_numpy\(pictures\)"),
+        (
+            lambda: plots.attribution(torch.rand(4, 4), np.zeros((1, 4, 4))),
+            "images must be a torch",
+        ),
+        (lambda: plots.feature_maps(np.zeros((1, 4, 4))), "maps must be a torch tensor"),
+        (lambda: plots.filters(np.zeros((1, 1, 4, 4))), "weight must be a torch tensor"),
+        (lambda: plots.filters(torch.nn.Conv2d(1, 1, 3)), r"Conv2d: conv\.weight, not conv"),
+        (lambda: plots.curves(history(1)), r"\{'my network': \[history\]\}; got History"),
+        (lambda: plots.bars(["a"], np.ones(1), xlabel="x"), "values must be a torch tensor"),
+        (lambda: plots.confusion_matrix(np.eye(2), ["a", "b"]), "matrix must be a torch tensor"),
+        (
+            lambda: plots.lines(np.ones(2), {}, xlabel="x", ylabel="y", alt="a"),
+            "x must be a torch tensor",
+        ),
+        (
+            lambda: plots.activations({"c1": np.zeros((1, 2, 2, 2))}, torch.zeros(1, 4, 4)),
+            r"maps\['c1'\] must be a torch tensor",
+        ),
+        (lambda: plots.gradient_flow(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.linear_probes(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.gradient_history(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.layer_costs(torch.nn.ReLU()), "table must be a table .* got ReLU"),
+        (lambda: plots.curves({"a": history(1)}), r"one per seed: \[history\]; got History"),
+    ],
+)
+def test_what_is_of_another_type_is_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_pixels_may_exceed_their_range_by_rounding():
+    assert plots.images(torch.tensor([[[[-1e-6, 1 + 1e-6]]]])).alt == "1 images."
 
 
 def test_interrupted_save_keeps_the_old_file(tmp_path, monkeypatch):

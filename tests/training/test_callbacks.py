@@ -135,7 +135,7 @@ def test_a_callback_sees_the_run(fit, small):
         (
             [type("Mine", (Callback,), {"on_train_end": lambda self, run: None})()],
             ValueError,
-            "unknown hook of Mine 'on_train_end'; use one of: on_fit_begin",
+            "unknown hook of Mine 'on_train_end'. Did you mean 'on_fit_end'[?] Use one of: on_",
         ),
     ],
 )

@@ -114,6 +114,9 @@ class _Known(NamedTuple):
 
 _KNOWN: dict[str, _Known] = {}
 
+# No function can follow these, nor "upsample_…": neighbors have boxes that shift unevenly.
+_UNEVEN = {"pixel_shuffle", "grid_sampler_2d", "grid_sampler_3d"}
+
 
 def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], AnyFollow]:
     """Decorate a function that teaches an operation to :func:`trace` and all that uses it.
@@ -126,9 +129,9 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
     Parameters
     ----------
     *names
-        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"pixel_shuffle"`` for
-        one of torch's own. All overloads, and the in-place variant, share one name. For a name that
-        is already known, the new function replaces the old one.
+        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"pixel_unshuffle"``
+        for one of torch's own. All overloads, and the in-place variant, share one name. For a name
+        that is already known, the new function replaces the old one.
     role
         How drawings show a layer that is made of such an operation: ``"convolution"``, ``"fully
         connected"``, ``"pooling"``, ``"mean"`` (pooling if it leaves one position) or ``"view"``
@@ -142,7 +145,9 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
     Raises
     ------
     ValueError
-        If there is no name, a name has an overload, or the role is unknown.
+        If there is no name, a name has an overload or a dot, or the role is unknown.
+    TypeError
+        If a name is not a string.
 
     Examples
     --------
@@ -174,8 +179,7 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
     if not names:
         raise ValueError("name at least one operation, for example operation('mylib::blur')")
     for name in names:
-        if "." in name:
-            raise ValueError(f"name operations without their overload, {name!r} as {_base(name)!r}")
+        _check_name(name)
     if role is not None and role not in get_args(Role):
         raise unknown("role", role, get_args(Role))
 
@@ -184,6 +188,24 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
         return follow
 
     return register
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        known = isinstance(name, torch._ops.OpOverload | torch._ops.OpOverloadPacket)
+        example = str(name).replace(".", "::", 1).split(".")[0] if known else "mylib::blur"
+        raise TypeError(
+            f"name operations by strings, as in operation({example!r}), got "
+            f"{f'torch.ops.{name}' if known else name}"
+        )
+    if "." in name:
+        library, _, rest = name.removeprefix("torch.ops.").partition(".")
+        if "::" in name or hasattr(torch.ops.aten, library):
+            raise ValueError(f"name operations without their overload, {name!r} as {_base(name)!r}")
+        raise ValueError(
+            f"name operations with two colons after the library, {name!r} as "
+            f"'{library}::{rest.split('.')[0]}'"
+        )
 
 
 def name_of(operation: torch._ops.OpOverload) -> str:
@@ -234,20 +256,29 @@ def propagate(call: OperationCall, *, elementwise: bool) -> list[Reach] | None:
     follow: Follow = _same_position if elementwise else _without_positions
     if call.name in _KNOWN:
         follow = _KNOWN[call.name].follow
+    given = f"the function given to analysis.operation for {call.name!r}"
     try:
         found = follow(call)
     except _OtherTensors:
         found = _without_positions(call)
+    except Untraceable:
+        raise
+    except Exception as error:
+        if getattr(follow, "__module__", None) == __name__:
+            raise
+        raise Untraceable(f"{given} failed: {type(error).__name__}: {error}") from error
     if found is None:
         return None
-    reaches = [found] if isinstance(found, Reach) else list(found)
+    reaches = found if isinstance(found, list | tuple) else [found]
+    if not all(isinstance(reach, Reach) for reach in reaches):
+        raise Untraceable(f"{given} returned {found!r}; return a Reach, or one for each result")
     for reach, shape in zip(reaches, call.shapes, strict=False):
         if reach.shape != tuple(shape):
             raise Untraceable(
                 f"the operation {call.name!r} returns the shape {tuple(shape)}, where "
                 f"{reach.shape} was expected"
             )
-    return reaches
+    return list(reaches)
 
 
 def _without_positions(call: OperationCall) -> Result:
@@ -257,6 +288,10 @@ def _without_positions(call: OperationCall) -> Result:
         if call.name in _KNOWN:
             raise Untraceable(
                 f"the operation {call.name!r} reads several tensors that depend on the image"
+            )
+        if call.name in _UNEVEN or call.name.lstrip("_").startswith("upsample_"):
+            raise Untraceable(
+                f"the operation {call.name!r} gives neighbors fields that do not shift evenly"
             )
         raise Untraceable(
             f"nothing is known about the operation {call.name!r}; cnnbook.analysis.operation can "
@@ -356,10 +391,12 @@ def _join_along_a_dimension(call: OperationCall) -> Result:
 def _pad(call: OperationCall) -> Result:
     x = call.x
     before, after = call["pad"][::2], call["pad"][1::2]
-    for i, widths in enumerate(zip(before, after, strict=True)):  # from the last dimension on
+    for i, (first, last) in enumerate(
+        zip(before, after, strict=True)
+    ):  # from the last dimension on
         dim = len(call.shape) - 1 - i
-        if widths != (0, 0):
-            x = x.window(dim, 1, padding=widths[0], length=call.shape[dim])
+        if (first, last) != (0, 0):
+            x = x.window(dim, 1, padding=first, end_padding=last, length=call.shape[dim])
     return x
 
 
@@ -423,7 +460,14 @@ def _pool(call: OperationCall, n: int) -> list[Reach]:
     kernel = per_dimension(call["kernel_size"], n)
     dilation = call.arguments.get("dilation", 1)  # an average has none
     stride, padding = call["stride"] or kernel, call["padding"]
-    found = call.x.windows(call.shape, kernel, stride=stride, padding=padding, dilation=dilation)
+    found = call.x.windows(
+        call.shape,
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=call["ceil_mode"],
+    )
     return [found] * len(call.shapes)  # of the largest value, and where it was
 
 

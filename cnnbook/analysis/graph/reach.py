@@ -210,15 +210,20 @@ class Reach:
         *,
         stride: int = 1,
         padding: int = 0,
+        end_padding: int | None = None,
         dilation: int = 1,
+        ceil_mode: bool = False,
         length: int,
     ) -> "Reach":
         """Slide a window along one dimension, to `length` positions.
 
+        `end_padding` is the padding after the last position, if it is not `padding` as well.
+
         Raises
         ------
         Untraceable
-            If the dimension is not a row of positions of the image.
+            If the dimension is not a row of positions of the image, or the window does not have
+            exactly `length` positions.
         """
         parts = self.dims[dim]
         shifting = [p for p in parts if p.axis is not None]
@@ -229,6 +234,8 @@ class Reach:
         if len(parts) > 1 or len(along) > 1:
             raise Untraceable("a window slides over positions that a reshape has split up")
         assert part.axis is not None
+        padded = part.length + padding + (padding if end_padding is None else end_padding)
+        _check_windows(length, kernel, stride, dilation, padded, ceil_mode=ceil_mode)
         first, last = self.spans[part.axis]
         first -= padding * part.step
         last += (dilation * (kernel - 1) - padding) * part.step
@@ -245,6 +252,7 @@ class Reach:
         stride: int | Sequence[int] = 1,
         padding: int | Sequence[int] = 0,
         dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
     ) -> "Reach":
         """Slide a window over the last dimensions, as convolution and pooling do.
 
@@ -257,12 +265,16 @@ class Reach:
             Size of the window: one for each dimension over which it slides, or one for all axes of
             the image.
         stride, padding, dilation
-            Likewise; a single entry applies to all dimensions.
+            Likewise; a single entry applies to all dimensions. Padding is the same on both sides;
+            `window` takes another for the end.
+        ceil_mode
+            Whether a last window may reach beyond the padding, as in torch's pooling.
 
         Raises
         ------
         Untraceable
-            If one of the dimensions is not a row of positions of the image.
+            If one of the dimensions is not a row of positions of the image, or these settings do
+            not give the number of positions in `shape`.
         """
         n = len(self.spans) if isinstance(kernel, int) else len(kernel)
         settings = [per_dimension(s, n) for s in (kernel, stride, padding, dilation)]
@@ -271,7 +283,13 @@ class Reach:
             range(len(shape) - n, len(shape)), *settings, strict=True
         ):
             reach = reach.window(
-                dim, size, stride=step, padding=pad, dilation=dilated, length=shape[dim]
+                dim,
+                size,
+                stride=step,
+                padding=pad,
+                dilation=dilated,
+                ceil_mode=ceil_mode,
+                length=shape[dim],
             )
         return reach
 
@@ -281,15 +299,21 @@ class Reach:
         Raises
         ------
         Untraceable
-            If only some positions of several axes would be kept.
+            If only some positions of several axes would be kept, or there are no such indices.
         """
         parts = self.dims[dim]
         if (first, step, length) == (0, 1, length_of(parts)):
             return self
         if all(p.axis is None for p in parts):
             return self.with_length(dim, length)
-        # A window of one pixel, shifted by a negative padding.
-        return self.window(dim, 1, stride=step, padding=-first, length=length)
+        left = length_of(parts) - (first + (length - 1) * step + 1)
+        if first < 0 or step < 1 or (length and left < 0):
+            raise Untraceable(
+                f"{length} positions from {first} on, {step} apart, are not all among "
+                f"{length_of(parts)}"
+            )
+        # A window of one pixel; what is cut off at both ends is negative padding.
+        return self.window(dim, 1, stride=step, padding=-first, end_padding=-left, length=length)
 
     def broadcast(self, shape: Sequence[int]) -> "Reach":
         """Repeat along new dimensions and those of length 1."""
@@ -300,6 +324,22 @@ class Reach:
                 same(size) if length_of(dim) == 1 and size != 1 else dim
                 for dim, size in zip(dims, shape, strict=True)
             ),
+        )
+
+
+def _check_windows(
+    length: int, kernel: int, stride: int, dilation: int, padded: int, *, ceil_mode: bool
+) -> None:
+    """Raise Untraceable unless a window has `length` positions on `padded` pixels."""
+    room = padded - ((length - 1) * stride + dilation * (kernel - 1) + 1)
+    what = f"{length} positions of a window of {kernel}, {stride} apart,"
+    if room < (1 - stride if ceil_mode else 0):
+        raise Untraceable(
+            f"{what} do not fit into {padded}, padding included; are padding= and ceil_mode= right?"
+        )
+    if room >= stride:
+        raise Untraceable(
+            f"{what} leave {room} of {padded} unused, padding included; is stride= missing?"
         )
 
 

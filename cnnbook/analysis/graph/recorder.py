@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from cnnbook.analysis._hooks import device_of, evaluation
+from cnnbook.analysis._hooks import check_model, check_shape, device_of, evaluation
 from cnnbook.analysis.graph.operations import (
     OperationCall,
     name_of,
@@ -45,7 +45,10 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     Raises
     ------
     ValueError
-        If the shape is not made of positive integers, or has a batch dimension.
+        If the shape is not made of positive integers, has a batch dimension, or does not begin with
+        the channels.
+    TypeError
+        If `model` is not a network.
 
     Examples
     --------
@@ -58,20 +61,28 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     >>> f"{whole.macs:,}", whole.shape
     ('15,470,264,320', (1000,))
     """
-    shape = tuple(input_shape)
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(
-            f"input_shape must be the shape of one image, (C, H, W), all positive, got {shape}"
-        )
+    check_model(model)
+    shape = check_shape("input_shape", input_shape)
     try:
         return _run(model, shape)
     except RuntimeError as error:
-        if len(shape) == 4 and shape[0] == 1:
-            raise ValueError(
-                f"the network does not run on an image of shape {shape}; input_shape has no "
-                f"dimension for the batch: try {shape[1:]}"
-            ) from error
-        raise
+        hint = _hint(shape)
+        if hint is None:
+            raise
+        raise ValueError(
+            f"the network does not run on an image of shape {shape}; input_shape {hint}"
+        ) from error
+
+
+def _hint(shape: tuple[int, ...]) -> str | None:
+    """Return what is probably wrong with a shape on which a network does not run."""
+    if len(shape) == 4 and shape[0] == 1:
+        return f"has no dimension for the batch: try {shape[1:]}"
+    if len(shape) == 2:
+        return f"begins with the channels: try {(3, *shape)} or {(1, *shape)}"
+    if len(shape) == 3 and shape[2] <= 4 < shape[0]:
+        return f"begins with the channels: try {(shape[2], *shape[:2])}"
+    return None
 
 
 def _run(model: nn.Module, shape: tuple[int, ...]) -> Trace:

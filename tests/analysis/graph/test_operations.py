@@ -165,12 +165,91 @@ def test_mistakes_in_a_function_give_no_number():
     [
         (lambda: operation(), "name at least one operation"),
         (lambda: operation("add.Tensor"), "'add.Tensor' as 'add'"),
+        (lambda: operation("my.sharpen"), r"colons .* 'my\.sharpen' as 'my::sharpen'"),
+        (lambda: operation("my::sharpen.default"), "'my::sharpen.default' as 'my::sharpen'"),
         (lambda: operation("add", role="pool"), "unknown role 'pool'.*Did you mean 'pooling'"),
     ],
 )
 def test_errors_of_the_decorator(register, message):
     with pytest.raises(ValueError, match=message):
         register()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda call: call.x, r"strings, as in operation\('mylib::blur'\), got <function"),
+        (torch.ops.cnnbook_tests.blur, r"operation\('cnnbook_tests::blur'\), got torch\.ops\."),
+        (torch.ops.cnnbook_tests.blur.default, r"operation\('cnnbook_tests::blur'\), got"),
+    ],
+)
+def test_names_are_strings(given, message):
+    with pytest.raises(TypeError, match=message):
+        operation(given)
+
+
+def test_an_error_in_ones_own_function_is_shown():
+    net = after_a_convolution(lambda x: blur(x, 5))
+
+    @operation("cnnbook_tests::blur")
+    def fails(call):
+        raise ZeroDivisionError("no size")
+
+    with pytest.raises(
+        ValueError,
+        match=r"function given to analysis\.operation for 'cnnbook_tests::blur' failed: "
+        r"ZeroDivisionError: no size",
+    ) as caught:
+        field(net)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("wrong", [(1, 2, 14, 14), 7, [None]])
+def test_something_else_than_a_reach_is_shown(wrong):
+    operation("cnnbook_tests::blur")(lambda call: wrong)
+    with pytest.raises(ValueError, match=r"'cnnbook_tests::blur' returned .*; return a Reach"):
+        field(after_a_convolution(lambda x: blur(x, 5)))
+
+
+@torch.library.custom_op("cnnbook_tests::smooth", mutates_args=())
+def smooth(x: Tensor, stride: int) -> Tensor:
+    return F.avg_pool2d(x, 3, stride, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("stride", "given", "forgotten"), [(1, {}, "padding="), (2, {"padding": 1}, "stride=")]
+)
+def test_a_forgotten_setting_gives_no_number(stride, given, forgotten):
+    net = after_a_convolution(lambda x: smooth(x, stride))
+    operation("cnnbook_tests::smooth")(lambda call: call.x.windows(call.shape, 3, **given))
+    with pytest.raises(ValueError, match=f"cannot be followed: .* positions .*{forgotten}"):
+        field(net)
+    whole = {"stride": stride, "padding": 1}
+    operation("cnnbook_tests::smooth")(lambda call: call.x.windows(call.shape, 3, **whole))
+    assert field(net).size == (5, 5)
+
+
+@pytest.mark.parametrize(
+    "function", [nn.PixelShuffle(2), nn.Upsample(scale_factor=2), nn.Upsample(size=30)]
+)
+def test_uneven_operations_are_not_said_to_be_addable(function):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), function)
+    with pytest.raises(ValueError, match=r"fields that do not shift evenly$"):
+        field(net)
+
+
+def test_an_operation_of_torch_can_be_added():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PixelUnshuffle(2))
+    with pytest.raises(ValueError, match=r"'pixel_unshuffle'; .* can add it"):
+        field(net)
+
+    @operation("pixel_unshuffle")
+    def follow(call):
+        size = call["downscale_factor"]
+        return call.x.with_length(1, call.shape[1]).windows(call.shape, size, stride=size)
+
+    assert field(net).size == (4, 4)
+    assert field(net).jump == (2, 2)
 
 
 def test_one_name_for_all_overloads_and_for_the_form_in_place():

@@ -34,6 +34,60 @@ def test_windows_of_windows_compose():
     assert [twice.grid(axis) for axis in (0, 1)] == [(2, 4), (2, 6)]
 
 
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({"kernel": 3}, 12),  # padding= forgotten
+        ({"kernel": 3, "stride": 2}, 6),  # the same, hidden by the stride
+        ({"kernel": 3, "padding": 1}, 14),
+        ({"kernel": 3, "padding": 1, "dilation": 2}, 12),
+        ({"kernel": 3, "stride": 2, "ceil_mode": True}, 7),
+    ],
+)
+def test_windows_that_do_not_fit_give_no_number(settings, length):
+    match = f"{length} positions of a window of 3, .* do not fit into 1.*padding="
+    with pytest.raises(Untraceable, match=match):
+        IMAGE.window(3, length=length, **settings)
+    kernel = settings.pop("kernel")
+    with pytest.raises(Untraceable, match=match):
+        IMAGE.permute([0, 1, 3, 2]).windows((1, 3, length), (kernel,), **settings)
+
+
+def test_windows_that_leave_pixels_unused_give_no_number():
+    with pytest.raises(Untraceable, match=r"6 positions .* leave 5 of 12 .* is stride= missing"):
+        IMAGE.windows((1, 3, 4, 6), kernel=(1, 2), stride=(2, 1))
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_windows_fit_whenever_torch_makes_them(ceil_mode):
+    for size in (5, 6, 7, 8):
+        for kernel in (1, 2, 3):
+            for stride in (1, 2, 3, 4):
+                for padding in range(kernel // 2 + 1):
+                    pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+                    length = pool(torch.zeros(1, 1, size, size)).shape[-1]
+                    settings = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+                    found = Reach.of_image((1, 1, size, size)).windows(
+                        (1, 1, length, length), kernel, **settings
+                    )
+                    assert found.spans[0] == Span(-padding, kernel - 1 - padding)
+
+
+def test_padding_at_one_end_only():
+    causal = IMAGE.window(3, 3, padding=2, end_padding=0, length=12)
+    assert causal.spans[1] == Span(-2, 0)
+    with pytest.raises(Untraceable, match="do not fit into 12"):
+        IMAGE.window(3, 3, end_padding=0, length=12)
+
+
+@pytest.mark.parametrize("wrong", [(9, 1, 4), (-1, 1, 4), (0, 4, 4)])
+def test_positions_that_do_not_exist_cannot_be_kept(wrong):
+    with pytest.raises(Untraceable, match="are not all among 12"):
+        IMAGE.keep(3, *wrong)
+    assert IMAGE.keep(3, 9, 1, 3).whole(1) == Span(9, 11)
+    assert IMAGE.keep(3, 12, 1, 0).shape == (1, 3, 8, 0)
+
+
 def test_a_sum_over_positions_sees_them_all():
     row = IMAGE.reduce([-1])
     assert row.shape == (1, 3, 8)
