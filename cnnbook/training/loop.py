@@ -9,22 +9,23 @@ from cnnbook.training.run import Run
 
 
 def train(run: Run) -> None:
-    """Take the remaining steps of a run, or those until a callback stops it."""
-    network, optimizer, scheduler, scaler = run.network, run.optimizer, run.scheduler, run.scaler
-    device, precision = run.device, run.precision
+    """Take the remaining steps, or those until a callback stops the run."""
+    network, device, precision = run.network, run.device, run.precision
+    optimizer, scheduler, scaler = run.optimizer, run.scheduler, run.scaler
     run.call("on_fit_begin")
     while not run.agree_to_stop() and run.step < run.total_steps:
         run.model.train()
         for x, y, weight in run.rest_of_epoch():
-            # Seeded by its number, a step draws the same dropout masks in a resumed run.
+            # Seeded by its number, a step draws the same dropout masks
+            # in a resumed run.
             seed_generators(run.seed_of_step(), device)
             with explain_out_of_memory(network, x):
                 with autocast(device, precision):
                     output = network(x)
                     loss = run.loss_fn(output, y)
                 optimizer.zero_grad()
-                # The scaler scales only in float16. The weight is 1 unless several processes share
-                # the batch in unequal parts.
+                # The scaler acts in float16 only. The weight is 1 unless several
+                # processes share the batch in unequal parts.
                 scaler.scale(loss * weight).backward()
             scaler.step(optimizer)
             scaler.update()
