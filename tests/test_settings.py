@@ -25,7 +25,7 @@ def test_without_environment_the_preset_follows_the_machine(monkeypatch):
 
 def test_unknown_preset_is_named_with_the_nearest(monkeypatch):
     monkeypatch.setenv("CNNBOOK_PRESET", "gpuu")
-    with pytest.raises(ValueError, match=r"'gpuu'.*cpu, gpu.*Did you mean 'gpu'"):
+    with pytest.raises(ValueError, match=r"'gpuu'\. Did you mean 'gpu'.*cpu, gpu"):
         cnnbook.preset()
 
 

@@ -110,7 +110,7 @@ def load(name_or_path: str | Path) -> Recorded:
     path = Path(name_or_path).expanduser()
     if path.suffix != ".json":
         if name_or_path not in list_runs():
-            raise unknown("recorded run", name_or_path, list_runs())
+            raise unknown("recorded run", name_or_path, list_runs(), see="results.list_runs()")
         path = RUNS / f"{name_or_path}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
