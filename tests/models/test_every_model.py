@@ -93,7 +93,7 @@ def test_unknown_name_suggests_the_nearest():
 
 
 def test_unknown_option():
-    with pytest.raises(TypeError, match="depth_multiplier"):
+    with pytest.raises(ValueError, match="'depth_multiplier'; use one of: shortcut, plain, "):
         models.create("resnet18", depth_multiplier=2)
 
 
