@@ -247,7 +247,7 @@ again resumes from there.""",
         help="weight decay (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
-        "--label-smoothing", type=float, default=0.0, metavar="SHARE",
+        "--label-smoothing", type=float, default=0.0, metavar="FRACTION",
         help="fraction of the target that is spread over all classes, 0 to 1 (default: "
         "%(default)s)",
     )  # fmt: skip
@@ -257,7 +257,7 @@ again resumes from there.""",
         "example 0.999 (default: no average)",
     )  # fmt: skip
     how.add_argument(
-        "--target-accuracy", type=float, metavar="SHARE",
+        "--target-accuracy", type=float, metavar="FRACTION",
         help="stop after the first epoch with this validation accuracy, 0 to 1 (default: never)",
     )  # fmt: skip
     how.add_argument(
