@@ -118,9 +118,11 @@ def test_image_folder(text):
     assert "<clothes train: 240 images, cropped to 3×32×32, 4 classes>" in text
     assert "<clothes test: 100 images, cropped to 3×32×32, 4 classes>" in text
     assert facts(CHAPTER)["exit_codes"] == [0, 0]
-    # The class predicted first; the command prints its table as text.
-    (line,) = (line for line in text.splitlines() if "Ankle boot/000.jpg  " in line)
-    assert line.split("Ankle boot/000.jpg")[1].split()[0] == "1"
+    # The command prints its table as text: three classes, the most probable first.
+    ranked = [line.split()[2:] for line in text.splitlines() if "Ankle boot/000.jpg  " in line]
+    assert [row[0] for row in ranked] == ["1", "2", "3"]
+    probabilities = [number(row[-1]) for row in ranked]
+    assert probabilities == sorted(probabilities, reverse=True)
 
 
 def test_interrupted_runs_end_as_if_they_had_not_been(text):
