@@ -54,7 +54,7 @@ def test_turning_by_any_angle_harms_upright_digits():
 
 def test_every_claim_of_the_section_has_a_row():
     claims = executed_rows(CHAPTER)
-    for part in ("edge", "accuracy", "preprocessing", "rotating", "short", "crop", "whatever"):
+    for part in ("edge", "accuracy", "preprocessing", "rotating", "scarce", "crop", "whatever"):
         assert any(part in claim.says for claim in claims), part
     (whatever,) = (claim for claim in claims if claim.says.startswith("whatever change"))
     assert whatever.verdict == "does not hold"
