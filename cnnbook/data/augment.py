@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cnnbook._errors import unknown
 from cnnbook.data.checks import check_images, counted, is_number
+from cnnbook.data.seeds import generator
 
 # On a CPU, images are transformed in groups of about this many pixels: few enough for a group's
 # floats and coordinates to stay in the cache, but enough to be worth starting the threads.
@@ -185,7 +186,7 @@ class Augment:
         AugmentParams
             On the CPU, so that a seed gives the same numbers on every device.
         """
-        uniform = torch.rand(n, 16, generator=torch.Generator().manual_seed(seed))
+        uniform = torch.rand(n, 16, generator=generator(seed))
         (turned, sheared, right, down, scaled, cropped, crop_left, crop_top, flipped,
          contrast, brightness, erased, area, ratio, top, left) = uniform.unbind(1)  # fmt: skip
         height, width = size

@@ -10,6 +10,7 @@ from cnnbook import settings
 from cnnbook.data.augment import Augment
 from cnnbook.data.checks import check_count
 from cnnbook.data.datasets import Dataset
+from cnnbook.data.seeds import epoch_seed, generator
 
 
 class BatchSource(Protocol):
@@ -49,11 +50,6 @@ class BatchSource(Protocol):
         Images are float ``(N, C, H, W)``, labels int64 ``(N,)``.
         """
         ...
-
-
-def epoch_seed(seed: int, number: int) -> int:
-    """Return a seed for one epoch that other seeds and epochs do not share."""
-    return seed * 100_003 + number
 
 
 def share(index: Tensor, batch_size: int, rank: int, world_size: int) -> list[Tensor]:
@@ -205,7 +201,7 @@ class Batches:
         seed = epoch_seed(self.seed, number)
         order = torch.arange(self.images_per_epoch)
         if self.shuffle:
-            order = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
+            order = torch.randperm(len(order), generator=generator(seed))
         parts = share(order.to(self.device), self.batch_size, self.rank, self.world_size)
         if self.augment is not None:
             height, width = self.images.shape[2:]

@@ -17,6 +17,7 @@ from cnnbook.data.checks import (
     per_channel,
 )
 from cnnbook.data.files import IdxFile, find, parse_idx, read_checked
+from cnnbook.data.splits import stratified
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -246,6 +247,48 @@ class Dataset:
         left, top = (size - width) // 2, (size - height) // 2
         borders = (left, size - width - left, top, size - height - top)
         return replace(self, images=F.pad(self.images, borders))
+
+    def split(self, fraction: float = 0.1, seed: int = 0) -> tuple["Dataset", "Dataset"]:
+        """Set a part aside, with the same share of every class: for validation, for example.
+
+        Training may look at validation images to choose a learning rate or to stop early; those
+        of the test set are for the end.
+
+        Parameters
+        ----------
+        fraction
+            Share of the images to set aside. The total is exact and each class's number is within
+            one image of it; each class of two or more images is in both parts.
+        seed
+            Any integer. Which images are set aside depends on it, on the labels, and on nothing
+            else.
+
+        Returns
+        -------
+        train, val : Dataset
+            What is left and what is set aside. The images keep their order.
+
+        Raises
+        ------
+        TypeError
+            If `fraction` is not a number.
+        ValueError
+            If it does not lie between 0 and 1, or no class has two images.
+
+        Examples
+        --------
+        >>> from cnnbook import data
+        >>> train, val = data.load("fashion-mini")[0].split(0.1)
+        >>> train
+        <fashion-mini train: 9,000 images of 1×28×28, 10 classes>
+        >>> val
+        <fashion-mini val: 1,000 images of 1×28×28, 10 classes>
+        >>> val.labels.bincount().tolist()
+        [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
+        """
+        left, drawn = stratified(self.labels, fraction, seed)
+        name = self.name.removesuffix(" train")
+        return replace(self[left], name=f"{name} train"), replace(self[drawn], name=f"{name} val")
 
 
 def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,7 +5,7 @@ import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader
 
 from cnnbook import settings
 from cnnbook.data.augment import Augment
-from cnnbook.data.batches import check_options, epoch_seed, normalize, share
+from cnnbook.data.batches import check_options, normalize, share
 from cnnbook.data.checks import check_count, counted
 from cnnbook.data.files import DataError
+from cnnbook.data.seeds import epoch_seed, generator, torch_seed
+from cnnbook.data.splits import stratified
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # For gray images: the mean over the three color channels.
@@ -100,6 +102,28 @@ class ImageFolder:
         shape = f"{self.channels}×{self.size}×{self.size}"
         n, classes = counted(len(self), "image"), counted(len(self.classes), "class")
         return f"<{self.name}: {n}, cropped to {shape}, {classes}>"
+
+    def split(self, fraction: float = 0.1, seed: int = 0) -> tuple["ImageFolder", "ImageFolder"]:
+        """Set a part aside, with the same share of every class; see :meth:`Dataset.split`.
+
+        Returns
+        -------
+        train, val : ImageFolder
+            What is left, transformed as before, and what is set aside, with center crops.
+        """
+        left, drawn = stratified(self.labels, fraction, seed)
+        name = self.name.removesuffix(" train")
+        parts = (
+            (f"{name} train", left, self.train),
+            (f"{name} val", drawn, False),
+        )
+        train, val = (
+            replace(
+                self, name=part, paths=self.paths[i.numpy()], labels=self.labels[i], train=random
+            )
+            for part, i, random in parts
+        )
+        return train, val
 
     def transform(self) -> Callable[[Any], Tensor]:
         """Return torchvision's transform from a PIL image to uint8 ``(C, size, size)``."""
@@ -340,10 +364,10 @@ class _Plan:
         seed = epoch_seed(self.seed, self.number)
         order = torch.arange(self.images)
         if self.shuffle:
-            order = torch.randperm(self.images, generator=torch.Generator().manual_seed(seed))
+            order = torch.randperm(self.images, generator=generator(seed))
         for batch in share(order, self.batch_size, *self.process)[self.start :]:
             # Each image has its own seed, so neither workers nor resuming change its crop.
-            yield [(i, seed * self.images + i) for i in batch.tolist()]
+            yield [(i, torch_seed(seed * self.images + i)) for i in batch.tolist()]
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
