@@ -120,8 +120,9 @@ def load_cifar(spec: Cifar, *, download: bool) -> tuple[Dataset, Dataset]:
     parts = []
     for files, images in zip((spec.train, spec.test), spec.images, strict=True):
         read = [_images(path, name, contents.pop(name), images, spec) for name in files]
-        parts += [torch.cat(tensors) for tensors in zip(*read, strict=True)]
-    return two_parts(spec.name, *parts, classes)
+        parts.append([torch.cat(tensors) for tensors in zip(*read, strict=True)])
+    (train_images, train_labels), (test_images, test_labels) = parts
+    return two_parts(spec.name, train_images, train_labels, test_images, test_labels, classes)
 
 
 def _members(path: Path, spec: Cifar) -> dict[str, bytearray]:

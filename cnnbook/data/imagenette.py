@@ -117,9 +117,7 @@ def unpack(archive: Path, folder: Path, top: str) -> Path:
             if not (folder / top).is_dir():  # another process was faster
                 raise
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(
-            f"{archive} cannot be unpacked ({error}). Delete it and run again"
-        ) from None
+        raise DataError(f"{archive} cannot be unpacked ({error}). Delete it, run again") from None
     except OSError as error:
         raise cannot_write(folder, error) from None
     finally:

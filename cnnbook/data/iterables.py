@@ -75,8 +75,7 @@ class IterableBatches:
                 f"the {self.name} has no length, so it is not known when an epoch ends: pass "
                 "steps_per_epoch="
             )
-        sampler = getattr(source, "sampler", None)
-        self._divided = isinstance(sampler, DistributedSampler)
+        self._divided = any(isinstance(s, DistributedSampler) for s in _samplers(source))
         self._flow: Iterator[tuple[Tensor, Tensor]] | None = None
         self._next = 0  # number of the batch that the flow will yield next
         self._first: tuple[Tensor, Tensor] | None = None  # read ahead to see its size
@@ -165,8 +164,8 @@ class IterableBatches:
     def _pass(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the source once, with random numbers of its own."""
         if not self.once:
-            for part in ("sampler", "batch_sampler", "dataset"):
-                set_epoch = getattr(getattr(self.source, part, None), "set_epoch", None)
+            for part in (*_samplers(self.source), getattr(self.source, "dataset", None)):
+                set_epoch = getattr(part, "set_epoch", None)
                 if callable(set_epoch):
                     set_epoch(number)
         with kept():
@@ -185,6 +184,12 @@ class IterableBatches:
                 state = state_of_all()
                 set_all(before)
             yield _pair(batch, self.name, position)
+
+
+def _samplers(source: object) -> tuple[object, ...]:
+    """Return what decides on the order of a loader's images."""
+    in_batches = getattr(source, "batch_sampler", None)
+    return getattr(source, "sampler", None), in_batches, getattr(in_batches, "sampler", None)
 
 
 def _length(source: Iterable[Any]) -> int | None:

@@ -51,12 +51,13 @@ _FOLDER = "imagefolder:"
 
 def published_files(name: str) -> tuple[IdxFile | Archive, ...]:
     """Return the files that data set `name` is downloaded as; none for those in the package."""
-    return {
+    files: dict[str, tuple[IdxFile | Archive, ...]] = {
         "fashion-mnist": FASHION_MNIST,
         "cifar10": (cifar.CIFAR10.archive,),
         "cifar100": (cifar.CIFAR100.archive,),
         "imagenette": (imagenette.ARCHIVE,),
-    }.get(name, ())
+    }
+    return files.get(name, ())
 
 
 def list_datasets() -> list[str]:
@@ -272,6 +273,7 @@ def make_batches(
     >>> len(endless), endless.images_per_epoch
     (25, 100)
     """
+    _check_pair_of_tensors(dataset)
     data = _simplest(dataset)
     where: dict[str, Any] = {
         "seed": seed,
@@ -351,6 +353,16 @@ def _is_pair(data: object) -> bool:
         and len(data) == 2
         and all(isinstance(part, Tensor) for part in data)
     )
+
+
+def _check_pair_of_tensors(data: object) -> None:
+    """Refuse pairs of images and labels that are no tensors, or of which one is none."""
+    if isinstance(data, tuple | list) and len(data) == 2:
+        arrays = [type(part).__module__ == "numpy" for part in data]
+        if any(arrays) or any(isinstance(part, Tensor) for part in data):
+            for name, part in zip(("images", "labels"), data, strict=True):
+                if not isinstance(part, Tensor):
+                    raise no_tensor(name, part)
 
 
 def _is_source(data: object) -> bool:
