@@ -9,7 +9,7 @@ import torch
 
 from cnnbook import analysis, data, models
 from cnnbook.cli.output import show
-from cnnbook.data import datasets, files
+from cnnbook.data import datasets, files, imagenette, sources
 from cnnbook.tables import Table
 
 
@@ -124,10 +124,12 @@ def data_table() -> Table:
         if (datasets.ASSETS / name).is_dir():
             where, size = "in the package", _size([datasets.ASSETS / name])
         else:
-            wanted = datasets.FASHION_MNIST
+            wanted = sources.published_files(name)
             found = [path for file in wanted if (path := _find(name, file.name)) is not None]
             missing = len(wanted) - len(found)
             where = f"{missing} of {len(wanted)} files missing" if missing else str(found[0].parent)
+            if name == "imagenette" and (unpacked := imagenette.unpacked()) is not None:
+                found, where = [unpacked], str(unpacked)
             size = _size(found)
         rows.append({"name": name, "where": where, "bytes": size})
     rows.append({"name": "imagefolder:PATH", "where": "a folder of yours", "bytes": None})
@@ -136,7 +138,7 @@ def data_table() -> Table:
 
 def _find(dataset: str, file: str) -> Path | None:
     candidates = (folder / file for folder in files.search_folders(dataset))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if files.is_file(path)), None)
 
 
 def _size(paths: Iterable[Path]) -> int:

@@ -62,8 +62,7 @@ def load_imagenette(
     DataError
         If the archive is missing, damaged, or not safe to unpack.
     """
-    unpacked = [folder / FOLDER for folder in search_folders("imagenette")]
-    path = next((folder for folder in unpacked if folder.is_dir()), None)
+    path = unpacked()
     if path is None:
         archive = find("imagenette", ARCHIVE, download=download)
         check_archive(archive, ARCHIVE)
@@ -71,6 +70,12 @@ def load_imagenette(
     return load_image_folder(
         path, size=size, channels=channels, name="imagenette", class_names=CLASS_NAMES
     )
+
+
+def unpacked() -> Path | None:
+    """Return the first folder of the images, if there is one."""
+    folders = (folder / FOLDER for folder in search_folders("imagenette"))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def unpack(archive: Path, folder: Path, top: str) -> Path:

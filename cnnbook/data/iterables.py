@@ -24,7 +24,9 @@ class IterableBatches:
     given, that many batches, going on where the last epoch ended. Every pass begins with a seed of
     its own for the global generators of torch, Python and NumPy, so a ``DataLoader`` without a
     generator of its own shuffles alike in every run with the same seed; the caller's random state
-    stays as it was. To resume within an epoch, the batches before are read and dropped.
+    stays as it was. To resume within an epoch, the batches before are read and dropped. (Workers
+    of a loader with ``persistent_workers`` go on with their own random numbers from epoch to epoch:
+    after a resumption the order is the same, but what their transforms draw is not.)
 
     Parameters
     ----------
@@ -170,6 +172,10 @@ class IterableBatches:
                     set_epoch(number)
         with kept():
             seed_all(epoch_seed(self.seed, number))
+            # Only a loader that starts its workers draws a seed for them, before it draws the order
+            # of the images. One that has them already shall find the same order.
+            if getattr(self.source, "persistent_workers", False) and self.source._iterator:  # type: ignore[attr-defined]
+                torch.empty((), dtype=torch.int64).random_()
             batches = iter(self.source)
             state = state_of_all()
         for position in range(2**62):
@@ -205,19 +211,18 @@ def _sizes(source: Iterable[Any], steps: int, length: int | None) -> tuple[int, 
         sizes = [len(_pair(batch, type(source).__name__, i)[1]) for i, batch in enumerate(source)]
         passes, rest = divmod(steps, len(sizes))
         return passes * sum(sizes) + sum(sizes[:rest]), max(sizes)
-    if not isinstance(source, DataLoader) or source.batch_size is None or length is None:
+    batches = getattr(source, "batch_sampler", None)
+    if not isinstance(source, DataLoader) or type(batches) is not BatchSampler or length is None:
         return None
-    if type(source.batch_sampler) not in (BatchSampler, type(None)):
-        return None
-    # The sampler of an iterable data set, which has none, is a dummy without a length.
-    try:
-        images = len(source.sampler)  # type: ignore[arg-type]
-    except TypeError:
+    # The sampler of an iterable data set is a dummy without a length.
+    images = _length(batches.sampler)
+    if images is None:
         images = len(source.dataset)  # type: ignore[arg-type]
-    if source.drop_last:
-        images = length * source.batch_size
+    size = batches.batch_size
+    if batches.drop_last:
+        images = length * size
     passes, rest = divmod(steps, length)
-    return passes * images + min(rest * source.batch_size, images), source.batch_size
+    return passes * images + min(rest * size, images), size
 
 
 def _pair(batch: object, name: str, position: int) -> tuple[Tensor, Tensor]:

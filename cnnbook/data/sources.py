@@ -407,7 +407,7 @@ def _no_data(data: Any) -> TypeError:
     elif isinstance(data, Tensor):
         got = "a tensor without labels: pass a pair (images, labels)"
     elif isinstance(data, str):
-        got = f"the text {data!r}"
+        got = f"str {data!r}"
         hint = f". data.load({data!r}) loads a data set by its name"
     elif isinstance(data, dict):
         got = f"a dictionary with the keys {', '.join(map(repr, data))}: pass (images, labels)"

@@ -192,18 +192,23 @@ def test_options_out_of_range(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flip": "yes"}, r"flip must be a number in 0 … 1, got 'yes'"),
-        ({"flip": True}, "flip must be a number in 0 … 1, got True"),
-        ({"rotate": (-10, 10)}, r"rotate must be a number in 0 … 180, got \(-10, 10\)"),
-        ({"fill": None}, "fill must be a number in 0 … 255, got None"),
-        ({"scale": 0.8}, r"scale must be two numbers, .* such as \(0.8, 1.2\), got 0.8"),
-        ({"scale": ("a", 1)}, "scale must be two numbers"),
-        ({"erase_area": (0.1, 0.2, 0.3)}, "erase_area must be two numbers"),
+        ({"flip": "yes"}, r"flip must be a number, got flip='yes'"),
+        ({"flip": True}, "flip must be a number, got flip=True"),
+        ({"rotate": (-10, 10)}, r"rotate must be a number, got rotate=\(-10, 10\)"),
+        ({"fill": None}, "fill must lie in 0 … 255, got None"),
+        ({"scale": 0.8}, r"scale must be 2 values .*, got scale=0.8"),
+        ({"scale": ("a", 1)}, "scale must be two numbers, .* such as"),
+        ({"erase_area": (0.1, 0.2, 0.3)}, "erase_area must be 2 values"),
     ],
 )
 def test_options_of_the_wrong_kind(options, message):
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(ValueError, match=message):
         Augment(**options)
+
+
+def test_values_without_names_are_checked_too():
+    with pytest.raises(ValueError, match="rotate must lie in 0 … 180, got 'much'"):
+        Augment("much")
 
 
 def test_unknown_options_are_named_with_the_nearest():
@@ -216,9 +221,41 @@ def test_unknown_options_are_named_with_the_nearest():
     assert pickle.loads(pickle.dumps(Augment(flip=0.5))) == Augment(flip=0.5)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_floats_are_transformed_as_bytes_are(images, kind):
+    augment = Augment(
+        rotate=20, translate=0.1, scale=(0.8, 1.2), shear=5, crop=0.8, flip=0.5,
+        contrast=0.3, brightness=0.3, erase=0.5, fill=50,
+    )  # fmt: skip
+    how = {"seed": 3, "mean": (0.3, 0.4, 0.5), "std": (0.2, 0.3, 0.1)}
+    result = augment((images / 255).to(kind), **how)
+    assert result.dtype == kind
+    close = 5e-5 if kind in (torch.float32, torch.float64) else 0.1
+    torch.testing.assert_close(result.float(), augment(images, **how), atol=close, rtol=0)
+
+
+def test_floats_beyond_a_pixels_range(images):
+    normalized = images / 255 * 4 - 2
+    for augment in (Augment(contrast=0.1), Augment(brightness=0.1)):
+        with pytest.raises(ValueError, match=r"pixels of 0 … 1, these images hold -2 … 2\. If"):
+            augment(normalized)
+    # What only moves pixels moves these, too, and changes no value.
+    torch.testing.assert_close(Augment(flip=1)(normalized), normalized.flip(3), atol=1e-5, rtol=0)
+    assert Augment(brightness=0.1)(normalized[:0]).shape == (0, C, H, W)
+
+
+def test_images_are_not_changed_themselves(images):
+    for pixels in (images, images / 255):
+        before = pixels.clone()
+        Augment(contrast=0.5, brightness=0.5, rotate=10, erase=1)(pixels)
+        assert torch.equal(pixels, before)
+
+
 def test_bad_images(images):
-    with pytest.raises(ValueError, match=r"uint8 of shape .* got torch.float32"):
-        Augment()(images / 255)
+    with pytest.raises(ValueError, match=r"uint8 of shape .* got torch.int64"):
+        Augment()(images.long())
+    with pytest.raises(ValueError, match=r"got torch.float32 of shape \(3, 20, 31\); add"):
+        Augment()(images[0] / 255)
     with pytest.raises(TypeError, match=r"got a numpy array; use torch.from_numpy\(images\)"):
         Augment()(images.numpy())
     with pytest.raises(ValueError, match="parameters for 1 image, but 12 images"):

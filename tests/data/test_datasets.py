@@ -189,7 +189,7 @@ def test_inconsistent_data_is_refused(change, message):
     [
         ({"images": BYTES.numpy()}, r"images must be .* numpy array; use torch.from_numpy\(images"),
         ({"labels": np.array([0, 1, 1])}, r"labels must be .* use torch.from_numpy\(labels\)"),
-        ({"labels": [0, 1, 1]}, "labels must be a torch tensor, got list"),
+        ({"labels": [0, 1, 1]}, "labels must be a torch tensor, got a list; .*torch.tensor makes"),
         ({"classes": 4}, r"classes must be a tuple of names, such as .*, got 4"),
         ({"classes": "ab"}, "classes must be a tuple of names, .* got 'ab'"),
         ({"classes": [0, 1]}, "classes must be a tuple of names"),
@@ -211,15 +211,47 @@ def test_lists_and_tensors_become_plain_tuples():
     assert type(mine.std[0]) is float
 
 
-@pytest.mark.parametrize("index", [0, torch.tensor(1), (0, 1), "a"])
-def test_single_images_are_not_a_data_set(mini, index):
-    with pytest.raises(TypeError, match=r"slice or an index tensor.*dataset.images\[i\]"):
+@pytest.mark.parametrize("index", [(0, 1), "a", 1.0, True, None, torch.tensor(1.0)])
+def test_what_is_no_index(mini, index):
+    with pytest.raises(TypeError, match=r"an integer, which gives \(image, label\), or by a slice"):
         mini[0][index]
 
 
-def test_iterating_names_the_way_to_batches(mini):
-    with pytest.raises(TypeError, match=r"data.make_batches\(dataset\).epoch\(0\)"):
-        next(iter(mini[0]))
+@pytest.mark.parametrize("index", [3, np.int64(3), torch.tensor(3), np.uint8(3), -9_997])
+def test_one_image_is_normalized_and_has_an_integer_as_label(mini, index):
+    train, _ = mini
+    image, label = train[index]
+    expected = (train.images[3] / 255 - train.mean[0]) / train.std[0]
+    torch.testing.assert_close(image, expected)
+    assert (image.dtype, image.shape) == (torch.float32, (1, 28, 28))
+    assert type(label) is int
+    assert label == train.labels[3]
+    (batch, labels) = next(data.Batches(train, 4, shuffle=False, device="cpu").epoch(0))
+    assert torch.equal(batch[3], image)
+    assert labels[3] == label
+
+
+@pytest.mark.parametrize("index", [5, -6, torch.tensor(5)])
+def test_beyond_the_end(mini, index):
+    with pytest.raises(IndexError, match=f"no image {int(index)}: the data set has 5 images"):
+        mini[0][:5][index]
+
+
+def test_iterating_ends(mini):
+    assert [label for _, label in mini[0][:5]] == mini[0].labels[:5].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, "fork", "spawn"])
+def test_torchs_loader(mini, workers):
+    part = mini[0][:10]
+    how = {"num_workers": 2, "multiprocessing_context": workers} if workers else {}
+    loader = torch.utils.data.DataLoader(part, batch_size=4, **how)
+    x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    ((ours, labels),) = data.Batches(part, 10, shuffle=False, device="cpu").epoch(0)
+    assert torch.equal(x, ours)
+    assert torch.equal(y, labels)
+    assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
 
 
 def test_lists_and_arrays_are_indices_too(mini):
