@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-# NumPy's and torch's generators on a GPU are not asked: transforms run on the CPU.
+from cnnbook.data.seeds import torch_seed
+
 State = tuple[torch.Tensor, Any, Any]
 
 
 def seed_all(seed: int) -> None:
     """Seed the three generators with an integer of any size."""
     # Not torch.manual_seed, which would seed those of every other device, too.
-    torch.default_generator.manual_seed(seed % 2**63)
+    torch.default_generator.manual_seed(torch_seed(seed))
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (others' transforms use the global generator)
 

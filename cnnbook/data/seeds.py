@@ -1,5 +1,6 @@
 """Seeds of random generators, from any integer."""
 
+import hashlib
 import operator
 
 import torch
@@ -7,7 +8,10 @@ import torch
 
 def torch_seed(value: int) -> int:
     """Return an integer that torch takes as a seed: `value` itself if it fits into 64 bits."""
-    return value if -(2**63) <= value < 2**63 else value % 2**63
+    if -(2**63) <= value < 2**63:
+        return value
+    # Not the remainder: torch's generator uses the lowest 32 bits, which are all zero in powers of 2.
+    return int.from_bytes(hashlib.sha256(str(value).encode()).digest()[:7], "big")
 
 
 def epoch_seed(seed: int, number: int) -> int:
