@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnbook._networks import device_of, evaluating, input_type
+from cnnbook._networks import device_of, evaluating, input_type, unwrapped
 from cnnbook.analysis._hooks import Hook, forward_hooks
 from cnnbook.analysis.graph import Call, Reach, trace
 
@@ -50,7 +50,7 @@ def channels_last_layers(
     input_shape
         Shape of one image, ``(C, H, W)``.
     layers
-        Names of the layers. Those that do not run, or whose output has not four dimensions, are
+        Their names, as in ``unwrapped(model).named_modules()``. Those that do not run, or whose output has not four dimensions, are
         not channels-last.
 
     Raises
@@ -58,6 +58,7 @@ def channels_last_layers(
     ValueError
         If it cannot be told.
     """
+    model = unwrapped(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     asked = [name for name in layers if not isinstance(modules.get(name), _CHANNELS_FIRST)]
     if not asked:
@@ -126,11 +127,13 @@ def _by_size(
     answers: dict[str, bool | None] = {}
     for name in layers:
         pairs = zip(calls[name], larger.get(name, ()), strict=False)
-        grown = {tuple(b > a for a, b in zip(x.shape, y.shape, strict=True)) for x, y in pairs}
-        answers[name] = {
-            frozenset({(True, True, False)}): True,
-            frozenset({(False, True, True)}): False,
-        }.get(frozenset(grown))
+        grown = [[b > a for a, b in zip(x.shape, y.shape, strict=True)] for x, y in pairs]
+        if grown and all(sides == [True, True, False] for sides in grown):
+            answers[name] = True
+        elif grown and all(sides == [False, True, True] for sides in grown):
+            answers[name] = False
+        else:
+            answers[name] = None
     return answers
 
 
@@ -210,7 +213,7 @@ def made_channels_first(output: Tensor) -> bool:
     It does if only elementwise operations and pooling lie between a convolution or a batch
     normalization and the output. False says nothing: :func:`channels_last_layers` finds out.
     """
-    waiting, seen = [output.grad_fn], set()
+    waiting, seen = [output.grad_fn], set[object]()
     while waiting and len(seen) < 200:
         node = waiting.pop()
         if node is None or node in seen:
