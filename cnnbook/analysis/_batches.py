@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import no_tensor
+from cnnbook._networks import Selector, input_type, unwrapped
+from cnnbook._networks import scores_of as any_scores
 from cnnbook.analysis._hooks import Hook, device_of, evaluation, forward_hooks
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 
@@ -55,10 +57,19 @@ def check_images(x: Tensor) -> None:
         )
 
 
+def as_input(model: nn.Module, x: Tensor) -> Tensor:
+    """Return `x` on the device of a network; floats also in the type of its parameters."""
+    if x.is_inference():
+        x = x.clone()  # can take part in a gradient
+    typed = any(p.is_floating_point() or p.is_complex() for p in model.parameters())
+    dtype = input_type(model) if typed and x.is_floating_point() else x.dtype
+    return x.to(device_of(model), dtype)
+
+
 def forward(model: nn.Module, x: Tensor) -> Any:
     """Return ``model(x)``; if it fails on integers, say that they are not normalized images."""
     try:
-        return model(x)
+        return unwrapped(model)(x)
     except RuntimeError as error:
         if x.is_floating_point():
             raise
@@ -73,6 +84,23 @@ def check_tensor(name: str, output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"layer {name!r} returns {type(output).__name__}, not a tensor")
     return output
+
+
+def class_scores(output: object, selector: Selector = None) -> Tensor:
+    """Return the class scores ``(N, K)`` in a network's output.
+
+    Raises
+    ------
+    TypeError
+        If there are none.
+    """
+    scores = any_scores(output, selector)
+    if scores.ndim != 2:
+        raise TypeError(
+            f"the network must return class scores (N, K), got a tensor of shape "
+            f"{tuple(scores.shape)}; output= says which part of a tuple or dict they are"
+        )
+    return scores
 
 
 def watch(

@@ -50,8 +50,8 @@ def channels_last_layers(
     input_shape
         Shape of one image, ``(C, H, W)``.
     layers
-        Their names, as in ``unwrapped(model).named_modules()``. Those that do not run, or whose output has not four dimensions, are
-        not channels-last.
+        Their names, as in ``unwrapped(model).named_modules()``. Those that do not run, or whose
+        output has not four dimensions, are not channels-last.
 
     Raises
     ------
