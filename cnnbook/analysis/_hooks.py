@@ -3,10 +3,13 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedTensorMixin
 
 from cnnbook._errors import unknown
 from cnnbook._networks import unwrapped
@@ -158,7 +161,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 def forward_hooks(model: nn.Module, layers: Layers, hook: Callable[[str], Hook]) -> Iterator[None]:
     """Register ``hook(name)`` as a forward hook of each layer while the block runs.
 
-    Layers and errors as for :func:`layer_names`.
+    Layers and errors as for :func:`layer_names`. The network is left as it was: :func:`unchanged`.
     """
     handles = []
     # What torch.compile has already compiled does not call hooks that are added later.
@@ -167,8 +170,84 @@ def forward_hooks(model: nn.Module, layers: Layers, hook: Callable[[str], Hook])
         for name in layer_names(model, layers):
             handles.append(find_layer(model, name).register_forward_hook(hook(name)))
         # The stance is set as soon as it is made: nothing may fail between here and the block.
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+        with stance, unchanged(model):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Undo, when the block ends, what running a network has changed.
+
+    These are running averages and other buffers, whether updated in place or replaced; attributes
+    that ``forward`` sets, like caches and the plain ``weight`` of old-style weight normalization;
+    the layers' modes; and torch's random state. Lazy layers keep the weights they have got.
+
+    The block runs outside torch's inference mode, whatever the caller does: tensors made in that
+    mode can never be trained.
+    """
+    network = unwrapped(model)
+    lazy = is_lazy(network)
+    device = device_of(network)
+    # Weights that lazy layers draw use up random numbers, like those of any new layer.
+    devices = [device] if device.type == "cuda" else []
+    kept = [
+        _Kept(module)
+        for module in network.modules()
+        if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))
+    ]
+    with torch.inference_mode(False), torch.random.fork_rng(devices, enabled=not lazy):
+        try:
+            yield
+        finally:
+            for module in kept:
+                module.restore()
+
+
+def is_lazy(model: nn.Module) -> bool:
+    """Whether a network has weights that get their shape in the first run."""
+    tensors = (*model.parameters(), *model.buffers())
+    return any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors)
+
+
+class _Kept:
+    """A layer's attributes and the values of its buffers, to be put back."""
+
+    def __init__(self, module: nn.Module):
+        # Its attributes, the dicts that hold parameters, buffers and layers, and caches of its own.
+        self.containers: list[tuple[Any, Any]] = []
+        self.values: list[tuple[Tensor, Tensor]] = []
+        seen: set[int] = set()
+        found: list[Any] = [module.__dict__]
+        while found:
+            value = found.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, (dict, list, set)):
+                self.containers.append((value, copy(value)))
+                found += value.values() if isinstance(value, dict) else value
+            elif _may_change(value):
+                self.values.append((value, value.detach().clone()))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for container, content in self.containers:
+            container.clear()
+            if isinstance(container, list):
+                container.extend(content)
+            else:
+                container.update(content)
+        for tensor, value in self.values:
+            # Batch normalization changes its averages without telling torch: the values say.
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
+
+
+def _may_change(value: object) -> bool:
+    """Whether running a network may change a tensor in place: parameters stay as they are."""
+    kinds = (nn.Parameter, UninitializedTensorMixin)
+    return isinstance(value, Tensor) and not isinstance(value, kinds) and not value.is_meta
