@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from cnnbook import settings
 from cnnbook._networks import Selector, evaluating, input_type, scores_of
@@ -182,23 +183,27 @@ def as_batches(
     steps_per_epoch: int | None = None,
     **options: Any,
 ) -> BatchSource:
-    """Return batches of anything that :func:`make_batches` takes.
+    """Return batches of anything that :func:`make_batches` takes, of `default` images each.
 
-    A source of batches has a size of its own, so that `batch_size` is only for other data.
+    Raises
+    ------
+    ValueError
+        If `batch_size`, or augmentation, is given for something that has batches of its own.
     """
-    if batch_size is not None and _has_batches(images):
-        raise ValueError(
-            f"batch_size={batch_size} is for images; a source of batches has its own: leave out "
-            "batch_size="
-        )
+    given = {"batch_size": batch_size, "augment": options.get("augment")}
+    if isinstance(images, DataLoader | Iterator) or hasattr(images, "epoch"):
+        if hasattr(images, "epoch"):
+            make_batches(images)  # raises TypeError if it is no source of batches
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name}={value} is for images; a source of batches has its own: leave out "
+                    f"{name}="
+                )
     if steps_per_epoch is not None:
         check_count("steps_per_epoch", steps_per_epoch)
         options["steps_per_epoch"] = int(steps_per_epoch)
     return make_batches(images, int(batch_size or default), **options)
-
-
-def _has_batches(images: Any) -> bool:
-    return hasattr(images, "epoch") and not isinstance(images, type)
 
 
 def loss_and_accuracy(
@@ -321,17 +326,17 @@ def _weight(loss: object, labels: Tensor) -> Tensor | float | None:
     """Return what a batch's loss counts in the mean of all, or None if that is not known."""
     if loss is F.cross_entropy:
         loss = nn.CrossEntropyLoss()
-    known = isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
-    if not known or type(loss).__module__ != nn.CrossEntropyLoss.__module__:
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss.reduction != "mean":
         return None
-    if loss.reduction != "mean":
-        return None
+    if type(loss) not in (nn.CrossEntropyLoss, nn.NLLLoss):
+        return None  # a class of someone's own may compute another mean
     if labels.is_floating_point():
         return float(len(labels))
     counted = labels != loss.ignore_index
     if loss.weight is None:
         return counted.sum()
-    return loss.weight[labels[counted].long()].sum()
+    weights: Tensor = loss.weight[labels[counted].long()]
+    return weights.sum()
 
 
 def _joined(outputs: Sequence[Any], sizes: Sequence[int]) -> Any:

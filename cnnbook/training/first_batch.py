@@ -39,13 +39,14 @@ class Peeked:
         if self._begun is None:
             batches = iter(self._source.epoch(0))
             self._begun = next(batches, None), batches
-        batch: tuple[Tensor, Tensor] = self._begun[0]
+        batch = self._begun[0]
         if batch is None:
             raise ValueError(
                 f"the source of batches announces {len(self)} batches in an epoch, but yields none"
             )
         check_batch(batch, torch.contiguous_format)
-        return batch
+        images, labels = batch
+        return images, labels
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch, of which the first batch may have been read already."""
@@ -153,7 +154,7 @@ def leaves_unused(run: Run) -> bool:
     twin.zero_grad(set_to_none=True)
     with autocast(run.device, run.precision):
         loss = run.loss_fn(twin(x), y)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     unused = any(p.requires_grad and p.grad is None for p in twin.parameters())
     return processes.sum_numbers([float(unused)])[0] > 0
 

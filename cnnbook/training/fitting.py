@@ -227,7 +227,10 @@ def fit(
     if batch_size is not None:
         check_count("batch_size", batch_size)
     check_whole("seed", seed)
-    _check_augment(train, augment)
+    if augment is not None and not isinstance(augment, Augment):
+        raise TypeError(
+            f"augment is a data.Augment, for example data.Augment(flip=0.5), got {augment!r}"
+        )
     number_format = _number_format(precision, device, model)
     loss_fn = _training_loss(loss, output, label_smoothing, len(getattr(train, "classes", ())))
     _check_optimizer(model, optimizer, scheduler, lr, weight_decay)
@@ -238,7 +241,11 @@ def fit(
 
     # Numbers may be NumPy's, which a checkpoint cannot hold.
     epochs, seed = int(epochs), int(seed)
-    part = {"device": device, "rank": processes.rank(), "world_size": processes.world_size()}
+    part: dict[str, Any] = {
+        "device": device,
+        "rank": processes.rank(),
+        "world_size": processes.world_size(),
+    }
     batches: BatchSource = as_batches(
         train, batch_size, 64, steps_per_epoch=steps_per_epoch, augment=augment, seed=seed, **part
     )
@@ -451,15 +458,13 @@ def _check_optimizer(
         )
     if getattr(scheduler, "optimizer", optimizer) is not optimizer:
         raise ValueError("scheduler= was made for a different optimizer than the one in optimizer=")
-    plateau = ReduceLROnPlateau
-    for each in getattr(scheduler, "_schedulers", [scheduler] if scheduler else []):
-        nested = each is not scheduler and isinstance(each, plateau)
-        if nested or (not isinstance(each, plateau) and _needs_argument(each)):
-            raise ValueError(
-                f"{type(each).__name__} is stepped with a value, which fit gives only to a "
-                "ReduceLROnPlateau that is passed as scheduler= itself; leave out scheduler=, and "
-                "call its step in a callback's on_step or on_epoch_end"
-            )
+    plateau = isinstance(scheduler, ReduceLROnPlateau)
+    if scheduler is not None and not plateau and _needs_argument(scheduler):
+        raise ValueError(
+            f"{type(scheduler).__name__} is stepped with a value, which fit gives only to "
+            "ReduceLROnPlateau; leave out scheduler=, and call its step in a callback's on_step or "
+            "on_epoch_end"
+        )
 
 
 def _needs_argument(stepped: object) -> bool:
@@ -469,17 +474,6 @@ def _needs_argument(stepped: object) -> bool:
     except (AttributeError, TypeError, ValueError):  # not written in Python
         return False
     return any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
-
-
-def _check_augment(images: object, augment: Augment | None) -> None:
-    if augment is not None and not isinstance(augment, Augment):
-        raise TypeError(
-            f"augment is a data.Augment, for example data.Augment(flip=0.5), got {augment!r}"
-        )
-    if augment is not None and hasattr(images, "epoch"):
-        raise ValueError(
-            f"augment={augment} is for images; a source of batches has its own: leave out augment="
-        )
 
 
 def _checkpoint(

@@ -88,7 +88,8 @@ def gather(values: list[Any]) -> list[list[Any]]:
     torch.save(values, file)
     every: list[Any] = [None] * world_size()
     dist.all_gather_object(every, file.getvalue())
-    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     return [torch.load(io.BytesIO(each), map_location=device, weights_only=False) for each in every]
 
 
