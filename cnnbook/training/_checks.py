@@ -1,11 +1,14 @@
 """Checks of what is passed to training, with the same wording everywhere."""
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from cnnbook._errors import no_tensor
 from cnnbook.data import BatchSource
 
 
@@ -78,32 +81,105 @@ def check_loss_value(value: object) -> None:
     raise ValueError(f"loss= returned {got}; the batch's mean, one number in a tensor, is needed")
 
 
+def check_trainable(model: nn.Module) -> None:
+    """Raise ValueError if no parameter of a network can be trained."""
+    parameters = list(model.parameters())
+    name = type(model).__name__
+    if not parameters:
+        raise ValueError(f"{name} has no parameters to train")
+    if not any(p.requires_grad for p in parameters):
+        raise ValueError(
+            f"all {len(parameters)} parameters of {name} are frozen, so that there is nothing to "
+            "train: requires_grad_(True) on the layers to be trained, for example the last one"
+        )
+    if any(p.is_inference() for p in parameters if not is_lazy(p)):
+        raise ValueError(
+            f"{name} was made under torch.inference_mode, and cannot be trained; make it outside"
+        )
+
+
+def check_one_scale(train: object, val: object) -> None:
+    """Raise ValueError if validation images are known to differ from the training images in kind.
+
+    A network that has learned from images of one mean and standard deviation says little about
+    images that are normalized differently.
+    """
+    for what, cure in {
+        "classes": "use one list of classes, in one order",
+        "mean": "normalize both with the training images' mean",
+        "std": "normalize both with the training images' std",
+        "channels": "use images with as many channels",
+    }.items():
+        one, other = _known(train, what), _known(val, what)
+        if one is not None and other is not None and one != other:
+            raise ValueError(f"train has {what} {_short(one)}, val has {_short(other)}: {cure}")
+
+
+def _known(data: object, what: str) -> object:
+    """Return what a data set, or that in a loader of it, says about its images, if anything."""
+    while data is not None:
+        if what == "channels" and isinstance(getattr(data, "images", None), Tensor):
+            return data.images.shape[1]  # type: ignore[attr-defined]
+        value = getattr(data, what, None)
+        if isinstance(value, int):
+            return value
+        if isinstance(value, list | tuple):
+            return tuple(round(v, 6) if isinstance(v, float) else v for v in value)
+        data = getattr(data, "dataset", None)
+    return None
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 120 else f"{text[:110]} …"
+
+
+def check_gradient(loss: Tensor) -> Tensor:
+    """Return a loss in training; raise ValueError if no parameter can be trained with it."""
+    if not loss.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "the loss depends on no parameter that is trained: the layers before it are frozen, "
+            "or their result is detached or computed under torch.no_grad"
+        )
+    return loss
+
+
+def check_no_other_scores(output: Any, scores: Tensor) -> None:
+    """Raise ValueError if a network returned more scores than the loss would be computed from."""
+    parts = list(output.values()) if isinstance(output, Mapping) else output
+    if not isinstance(parts, list | tuple):
+        return
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if sum(part.shape == scores.shape for part in tensors) > 1:
+        raise ValueError(
+            f"the network returned {type(output).__name__} of several tensors of scores, as those "
+            "with auxiliary classifiers do; pass a loss= that accepts it, for example "
+            "models.googlenet_loss, or say with output= which scores alone to train on"
+        )
+
+
 def check_not_empty(batches: BatchSource, what: str) -> None:
     """Raise ValueError if a source announces no images."""
-    if len(batches) < 1 or batches.images_per_epoch < 1:
+    # How many images an iterable has may not be known.
+    if len(batches) < 1 or (batches.images_per_epoch or 1) < 1:
         raise ValueError(
             f"{what} has no images: its length is {len(batches)} batches and images_per_epoch is "
             f"{batches.images_per_epoch}"
         )
 
 
-def check_labels(output: Any, labels: Any, classes: int = 0) -> None:
-    """Raise ValueError if cross-entropy cannot compare a network's output with labels.
+def check_labels(output: Tensor, labels: Tensor, classes: int = 0) -> None:
+    """Raise ValueError if cross-entropy cannot compare a network's scores with labels.
 
     Parameters
     ----------
     output
-        What the network returned for a batch.
+        The scores of a batch.
     labels
         The batch's labels.
     classes
         Classes of the data, if known: the network needs an output for each.
     """
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"the network returned {type(output).__name__}, not one tensor of scores; pass "
-            "a loss= that accepts it, for example models.googlenet_loss"
-        )
     if output.ndim < 2:
         raise ValueError(
             f"the network returned scores of shape {tuple(output.shape)}; (N, classes) is needed"
@@ -144,10 +220,7 @@ def check_batch(batch: object, layout: torch.memory_format) -> None:
         )
     for what, value in zip(("images", "labels"), batch, strict=True):
         if not isinstance(value, Tensor):
-            raise TypeError(
-                f"a source of batches yields tensors, this one {what} that are "
-                f"{type(value).__name__}; make them with torch.as_tensor"
-            )
+            raise TypeError(f"a source of batches yields tensors: {no_tensor(what, value)}")
     images, labels = batch
     if layout == torch.channels_last and images.ndim != 4:
         raise ValueError(
@@ -171,7 +244,8 @@ def explain_images(model: nn.Module, images: Tensor, error: RuntimeError) -> Non
             f"the data yield images on {images.device}, but the network is on {own.device}: "
             f"images.to({str(own.device)!r})"
         ) from error
-    if images.dtype != own.dtype:
+    # Other types of floats are converted.
+    if images.dtype != own.dtype and not images.is_floating_point():
         cure = ".float()" if own.dtype == torch.float32 else f".to({own.dtype})"
         scale = " / 255, then normalized" if images.dtype == torch.uint8 else ""
         raise ValueError(

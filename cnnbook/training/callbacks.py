@@ -1,6 +1,5 @@
 """Callbacks: what happens around the steps of a training run."""
 
-import copy
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from cnnbook._errors import unknown
+from cnnbook._networks import input_type
 from cnnbook._progress import progress_bar
 from cnnbook.training import processes
 from cnnbook.training._checks import check_count, check_fraction, check_positive
-from cnnbook.training.checkpoint import as_path, check_storable
+from cnnbook.training.checkpoint import as_path
+from cnnbook.training.first_batch import copied
 from cnnbook.training.resume import check_state, check_writable, save_run
 
 if TYPE_CHECKING:
@@ -131,8 +133,9 @@ class Progress(Callback):
 
     def on_fit_begin(self, run: "Run") -> None:
         """Show the bar."""
+        images = run.batches.images_per_epoch  # of an iterable, perhaps unknown
         self._bar = progress_bar(
-            run.epochs * run.batches.images_per_epoch,
+            run.epochs * images if images else None,
             initial=run.images_seen,
             show=processes.is_main_process(),
             unit="img",
@@ -309,7 +312,10 @@ class EMA(Callback):
 
     def on_fit_begin(self, run: "Run") -> None:
         """Start with the network's weights, or continue with those of the checkpoint."""
-        self.average = copy.deepcopy(run.model).requires_grad_(False)
+        self.average = copied(run.model).requires_grad_(False)
+        if input_type(self.average) in (torch.float16, torch.bfloat16):
+            self.average.float()  # small changes would be rounded away
+        self._copied = _power_iterations(self.average)
         if self._resumed is not None:
             self.average.load_state_dict(self._resumed)
             self._resumed = None
@@ -325,8 +331,8 @@ class EMA(Callback):
             if kept.data_ptr() in seen:
                 continue  # a tensor with two names is averaged once
             seen.add(kept.data_ptr())
-            if kept.is_floating_point():
-                kept.lerp_(new[name], 1 - decay)
+            if kept.is_floating_point() and name not in self._copied:
+                kept.lerp_(new[name].to(kept.dtype), 1 - decay)
             else:
                 kept.copy_(new[name])
 
@@ -337,6 +343,19 @@ class EMA(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with these weights when training begins."""
         self._resumed = state
+
+
+def _power_iterations(model: torch.nn.Module) -> set[str]:
+    """Return the names of spectral normalization's vectors, whose mean would not have length 1."""
+    names = set()
+    for path, module in model.named_modules():
+        start = f"{path}." if path else ""
+        if type(module).__name__ == "_SpectralNorm":  # of torch.nn.utils.parametrizations
+            names |= {f"{start}_u", f"{start}_v"}
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):  # of torch.nn.utils.spectral_norm
+                names |= {f"{start}{hook.name}_u", f"{start}{hook.name}_v"}
+    return names
 
 
 class TargetAccuracy(Callback):
@@ -387,9 +406,10 @@ class TargetAccuracy(Callback):
 class EarlyStopping(Callback):
     """Stop when a loss or an accuracy has not improved for several epochs.
 
-    The model keeps the weights of the last epoch, not those of the best. The default one-cycle
-    schedule is planned for all epochs: a run that stops early has not reached its small learning
-    rates.
+    At the end of training, stopped or not, the model gets the weights of the best epoch back; with
+    :class:`EMA`, the averaged ones of that epoch. A checkpoint has them as its weights, and the
+    last ones to continue from. The default one-cycle schedule is planned for all epochs: a run that
+    stops early has not reached its small learning rates.
 
     Parameters
     ----------
@@ -399,6 +419,8 @@ class EarlyStopping(Callback):
         Epochs to wait for an improvement.
     min_delta
         An improvement is a loss lower, or an accuracy higher, than the best by more than this.
+    restore_best
+        Whether to put the weights of the best epoch back; otherwise, those of the last epoch stay.
 
     Raises
     ------
@@ -420,13 +442,22 @@ class EarlyStopping(Callback):
     'val_accuracy has not improved for 2 epochs'
     """
 
-    def __init__(self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0):
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+    ):
         if monitor not in _MONITORED:
             raise unknown("metric to monitor", monitor, _MONITORED)
         check_count("patience", patience)
         if min_delta < 0:
             raise ValueError(f"min_delta is how much better, 0 or more; got min_delta={min_delta}")
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.restore_best = restore_best
+        self._best: Mapping[str, torch.Tensor] | None = None
+        self._resumed = False
 
     def on_fit_begin(self, run: "Run") -> None:
         """Stop at once if the resumed run had already waited long enough."""
@@ -434,20 +465,89 @@ class EarlyStopping(Callback):
             raise ValueError(
                 f"there are no validation images for {self.monitor}: pass val= to fit()"
             )
-        self.on_epoch_end(run)
+        if not self._resumed:
+            self._best = None  # of another run
+        self._resumed = False
+        self._stop_if_waited(run)
 
     def on_epoch_end(self, run: "Run") -> None:
         """Stop if there has been no improvement for too long."""
+        if self.restore_best and self._waited(run) == 0:
+            self._best = {
+                name: value.detach().clone() for name, value in run.evaluated.state_dict().items()
+            }
+        self._stop_if_waited(run)
+
+    def on_fit_end(self, run: "Run") -> None:
+        """Put the weights of the best epoch back."""
+        # After it, training may have gone on without an improvement, or through part of an epoch.
+        if self._best is not None:
+            best = copied(run.evaluated).requires_grad_(False)
+            best.load_state_dict(self._best)
+            run.evaluated = best
+
+    def _stop_if_waited(self, run: "Run") -> None:
+        waited = self._waited(run)
+        if waited is not None and waited >= self.patience:
+            epochs = f"{waited} epoch{'s' * (waited > 1)}"
+            run.stop(f"{self.monitor} has not improved for {epochs}")
+
+    def _waited(self, run: "Run") -> int | None:
+        """Return for how many epochs there has been no improvement; None before the first."""
         # Recounted from the history, so that a resumed run stops where an uninterrupted one would
         # have.
         sign = -1 if self.monitor.endswith("loss") else 1
-        best, waited = -math.inf, 0
+        best, waited = -math.inf, None
         for value in getattr(run.history, self.monitor):
             better = sign * value > best + self.min_delta
-            best, waited = (sign * value, 0) if better else (best, waited + 1)
-        if waited >= self.patience:
-            epochs = f"{waited} epoch{'s' * (waited > 1)}"
-            run.stop(f"{self.monitor} has not improved for {epochs}")
+            best, waited = (sign * value, 0) if better else (best, (waited or 0) + 1)
+        return waited
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights of the best epoch so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with these."""
+        self._best, self._resumed = state["best"], True
+
+
+class PlateauSchedule(Callback):
+    """Steps torch's ``ReduceLROnPlateau``: ``fit(scheduler=…)`` makes one.
+
+    Parameters
+    ----------
+    scheduler
+        The scheduler. In the mode ``"min"``, it is given the validation loss; in the mode
+        ``"max"``, the validation accuracy.
+    val
+        The validation images.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+
+    def __init__(self, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, val: object):
+        if val is None:
+            raise ValueError(
+                "ReduceLROnPlateau looks at validation images after every epoch: pass val= too"
+            )
+        self.scheduler = scheduler
+
+    def on_epoch_end(self, run: "Run") -> None:
+        """Step the scheduler."""
+        values = run.history.val_accuracy if self.scheduler.mode == "max" else run.history.val_loss
+        self.scheduler.step(values[-1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scheduler's state."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the scheduler's state."""
+        self.scheduler.load_state_dict(dict(state))
 
 
 class TimeLimit(Callback):
@@ -539,15 +639,15 @@ class Checkpoint(Callback):
         if every is not None:
             check_count("every", every)
         self.path, self.every, self.info = as_path(path), every, info
-        self._saved = 0
+        self._saved: tuple[int, Any] = 0, None
         self._checked = False
 
     def on_fit_begin(self, run: "Run") -> None:
         """Check that the file can be written."""
-        self._saved, self._checked = run.step, False
+        self._saved, self._checked = (run.step, None), False
         if run.step < run.total_steps:
             check_writable(self.path)
-            check_storable("checkpoint_info", self.info)
+            check_state(run, self.info, begun=False)
 
     def on_step(self, run: "Run") -> None:
         """Save if due, unless the epoch is over: then `on_epoch_end` saves."""
@@ -564,9 +664,11 @@ class Checkpoint(Callback):
 
     def on_fit_end(self, run: "Run") -> None:
         """Save what has not been saved."""
-        if run.step != self._saved:
+        step, evaluated = self._saved
+        if run.step != step or evaluated not in (None, run.evaluated):
             self._save(run)
 
     def _save(self, run: "Run") -> None:
         save_run(run, self.path, self.info)
-        self._saved = run.step
+        # Another callback may put other weights back at the end.
+        self._saved = run.step, run.evaluated

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cnnbook._files import write_whole
 from cnnbook.training._checks import check_network
@@ -162,6 +163,10 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """Load the weights of a checkpoint, or of any safetensors file, into a network.
 
+    The file may be of a network that ``torch.compile`` or ``DataParallel`` wrapped, and so may
+    `model`. Weights that several layers share may be in the file once, as
+    ``safetensors.torch.save_model`` writes them, or under each name.
+
     Parameters
     ----------
     model
@@ -193,11 +198,16 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     True
     """
     check_network(model, "load_weights(model, path)")
-    tensors, _ = _read(as_path(path))
+    tensors, metadata = _read(as_path(path))
     weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
     expected = model.state_dict()
+    weights = _renamed(weights, expected, metadata)
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    other = [n for n in expected.keys() & weights.keys() if expected[n].shape != weights[n].shape]
+    other = [
+        name
+        for name in expected.keys() & weights.keys()
+        if not is_lazy(expected[name]) and expected[name].shape != weights[name].shape
+    ]
     if missing or extra or other:
         parts = [("it lacks", missing), ("it also has", extra), ("other shapes", set(other))]
         what = "; ".join(
@@ -208,6 +218,65 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {what}")
     model.load_state_dict(weights)
     return model
+
+
+def _renamed(
+    weights: dict[str, Tensor], expected: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """Return a file's weights under the names that a network has for them, where it has any."""
+    # save_model of safetensors notes under which name it kept a tensor that has several.
+    given = {name: weights[kept] for name, kept in metadata.items() if kept in weights} | weights
+    own = {_unwrapped_name(name): name for name in expected}
+    plain = {_unwrapped_name(name): name for name in given}
+    names = {name: name for name in given}
+    if len(own) == len(expected) and len(plain) == len(given):  # no two of them become one
+        names = {own.get(short, name): name for short, name in plain.items()}
+    found = {new: given[name] for new, name in names.items() if new in expected or name in weights}
+    shared = {
+        _memory(expected[name]): found[name]
+        for name in expected.keys() & found.keys()
+        if not is_lazy(expected[name])
+    }
+    for name in expected.keys() - found.keys():
+        if not is_lazy(expected[name]) and _memory(expected[name]) in shared:
+            found[name] = shared[_memory(expected[name])]
+    return found
+
+
+def _unwrapped_name(name: str) -> str:
+    """Return a weight's name without what torch.compile and data-parallel wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a network's weights under the names they have without wrappers."""
+    names = _plain_names(model)
+    return {names[name]: value for name, value in model.state_dict().items()}
+
+
+def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load what :func:`weights_of` returned."""
+    names = {plain: name for name, plain in _plain_names(model).items()}
+    model.load_state_dict({names.get(name, name): value for name, value in weights.items()})
+
+
+def _plain_names(model: nn.Module) -> dict[str, str]:
+    """Return each name in a network's ``state_dict()`` with what it is without wrappers."""
+    wrappers = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        start = f"{path}." if path else ""
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            wrappers[f"{start}module."] = start
+        elif isinstance(getattr(module, "_orig_mod", None), nn.Module):  # torch.compile's
+            wrappers[f"{start}_orig_mod."] = start
+    names = {}
+    for name in model.state_dict():
+        plain = name
+        for wrapped in sorted(wrappers, key=len, reverse=True):  # from the inside out
+            if plain.startswith(wrapped):
+                plain = wrappers[wrapped] + plain.removeprefix(wrapped)
+        names[name] = plain
+    return names
 
 
 def as_path(path: object) -> Path:
@@ -255,7 +324,7 @@ def _cure(value: object) -> str:
         return f"use {type(value.item()).__name__}(...)"
     if isinstance(value, np.ndarray):
         return "use torch.from_numpy(...)"
-    if isinstance(value, os.PathLike):
+    if isinstance(value, os.PathLike | torch.device | torch.dtype):
         return "use str(...)"
     if isinstance(value, set | frozenset):
         return "use sorted(...)"

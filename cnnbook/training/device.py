@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
+from cnnbook._networks import Selector, input_type, scores_of
 from cnnbook.training import processes
 from cnnbook.training._checks import explain_images
 
@@ -98,9 +99,12 @@ def suits_channels_last(model: nn.Module, device: torch.device) -> bool:
     Returns
     -------
     bool
-        True on CUDA; on the CPU unless the network has a 1×1 convolution with a stride whose
-        input channels are not a multiple of 8.
+        False if the network has no convolution in two dimensions, or on other devices than CUDA and
+        the CPU. True on CUDA; on the CPU unless the network has a 1×1 convolution with a stride
+        whose input channels are not a multiple of 8.
     """
+    if not any(p.ndim == 4 for p in model.parameters()):
+        return False  # what it is given may have other dimensions than images have
     if device.type != "cpu":
         return device.type == "cuda"
     # On processors with AVX2 but without AVX-512, oneDNN as shipped with torch 2.12 writes past the
@@ -123,8 +127,8 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 
 
 @contextmanager
-def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Turn torch's out-of-memory error into one that names a batch size that would fit.
+def explain_errors(model: nn.Module, x: Tensor, output: Selector = None) -> Iterator[None]:
+    """Turn torch's errors of a training step into ones that say what to do.
 
     Parameters
     ----------
@@ -132,19 +136,35 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
         Network being trained.
     x
         The batch, ``(N, C, H, W)``.
+    output
+        Which part of what the network returns are its scores.
 
     Raises
     ------
     MemoryError
-        Instead of torch's error.
+        If torch is out of memory. The message names a batch size that would fit.
     ValueError
-        Instead of another error, if the images are of a type that the network does not take.
+        If the images are of a type that the network does not take, or there is a single one and
+        batch normalization needs more.
+    RuntimeError
+        If parameters go without a gradient in some steps only, with several processes.
     """
     try:
         yield
+    except ValueError as error:
+        if len(x) == 1 and "more than 1 value per channel" in str(error):
+            raise one_image_error("a batch has a single image") from error
+        raise
     except RuntimeError as error:
         if not is_out_of_memory(error):
             explain_images(model, x, error)
+            if "find_unused_parameters" in str(error):
+                raise RuntimeError(
+                    f"{type(model).__name__}: the step before left some parameters without a "
+                    "gradient in one of the processes, the first step did not. Wrap the network "
+                    "yourself: torch.nn.parallel.DistributedDataParallel(model, "
+                    "find_unused_parameters=True)"
+                ) from error
             raise
         # The frames of its traceback keep the failed step's activations alive.
         traceback.clear_frames(error.__traceback__)
@@ -152,7 +172,8 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
     else:
         return
     # Trying sizes would disrupt the other processes, which wait for this one's gradients.
-    fits = largest_batch(model, x.shape, x.device) if processes.world_size() == 1 else None
+    alone = processes.world_size() == 1
+    fits = largest_batch(model, x.shape, x.device, output) if alone else None
     advice = {None: "try a smaller batch_size or more processes", 0: "not even one image fits"}
     raise MemoryError(
         f"a batch of {len(x)} images of {tuple(x.shape[1:])} does not fit into the memory of "
@@ -160,12 +181,23 @@ def explain_out_of_memory(model: nn.Module, x: Tensor) -> Iterator[None]:
     ) from None
 
 
+def one_image_error(which: str, cure: str = "") -> ValueError:
+    """Build the error for a network that cannot be trained on one image at a time."""
+    cure = cure or "choose another batch_size, or drop_last=True in a DataLoader"
+    return ValueError(
+        f"{which}, and this network cannot be trained on one: batch normalization needs at least "
+        f"two values for each channel; {cure}"
+    )
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether torch ran out of memory, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def largest_batch(model: nn.Module, shape: torch.Size, device: torch.device) -> int:
+def largest_batch(
+    model: nn.Module, shape: torch.Size, device: torch.device, output: Selector = None
+) -> int:
     """Halve a batch size that is too large until a step fits into memory, and return it.
 
     Parameters
@@ -176,6 +208,8 @@ def largest_batch(model: nn.Module, shape: torch.Size, device: torch.device) -> 
         ``(N, C, H, W)`` of the batch that was too large.
     device
         Where it runs.
+    output
+        Which part of what the network returns are its scores.
 
     Returns
     -------
@@ -187,8 +221,8 @@ def largest_batch(model: nn.Module, shape: torch.Size, device: torch.device) -> 
         if device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            output = model(torch.zeros(n, *shape[1:], device=device))
-            scores = output if isinstance(output, Tensor) else output[0]
+            images = torch.zeros(n, *shape[1:], device=device, dtype=input_type(model))
+            scores = scores_of(model(images), output)
             F.cross_entropy(scores, scores.new_zeros(n, dtype=torch.long)).backward()
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -1,13 +1,19 @@
 """How good a network is on labeled images."""
 
-from collections.abc import Callable, Iterator
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from cnnbook import settings
+from cnnbook._networks import Selector, evaluating, input_type, scores_of
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 from cnnbook.training import processes
 from cnnbook.training._checks import (
@@ -21,6 +27,9 @@ from cnnbook.training._checks import (
     explain_images,
 )
 from cnnbook.training.device import autocast, memory_format
+
+_IGNORED = -100  # cross-entropy's mark for a label that does not count
+_NARROW = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +66,13 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of images that are classified correctly, 0 to 1."""
-        return (self.predictions == self.labels).double().mean().item()
+        """Fraction of images that are classified correctly, 0 to 1.
+
+        Labels of -100, which cross-entropy ignores, do not count. If the labels are not classes,
+        as in a regression, the accuracy is not a number (``nan``).
+        """
+        right, counted = right_and_counted(self.scores, self.labels)
+        return float(right) / float(counted) if counted else float("nan")
 
     def __repr__(self) -> str:
         """Return size, loss and accuracy."""
@@ -69,8 +83,10 @@ def evaluate(
     model: nn.Module,
     dataset: Dataset | ImageFolder | BatchSource,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-    batch_size: int = 1000,
+    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    output: Selector = None,
+    batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
     device: torch.device | str | None = None,
 ) -> Evaluation:
     """Run a network once over a data set.
@@ -78,14 +94,21 @@ def evaluate(
     Parameters
     ----------
     model
-        Network (of a :class:`TrainedModel`, its ``network``), moved to `device`. It runs in
-        evaluation mode and is left in the mode it was in.
+        Network, or a :class:`TrainedModel`, moved to `device`. It runs in evaluation mode and is
+        left in the mode it was in. Images are converted to the type of its parameters.
     dataset
-        Images and labels, or a source of batches.
+        Images and labels, in any form that :func:`cnnbook.data.make_batches` takes.
     loss
-        Called as ``loss(scores, labels)``, returning the mean over the batch.
+        Called as ``loss(output, labels)`` with what the network returned; torch's own losses are
+        called with the scores in it. It returns the mean over the images it is given.
+    output
+        Which part of what the network returns are its class scores: a key of a dict, an index of a
+        tuple, or a function. By default, the first tensor of a tuple, or the entry ``"logits"``,
+        ``"out"``, ``"scores"`` or ``"output"`` of a dict.
     batch_size
-        Images per batch.
+        Images per batch; 1000 if not given.
+    steps_per_epoch
+        Batches to draw from an iterable whose length is not known.
     device
         Where to run; the machine's fastest device if not given.
 
@@ -97,17 +120,23 @@ def evaluate(
     Raises
     ------
     TypeError
-        If `model` is not a network, `dataset` not a data set, or `loss` not a function.
+        If `model` is not a network, `dataset` not a data set, `loss` not a function, or no scores
+        are found in what the network returns.
     ValueError
         If there are no images, or images or labels are not what the network needs.
 
     Notes
     -----
+    The loss is that over all images at once, whatever the batch size, also if it weights classes
+    or ignores labels. A loss of your own is called with the outputs of all batches, concatenated.
+    Only if that is impossible, because the network returns something other than tensors with one
+    entry per image, is it the mean of the batches' losses, weighted by their sizes.
+
     To classify images without labels, normalize them as in training: for a :class:`TrainedModel`
     `trained` and uint8 `images`, ``(N, C, H, W)``, give them any labels, such as
     ``torch.zeros(len(images), dtype=torch.int64)``, in a ``data.Dataset("mine", images, labels,
     trained.classes, tuple(trained.info["mean"]), tuple(trained.info["std"]))``. The scores are then
-    ``evaluate(trained.network, dataset).scores``; :func:`predict` does this for image files.
+    ``evaluate(trained, dataset).scores``; :func:`predict` does this for image files.
 
     Examples
     --------
@@ -121,89 +150,263 @@ def evaluate(
     >>> evaluate(undecided, test, device="cpu")
     <740 images: loss 2.3026, accuracy 10.00%>
     """
+    if not isinstance(model, nn.Module) and isinstance(getattr(model, "network", None), nn.Module):
+        model = model.network
     check_network(model, "evaluate(model, dataset)")
     check_loss(loss)
-    check_count("batch_size", batch_size)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     device = settings.device(device)
-    batches = make_batches(dataset, batch_size, shuffle=False, device=device)
+    batches = as_batches(
+        dataset,
+        batch_size,
+        1000,
+        steps_per_epoch=steps_per_epoch,
+        shuffle=False,
+        device=device,
+    )
     check_not_empty(batches, "dataset")
     model.to(device)
-    seen = list(_predictions(model, batches, loss, device, torch.float32))
-    scores, labels, losses = zip(*seen, strict=True)
-    return Evaluation(
-        torch.cat(scores).cpu(), torch.cat(labels).cpu(), _mean(list(losses), list(labels))
-    )
+    mean = _MeanLoss(loss, output)
+    scores, labels = [], []
+    for part, y in _predictions(model, batches, mean, device, torch.float32):
+        scores.append(part)
+        labels.append(y)
+    return Evaluation(torch.cat(scores).cpu(), torch.cat(labels).cpu(), mean.result())
+
+
+def as_batches(
+    images: Any,
+    batch_size: int | None,
+    default: int,
+    *,
+    steps_per_epoch: int | None = None,
+    **options: Any,
+) -> BatchSource:
+    """Return batches of anything that :func:`make_batches` takes, of `default` images each.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size`, or augmentation, is given for something that has batches of its own.
+    """
+    given = {"batch_size": batch_size, "augment": options.get("augment")}
+    if isinstance(images, DataLoader | Iterator) or hasattr(images, "epoch"):
+        if hasattr(images, "epoch"):
+            make_batches(images)  # raises TypeError if it is no source of batches
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name}={value} is for images; a source of batches has its own: leave out "
+                    f"{name}="
+                )
+    if steps_per_epoch is not None:
+        check_count("steps_per_epoch", steps_per_epoch)
+        options["steps_per_epoch"] = int(steps_per_epoch)
+    return make_batches(images, int(batch_size or default), **options)
 
 
 def loss_and_accuracy(
     model: nn.Module,
     batches: BatchSource,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Any, Tensor], Tensor],
     device: torch.device,
     precision: torch.dtype,
+    output: Selector = None,
 ) -> tuple[float, float]:
     """Return mean loss and accuracy over all processes, without keeping the scores.
 
-    Each process evaluates its part; summed over all processes, every image counts once.
+    Each process evaluates its part; together, they have every image once.
     """
     processes.broadcast_buffers(model)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    losses, sizes = [], []
-    for scores, labels, batch_loss in _predictions(model, batches, loss, device, precision):
-        right += (scores.argmax(1) == labels).sum()
-        losses.append(batch_loss)
-        sizes.append(labels)
-    if processes.world_size() == 1:
-        return _mean(losses, sizes), right.item() / batches.images_per_epoch
-    weighted = [value * len(y) for value, y in zip(losses, sizes, strict=True)]
-    sums = torch.stack([*weighted, torch.zeros((), device=device)]).sum()
-    images = batches.images_per_epoch
-    return processes.all_reduce(sums).item() / images, processes.all_reduce(right).item() / images
+    mean = _MeanLoss(loss, output)
+    counts = torch.zeros(2, dtype=torch.int64, device=device)  # right, and all that count
+    for scores, labels in _predictions(model, batches, mean, device, precision):
+        right, counted = right_and_counted(scores, labels)
+        counts[0] += right
+        counts[1] += counted
+    right, counted = processes.all_reduce(counts).tolist()
+    return mean.result(), right / counted if counted else float("nan")
 
 
-@torch.inference_mode()
+def right_and_counted(scores: Tensor, labels: Tensor) -> tuple[Tensor | int, Tensor | int]:
+    """Return how many labels have the largest score, and how many there are.
+
+    Parameters
+    ----------
+    scores
+        ``(N, classes)``, or ``(N, classes, …)`` for a class at each position.
+    labels
+        Classes, ``(N,)`` or ``(N, …)``, of which -100 does not count; or the probabilities of the
+        classes, shaped like the scores.
+
+    Returns
+    -------
+    right, counted
+        ``(0, 0)`` if the labels are not classes.
+    """
+    if labels.is_floating_point() and labels.shape == scores.shape and scores.ndim > 1:
+        # Probabilities of classes add up to one; other numbers have no class.
+        sums = labels.sum(1)
+        if scores.shape[1] == 1 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+            return 0, 0
+        return (scores.argmax(1) == labels.argmax(1)).sum(), sums.numel()
+    classes = scores.ndim > 1 and scores.shape[1] > 1
+    fitting = labels.shape == scores.shape[:1] + scores.shape[2:]
+    if not classes or not fitting or labels.is_floating_point():
+        return 0, 0
+    return (scores.argmax(1) == labels).sum(), (labels != _IGNORED).sum()
+
+
+def takes_scores(loss: object) -> bool:
+    """Return whether a loss is one of torch's own, which take one tensor of scores."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return str(getattr(loss, "__module__", "")).startswith("torch.")
+
+
+def widened(scores: Tensor) -> Tensor:
+    """Return scores in float32 if they are in half precision, which is too coarse for a loss."""
+    return scores.float() if scores.dtype in _NARROW else scores
+
+
+class _MeanLoss:
+    """The mean loss over all images, from their batches, in all processes.
+
+    A mean of batch means is not the mean over all images if the loss weights classes or ignores
+    labels. For cross-entropy, each batch counts by the weight of its labels. For any other loss,
+    outputs and labels are kept, and it is computed over all of them at once.
+    """
+
+    def __init__(self, loss: Callable[[Any, Tensor], Tensor], output: Selector):
+        self.loss, self.output = loss, output
+        self.takes_scores = takes_scores(loss)
+        self.values: list[Tensor] = []
+        self.weights: list[Tensor | float] = []
+        self.kept: list[tuple[Any, Tensor]] = []
+
+    def add(self, output: Any, scores: Tensor, labels: Tensor) -> None:
+        given = widened(scores) if self.takes_scores else output
+        weight = _weight(self.loss, labels)
+        if weight is None:
+            self.kept.append((given, labels))
+        if weight is not None or len(self.kept) == 1:  # the first one is checked at once
+            self.values.append(self._value(given, labels))
+            self.weights.append(len(labels) if weight is None else weight)
+
+    def _value(self, output: Any, labels: Tensor) -> Tensor:
+        value = self.loss(output, labels)
+        check_loss_value(value)
+        value = value.detach().reshape(())
+        return value if value.dtype == torch.float64 else value.float()
+
+    def result(self) -> float:
+        kept = [pair for part in processes.gather(self.kept) for pair in part]
+        if len(kept) == 1 and self.values:
+            return float(self.values[0])
+        if kept:
+            labels = [y for _, y in kept]
+            try:
+                joined = _joined([output for output, _ in kept], [len(y) for y in labels])
+            except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
+                values = [float(self._value(*pair)) for pair in kept]
+                return sum(v * len(y) for v, y in zip(values, labels, strict=True)) / sum(
+                    map(len, labels)
+                )
+            return float(self._value(joined, torch.cat(labels)))
+        # In Python's double precision, so that long sums lose no precision.
+        values = torch.stack(self.values).tolist() if self.values else []
+        weights = [float(weight) for weight in self.weights]
+        total = sum(v * w for v, w in zip(values, weights, strict=True) if w)
+        total, weight = processes.sum_numbers([total, float(sum(weights))])
+        return total / weight if weight else float("nan")
+
+
+def _weight(loss: object, labels: Tensor) -> Tensor | float | None:
+    """Return what a batch's loss counts in the mean of all, or None if that is not known."""
+    if loss is F.cross_entropy:
+        loss = nn.CrossEntropyLoss()
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss.reduction != "mean":
+        return None
+    if type(loss) not in (nn.CrossEntropyLoss, nn.NLLLoss):
+        return None  # a class of someone's own may compute another mean
+    if labels.is_floating_point():
+        return float(len(labels))
+    counted = labels != loss.ignore_index
+    if loss.weight is None:
+        return counted.sum()
+    weights: Tensor = loss.weight[labels[counted].long()]
+    return weights.sum()
+
+
+def _joined(outputs: Sequence[Any], sizes: Sequence[int]) -> Any:
+    """Return what a network would have returned for all batches at once.
+
+    Raises
+    ------
+    TypeError, ValueError, LookupError, AttributeError, RuntimeError
+        If that cannot be told, for example of a number that is not one of an image.
+    """
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        if any(len(output) != size for output, size in zip(outputs, sizes, strict=True)):
+            raise ValueError("not one entry per image")
+        return torch.cat(list(outputs))
+    if isinstance(first, Mapping):
+        joined: Any = copy.copy(first)
+        for name in first:
+            joined[name] = _joined([output[name] for output in outputs], sizes)
+        return joined
+    if isinstance(first, (tuple, list)):
+        parts = [_joined(part, sizes) for part in zip(*outputs, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        names = [field.name for field in dataclasses.fields(first)]
+        values = {n: _joined([getattr(output, n) for output in outputs], sizes) for n in names}
+        return dataclasses.replace(first, **values)
+    if all(output is None for output in outputs):
+        return None
+    raise TypeError(f"no tensor, but {type(first).__name__}")
+
+
+@torch.no_grad()
 def _predictions(
     model: nn.Module,
     batches: BatchSource,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    mean: _MeanLoss,
     device: torch.device,
     precision: torch.dtype,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield scores, labels and mean loss of every batch, in evaluation mode."""
-    layout = memory_format(model)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield scores and labels of every batch, in evaluation mode, and add their loss to `mean`."""
+    layout, kind = memory_format(model), input_type(model)
+    with evaluating(model):
         checked = False
         for batch in batches.epoch(0):
             if not checked:
                 check_batch(batch, layout)
             x, y = batch
             if len(y):  # with several processes, the last batch may leave one without images
+                x = x.contiguous(memory_format=layout)
+                if x.is_floating_point() and x.dtype != kind:
+                    x = x.to(kind)
                 with autocast(device, precision):
                     try:
-                        scores = model(x.contiguous(memory_format=layout))
+                        output = model(x)
                     except RuntimeError as error:
                         explain_images(model, x, error)
                         raise
-                    if loss is F.cross_entropy and not checked:
+                    scores = scores_of(output, mean.output)
+                    if mean.loss is F.cross_entropy and not checked:
                         check_labels(scores, y)
                     checked = True
-                    batch_loss = loss(scores, y)
-                    check_loss_value(batch_loss)
-                yield scores.float(), y, batch_loss.float()
+                    try:
+                        mean.add(output, scores, y)
+                    except IndexError:
+                        check_labels(scores, y)
+                        raise
+                yield widened(scores), y
         if not checked and processes.world_size() == 1:
             raise ValueError(
                 f"the source of batches announces {len(batches)} batches in an epoch, but yields "
                 "none"
             )
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _mean(losses: list[Tensor], labels: list[Tensor]) -> float:
-    # In Python's double precision, so that long sums lose no precision.
-    sizes = [len(y) for y in labels]
-    values: list[float] = torch.stack(losses).tolist()
-    return sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)

@@ -1,5 +1,6 @@
 """``fit``: training in one call."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -7,30 +8,46 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnnbook import settings
-from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder, make_batches
+from cnnbook._networks import Selector, input_type, scores_of, unwrapped
+from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder
 from cnnbook.training import processes
 from cnnbook.training._checks import (
     check_count,
     check_fraction,
+    check_gradient,
     check_labels,
     check_loss,
     check_loss_value,
     check_network,
+    check_no_other_scores,
     check_not_empty,
+    check_one_scale,
     check_positive,
+    check_trainable,
     check_whole,
 )
 from cnnbook.training.callbacks import (
     EMA,
     Callback,
     Checkpoint,
+    PlateauSchedule,
     Progress,
     TargetAccuracy,
     check_callbacks,
 )
 from cnnbook.training.device import choose_precision, keep_freed_memory, suits_channels_last
+from cnnbook.training.evaluation import as_batches, takes_scores, widened
+from cnnbook.training.first_batch import (
+    Peeked,
+    check_smallest_batch,
+    is_lazy_network,
+    leaves_unused,
+    materialize,
+    typed,
+)
 from cnnbook.training.history import History
 from cnnbook.training.interrupts import Interrupts
 from cnnbook.training.loop import train as take_steps
@@ -45,11 +62,13 @@ def fit(
     *,
     epochs: int | None = None,
     batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | ReduceLROnPlateau | None = None,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
+    output: Selector = None,
     label_smoothing: float = 0.0,
     augment: Augment | None = None,
     ema_decay: float | None = None,
@@ -81,15 +100,22 @@ def fit(
     Parameters
     ----------
     model
-        Network, moved to `device` and trained in place. Maps ``(N, C, H, W)`` to scores.
+        Network, moved to `device` and trained in place. Maps ``(N, C, H, W)`` to scores. Images are
+        converted to the type of its parameters. Layers that are in evaluation mode stay in it, such
+        as batch norm layers whose running statistics are not to change; but a network that is in
+        evaluation mode as a whole, as after loading, is put into training mode.
     train
-        Training images.
+        Training images, in any form that :func:`cnnbook.data.make_batches` takes.
     val
-        Validation images, to evaluate on after each epoch.
+        Validation images, to evaluate on after each epoch; in any of these forms. What watches the
+        training, such as `target_accuracy` or :class:`EarlyStopping`, looks at them, so that they
+        should not be the test images.
     epochs
         Passes over `train`; if not given, the preset decides (10 under ``cpu``, 30 under ``gpu``).
     batch_size
         Images per step, over all processes; 64 if not given. A source of batches has its own.
+    steps_per_epoch
+        Batches in an epoch of `train`, if it is an iterable whose length is not known.
     lr
         Largest learning rate of the default optimizer; 0.05 if not given.
     weight_decay
@@ -99,10 +125,17 @@ def fit(
         `lr` and `weight_decay`.
     scheduler
         Any torch scheduler of `optimizer`; stepped after every batch, so its ``step_size`` counts
-        batches: ``StepLR(optimizer, 10 * len(batches))`` for every ten epochs.
+        batches: ``StepLR(optimizer, 10 * len(batches))`` for every ten epochs. Only
+        ``ReduceLROnPlateau`` is stepped after every epoch, with the validation loss, or with the
+        validation accuracy if its mode is ``"max"``.
     loss
-        Called as ``loss(output, labels)`` with the model's output; returns the mean over the batch.
-        Cross-entropy if not given.
+        Called as ``loss(output, labels)`` with what the model returned; torch's own losses are
+        called with the scores in it. Returns the mean over the batch. Cross-entropy if not given.
+        The validation loss is that over all images at once, see :func:`evaluate`.
+    output
+        Which part of what the model returns are its class scores: a key of a dict, an index of a
+        tuple, or a function. By default, the first tensor of a tuple, or the entry ``"logits"``,
+        ``"out"``, ``"scores"`` or ``"output"`` of a dict.
     label_smoothing
         Fraction of the target that is spread over all classes in training, 0 to 1 (Szegedy et al.
         2016, Section 7). Only for cross-entropy.
@@ -116,7 +149,8 @@ def fit(
         Stop after the first epoch with this validation accuracy, 0 to 1.
     precision
         ``"float32"``, ``"bfloat16"``, ``"float16"`` (with loss scaling) or ``"auto"``: bfloat16 or
-        float16 on a CUDA GPU, whichever it supports, and float32 elsewhere.
+        float16 on a CUDA GPU, whichever it supports, and float32 elsewhere. A network whose
+        parameters are not float32 computes in their type.
     channels_last
         Whether to keep images and kernels with channels innermost in memory. By default yes on CUDA
         and on the CPU, where it is faster; but not on the CPU for a network with 1×1 convolutions
@@ -157,8 +191,10 @@ def fit(
     Raises
     ------
     ValueError
-        If an option is outside its range, options contradict each other, the data have more classes
-        than the network has outputs, or images or labels are not of the type or shape needed.
+        If an option is outside its range, options contradict each other, nothing can be trained,
+        the data have more classes than the network has outputs, `train` and `val` are normalized
+        differently, images or labels are not of the type or shape needed, or a batch would have a
+        single image, on which the network cannot be trained.
     TypeError
         If something is not of the type it should be: a class instead of an object, for example, or
         a value in `checkpoint_info` that a checkpoint cannot hold.
@@ -184,43 +220,54 @@ def fit(
     True
     """
     check_network(model, "fit(model, train, ...)")
-    if next(model.parameters(), None) is None:
-        raise ValueError(f"{type(model).__name__} has no parameters to train")
+    check_trainable(model)
     device = settings.device(device)
     epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs
     check_count("epochs", epochs)
     if batch_size is not None:
         check_count("batch_size", batch_size)
     check_whole("seed", seed)
-    _check_source(train, batch_size, augment)
-    if val is not None:
-        _check_source(val)
-    number_format = choose_precision(precision, device)
-    loss_fn = _training_loss(loss, label_smoothing, classes=len(getattr(train, "classes", ())))
+    if augment is not None and not isinstance(augment, Augment):
+        raise TypeError(
+            f"augment is a data.Augment, for example data.Augment(flip=0.5), got {augment!r}"
+        )
+    number_format = _number_format(precision, device, model)
+    loss_fn = _training_loss(loss, output, label_smoothing, len(getattr(train, "classes", ())))
     _check_optimizer(model, optimizer, scheduler, lr, weight_decay)
     own = _own_callbacks(callbacks, val, ema_decay, target_accuracy, progress)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        own, scheduler = [PlateauSchedule(scheduler, val), *own], None
     saving = _checkpoint(callbacks, checkpoint, checkpoint_every, checkpoint_info)
 
-    if channels_last is None:
-        channels_last = suits_channels_last(model, device)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    keep_freed_memory(device)
-    # torch's annotations lack memory_format here.
-    model.to(device, memory_format=layout)  # type: ignore[call-overload]
     # Numbers may be NumPy's, which a checkpoint cannot hold.
     epochs, seed = int(epochs), int(seed)
-    size = 64 if batch_size is None else int(batch_size)
     part: dict[str, Any] = {
         "device": device,
         "rank": processes.rank(),
         "world_size": processes.world_size(),
     }
-    batches = make_batches(train, size, augment=augment, seed=seed, **part)
+    batches: BatchSource = as_batches(
+        train, batch_size, 64, steps_per_epoch=steps_per_epoch, augment=augment, seed=seed, **part
+    )
     check_not_empty(batches, "train")
     val_batches = None
     if val is not None:
-        val_batches = make_batches(val, max(size, 1000), shuffle=False, **part)
+        val_batches = as_batches(val, None, max(batch_size or 64, 1000), shuffle=False, **part)
         check_not_empty(val_batches, "val")
+        check_one_scale(train, val)
+
+    keep_freed_memory(device)
+    wrapped, model = model, unwrapped(model)  # torch.compile and DataParallel change names
+    model.to(device)
+    with kept_random_state(device):
+        if is_lazy_network(model):
+            batches = Peeked(batches)
+            materialize(model, typed(batches.first()[0], model))
+    if channels_last is None:
+        channels_last = suits_channels_last(model, device)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    # torch's annotations lack memory_format here.
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
     same: dict[str, Any] = {
         "seed": seed,
@@ -244,6 +291,7 @@ def fit(
         epochs=epochs,
         loss_fn=loss_fn,
         val_loss_fn=loss or F.cross_entropy,
+        output=output,
         precision=number_format,
         layout=layout,
         seed=seed,
@@ -255,7 +303,12 @@ def fit(
     )
     if resume and saving and saving[0].path.exists():
         resume_run(run, saving[0].path)
-    network = processes.wrap_ddp(model)
+    network = wrapped
+    with kept_random_state(device):
+        if run.step < run.total_steps:
+            check_smallest_batch(run)
+            if processes.world_size() > 1:
+                network = processes.wrap_ddp(wrapped, find_unused=leaves_unused(run))
     run.network = cast(nn.Module, torch.compile(network)) if compile else network
     with kept_random_state(device), interrupts:
         try:
@@ -268,38 +321,68 @@ def fit(
     return run.history
 
 
+def _number_format(precision: str, device: torch.device, model: nn.Module) -> torch.dtype:
+    chosen, own = choose_precision(precision, device), input_type(model)
+    if own == torch.float32 or chosen == torch.float32:
+        return chosen
+    if precision != "auto":
+        raise ValueError(
+            f"precision={precision!r} is for a network in float32, and {type(model).__name__} is "
+            f"in {own}: leave out precision=, or pass model.float()"
+        )
+    return torch.float32
+
+
 def _training_loss(
-    loss: Callable[[Any, Tensor], Tensor] | None, label_smoothing: float, classes: int
+    loss: Callable[[Any, Tensor], Tensor] | None,
+    selector: Selector,
+    label_smoothing: float,
+    classes: int,
 ) -> Callable[[Any, Tensor], Tensor]:
     check_fraction("label_smoothing", label_smoothing)
     if loss is None:
-        return _cross_entropy(classes, label_smoothing)
+        return _cross_entropy(selector, classes, label_smoothing)
     check_loss(loss)
     if label_smoothing:
         raise ValueError(
             f"label_smoothing={label_smoothing} is an option of cross-entropy: leave out loss="
         )
+    of_scores = takes_scores(loss)
 
     def checked(output: Any, labels: Tensor) -> Tensor:
-        value = loss(output, labels)
+        given = widened(scores_of(output, selector)) if of_scores else output
+        try:
+            value = loss(given, labels)
+        except IndexError:
+            if isinstance(given, Tensor):
+                check_labels(given, labels, classes)
+            raise
         check_loss_value(value)
-        return value
+        return check_gradient(value)
 
     return checked
 
 
-def _cross_entropy(classes: int, label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+def _cross_entropy(
+    selector: Selector, classes: int, label_smoothing: float
+) -> Callable[[Any, Tensor], Tensor]:
     checked = False
 
     def loss(output: Any, labels: Tensor) -> Tensor:
         nonlocal checked
+        scores = output
+        if not isinstance(output, Tensor) or selector is not None:
+            scores = scores_of(output, selector)
+        scores = widened(scores)
         if not checked:  # once: on a GPU, looking at the labels means waiting for them
-            check_labels(output, labels, classes)
+            if selector is None:
+                check_no_other_scores(output, scores)
+            check_labels(scores, labels, classes)
             checked = True
         try:
-            return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
+            return check_gradient(F.cross_entropy(scores, labels, label_smoothing=label_smoothing))
         except IndexError:  # of a later batch
-            check_labels(output, labels, classes)
+            check_labels(scores, labels, classes)
             raise
 
     return loss
@@ -322,7 +405,7 @@ def _one_cycle(
 def _check_optimizer(
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | ReduceLROnPlateau | None,
     lr: float | None,
     weight_decay: float | None,
 ) -> None:
@@ -355,37 +438,42 @@ def _check_optimizer(
                 f"{name}={value} is for the default optimizer, but you passed your own: set it in "
                 f"optimizer=, and leave out {name}="
             )
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in trained for p in model.parameters()):
+    own = {id(p) for p in model.parameters()}
+    trained = [p for group in optimizer.param_groups for p in group["params"] if id(p) in own]
+    if not trained:
         raise ValueError(
             "optimizer= has none of the model's parameters: make it with model.parameters()"
         )
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    if not any(p.requires_grad for p in trained):
         raise ValueError(
-            "ReduceLROnPlateau is not stepped after every batch but with a metric: leave out "
-            "scheduler=, and call its step(run.history.val_loss[-1]) in a callback's on_epoch_end"
+            "all of the model's parameters in optimizer= are frozen, so that nothing would be "
+            "trained: make it with those to be trained"
+        )
+    name = type(optimizer).__name__
+    if _needs_argument(optimizer):
+        raise ValueError(
+            f"{name} evaluates the loss several times in a step, through a closure, and fit takes "
+            "one forward and one backward pass: use another optimizer, such as torch.optim.SGD or "
+            "AdamW, or write the loop yourself"
         )
     if getattr(scheduler, "optimizer", optimizer) is not optimizer:
         raise ValueError("scheduler= was made for a different optimizer than the one in optimizer=")
-
-
-def _check_source(
-    images: Dataset | ImageFolder | BatchSource,
-    batch_size: int | None = None,
-    augment: Augment | None = None,
-) -> None:
-    if augment is not None and not isinstance(augment, Augment):
-        raise TypeError(
-            f"augment is a data.Augment, for example data.Augment(flip=0.5), got {augment!r}"
+    plateau = isinstance(scheduler, ReduceLROnPlateau)
+    if scheduler is not None and not plateau and _needs_argument(scheduler):
+        raise ValueError(
+            f"{type(scheduler).__name__} is stepped with a value, which fit gives only to "
+            "ReduceLROnPlateau; leave out scheduler=, and call its step in a callback's on_step or "
+            "on_epoch_end"
         )
-    if isinstance(images, Dataset | ImageFolder):
-        return
-    make_batches(images)  # raises TypeError if it is no source of batches either
-    for name, value in {"batch_size": batch_size, "augment": augment}.items():
-        if value is not None:
-            raise ValueError(
-                f"{name}={value} is for images; a source of batches has its own: leave out {name}="
-            )
+
+
+def _needs_argument(stepped: object) -> bool:
+    """Return whether the method `step` cannot be called without an argument."""
+    try:  # of the class: torch replaces the object's
+        _, *parameters = inspect.signature(type(stepped).step).parameters.values()  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):  # not written in Python
+        return False
+    return any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
 
 
 def _checkpoint(

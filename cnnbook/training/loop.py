@@ -4,7 +4,7 @@
 :func:`train`. What is not training (progress, checkpoints, stopping, averaging) is in callbacks.
 """
 
-from cnnbook.training.device import autocast, explain_out_of_memory, seed_generators
+from cnnbook.training.device import autocast, explain_errors, seed_generators
 from cnnbook.training.run import Run
 
 
@@ -14,12 +14,12 @@ def train(run: Run) -> None:
     optimizer, scheduler, scaler = run.optimizer, run.scheduler, run.scaler
     run.call("on_fit_begin")
     while not run.agree_to_stop() and run.step < run.total_steps:
-        run.model.train()
+        run.training_mode()
         for x, y, weight in run.rest_of_epoch():
             # Seeded by its number, a step draws the same dropout masks
             # in a resumed run.
             seed_generators(run.seed_of_step(), device)
-            with explain_out_of_memory(network, x):
+            with explain_errors(network, x, run.output):
                 with autocast(device, precision):
                     output = network(x)
                     loss = run.loss_fn(output, y)

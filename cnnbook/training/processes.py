@@ -1,8 +1,10 @@
 """Several training processes, one per device, started by ``torchrun``."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -62,13 +64,52 @@ def all_reduce(values: Tensor) -> Tensor:
     return values
 
 
-def wrap_ddp(module: nn.Module) -> nn.Module:
-    """Wrap a network so that gradients are averaged over the processes, if there are several."""
+def sum_numbers(values: list[float]) -> list[float]:
+    """Return each of several numbers summed over all processes, in double precision."""
     if world_size() == 1:
+        return values
+    on_device = dist.get_backend() == "nccl"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_device else "cpu"
+    summed = all_reduce(torch.tensor(values, dtype=torch.float64, device=device))
+    return [float(value) for value in summed.tolist()]
+
+
+def gather(values: list[Any]) -> list[list[Any]]:
+    """Return the lists of all processes, in every one of them, with tensors on its own device.
+
+    Lists are gathered only if every process has something to gather or none has; without several
+    processes, the only list is this one's.
+    """
+    if world_size() == 1:
+        return [values]
+    if not sum_numbers([float(len(values))])[0]:
+        return [values]
+    file = io.BytesIO()
+    torch.save(values, file)
+    every: list[Any] = [None] * world_size()
+    dist.all_gather_object(every, file.getvalue())
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    return [torch.load(io.BytesIO(each), map_location=device, weights_only=False) for each in every]
+
+
+def wrap_ddp(module: nn.Module, *, find_unused: bool = False) -> nn.Module:
+    """Wrap a network so that gradients are averaged over the processes, if there are several.
+
+    Parameters
+    ----------
+    module
+        The network.
+    find_unused
+        Whether some parameters get no gradient. Looking for them takes time in every step.
+    """
+    if world_size() == 1 or isinstance(module, nn.parallel.DistributedDataParallel):
         return module
     device = next(module.parameters()).device
     return nn.parallel.DistributedDataParallel(
-        module, device_ids=[device] if device.type == "cuda" else None
+        module,
+        device_ids=[device] if device.type == "cuda" else None,
+        find_unused_parameters=find_unused,
     )
 
 

@@ -16,6 +16,8 @@ from cnnbook.training.checkpoint import (
     load_checkpoint,
     refuse_folder,
     save_checkpoint,
+    set_weights,
+    weights_of,
 )
 from cnnbook.training.history import History
 from cnnbook.training.run import Run
@@ -76,7 +78,7 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     # Only one process writes, and the others need not wait for it.
     if not processes.is_main_process():
         return
-    weights = run.model.state_dict()
+    weights = weights_of(run.model)
     for name, value in weights.items():
         if value.is_floating_point() and not value.isfinite().all():
             kept = f"; {path} keeps the last good state" if path.exists() else ""
@@ -88,42 +90,56 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     if run.evaluated is not run.model:
         # The file's weights are the ones to use; training continues from these.
         state["model"] = weights
-        weights = run.evaluated.state_dict()
+        weights = weights_of(run.evaluated)
     save_checkpoint(path, weights, state)
 
 
-def check_state(run: Run, info: Any = None) -> None:
-    """Find out after one step, not after the first epoch, whether a run can be saved.
+def check_state(run: Run, info: Any = None, *, begun: bool = True) -> None:
+    """Find out before the first epoch is over whether a run can be saved.
+
+    Parameters
+    ----------
+    run
+        The run.
+    info
+        What is to be stored with it.
+    begun
+        Whether a step has been taken, so that optimizer and callbacks have their state.
 
     Raises
     ------
     TypeError
         If it has a value that a checkpoint cannot hold. The message says where.
     """
-    state = _state(run, info)
+    check_storable("checkpoint_info", info)
+    for name, value in run.model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"a checkpoint cannot hold {name!r} of the network's state_dict(), which is "
+                f"{type(value).__name__}: get_extra_state() must return a tensor"
+            )
+    state = _state(run, info, with_callbacks=begun)
     for name, value in state.pop("callbacks", {}).items():
         check_storable(f"the state_dict() of the callback {name}", value)
-    check_storable("checkpoint_info", state.pop("info"))
+    del state["info"]
     for name, value in state.items():
         check_storable(f"the run's {name!r}", value)
 
 
-def _state(run: Run, info: Any) -> dict[str, Any]:
+def _state(run: Run, info: Any, *, with_callbacks: bool = True) -> dict[str, Any]:
     """Return what is saved beside the weights."""
     state: dict[str, Any] = {
         "same": run.same,
         "info": info,
         "torch": torch.__version__,
-        "step": run.step,
-        "correct": run.correct,
-        "seconds": run.seconds,
+        **run.counters(),
         "history": run.history.to_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scheduler": run.scheduler and run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
     }
     callbacks = with_state(run.callbacks)
-    if callbacks:
+    if callbacks and with_callbacks:  # before the first step, they may have none yet
         state["callbacks"] = {name: each.state_dict() for name, each in callbacks.items()}
     return state
 
@@ -152,7 +168,7 @@ def resume_run(run: Run, path: Path) -> None:
     callbacks = with_state(run.callbacks)
     before_load = copy.deepcopy(run.model.state_dict())
     try:
-        run.model.load_state_dict(state.get("model", weights))
+        set_weights(run.model, state.get("model", weights))
         run.optimizer.load_state_dict(state["optimizer"])
         # The same layout in memory, or sums would be rounded differently than before.
         for parameter, values in run.optimizer.state.items():
@@ -170,7 +186,7 @@ def resume_run(run: Run, path: Path) -> None:
             f"{path} does not fit this network and optimizer: {error}. Choose another file, or "
             "resume=False to start over"
         ) from error
-    run.go_on_from(state["step"], state["seconds"], state["correct"])
+    run.go_on_from(state)
     # The resumed run may end for a different reason.
     run.history = History(**{**state["history"], "stopped": ""})
 

@@ -1,7 +1,8 @@
 """The state of a training run: what a step changes, and what callbacks can see."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from cnnbook.data import BatchSource
+from cnnbook._networks import Selector, input_type, scores_of
+from cnnbook.data import Batches, BatchSource, StreamingBatches
 from cnnbook.training import processes
 from cnnbook.training._checks import check_batch
-from cnnbook.training.evaluation import loss_and_accuracy
+from cnnbook.training.evaluation import loss_and_accuracy, right_and_counted
 from cnnbook.training.history import History
 
 # Reading a loss from a GPU means waiting for it, so losses are read this many steps at a time.
@@ -51,6 +53,8 @@ class Run:
         Settings, by name, that must not change between an interruption and its resumption.
     callbacks
         In the order in which they are called.
+    output
+        Which part of what the network returns are its scores.
 
     Attributes
     ----------
@@ -58,6 +62,11 @@ class Run:
         Steps so far.
     network : torch.nn.Module
         `model` as training calls it: compiled, or wrapped for several processes.
+    in_evaluation : set of torch.nn.Module
+        Layers that stay in evaluation mode in training: those that were in it when training began,
+        unless the whole network was. A callback may add layers, or remove them.
+    images_seen : int
+        Images of all steps so far, over all processes.
     evaluated : torch.nn.Module
         What is validated, saved, and left in the model at the end: `model` itself, until a callback
         sets another network of its kind, as :class:`EMA` does.
@@ -96,6 +105,7 @@ class Run:
     seed: int
     same: dict[str, Any]
     callbacks: Sequence[object] = ()
+    output: Selector = None
     step: int = field(default=0, init=False)
     history: History = field(default_factory=History, init=False)
 
@@ -105,7 +115,18 @@ class Run:
         on = "cuda" if self.device.type == "cuda" else "cpu"
         self.scaler = GradScaler(on, enabled=self.precision == torch.float16)
         self.loss = torch.full((), float("nan"), device=self.device)
+        # Of the epoch so far: labels with the largest score, and all that count.
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.counted = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.sizes: list[int] = []  # images of each step of the epoch, over all processes
+        self.images_seen = 0
+        layers = set(self.model.modules())
+        self.in_evaluation = {layer for layer in layers if not layer.training}
+        if self.in_evaluation == layers:  # as after an evaluation, or when loaded from a file
+            self.in_evaluation = set()
+        self._type = input_type(self.model)
+        # Sources of one's own, and loaders, may have batches of other sizes than they say.
+        self._exact = isinstance(self.batches, Batches | StreamingBatches)
         self.steps_per_epoch = len(self.batches)
         self.total_steps = self.epochs * self.steps_per_epoch
         self._unread: list[Tensor] = []
@@ -123,12 +144,6 @@ class Run:
     def epoch_done(self) -> bool:
         """Whether the last step was its epoch's last."""
         return self.step > 0 and self.step % self.steps_per_epoch == 0
-
-    @property
-    def images_seen(self) -> int:
-        """Images of all steps so far, over all processes."""
-        epochs, steps = divmod(self.step, self.steps_per_epoch)
-        return epochs * self.batches.images_per_epoch + steps * self.batches.batch_size
 
     @property
     def seconds(self) -> float:
@@ -174,10 +189,29 @@ class Run:
             self.history.stopped = self._reason or default
         return wanted
 
-    def go_on_from(self, step: int, seconds: float, correct: Tensor) -> None:
+    def counters(self) -> dict[str, Any]:
+        """Return what :meth:`go_on_from` needs."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "images_seen": self.images_seen,
+            "sizes": self.sizes,
+            "correct": self.correct,
+            "counted": self.counted,
+        }
+
+    def go_on_from(self, counters: Mapping[str, Any]) -> None:
         """Set the counters to those of the run that is resumed."""
-        self.step, self._seconds = step, seconds
-        self.correct.copy_(correct)
+        self.step, self._seconds = counters["step"], counters["seconds"]
+        self.images_seen, self.sizes = counters["images_seen"], list(counters["sizes"])
+        self.correct.copy_(counters["correct"])
+        self.counted.copy_(counters["counted"])
+
+    def training_mode(self) -> None:
+        """Put the network into training mode, but for the layers that stay in evaluation mode."""
+        self.model.train()
+        for layer in self.in_evaluation:
+            layer.training = False
 
     def rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Yield the remaining batches of the epoch, and measure the time until its end.
@@ -201,16 +235,20 @@ class Run:
         epoch, start = divmod(first, self.steps_per_epoch)
         self._started = time.perf_counter()
         try:
-            for batch in self.batches.epoch(epoch, start=start):
+            rest = self.batches.epoch(epoch, start=start)
+            for batch in itertools.islice(rest, self.steps_per_epoch - start):
                 if not self._checked:
                     check_batch(batch, self.layout)
                     self._checked = True
                 images, y = batch
                 x, weight = images.contiguous(memory_format=self.layout), 1.0
+                if x.dtype != self._type and x.is_floating_point():
+                    x = x.to(self._type)
+                self.sizes.append(self._size_of_step(y))
                 if processes.world_size() > 1:
-                    weight = len(y) * processes.world_size() / self.size_of_step(self.step)
+                    weight = len(y) * processes.world_size() / self.sizes[-1]
                     if len(y) == 0:  # the others wait for gradients: send those of blanks, times 0
-                        x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2)
+                        x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2, *y.shape[1:])
                 yield x, y, weight
         finally:
             self.stop_clock()
@@ -223,19 +261,26 @@ class Run:
     def seed_of_step(self) -> int:
         """Return the seed of the next step's random layers, a different one in each process."""
         step = self.seed * 1_000_003 + self.step
-        return step * processes.world_size() + processes.rank()
+        seed = step * processes.world_size() + processes.rank()
+        # torch's generators take 64 bits.
+        return seed if -(2**63) <= seed < 2**64 else seed % 2**64
 
-    def size_of_step(self, step: int) -> int:
-        """Return the images of a step, over all processes."""
-        before = step % self.steps_per_epoch * self.batches.batch_size
+    def _size_of_step(self, y: Tensor) -> int:
+        """Return the images of the next step, over all processes, `y` being this one's labels."""
+        if processes.world_size() == 1:
+            return len(y)
+        if not self._exact:
+            return int(processes.sum_numbers([float(len(y))])[0])
+        before = self.step % self.steps_per_epoch * self.batches.batch_size
         return min(self.batches.batch_size, self.batches.images_per_epoch - before)
 
     def note_step(self, output: Any, y: Tensor, loss: Tensor, weight: float) -> None:
         """Count a step that has been taken."""
-        # A network with auxiliary classifiers returns their scores after its own.
-        scores = output if isinstance(output, Tensor) else output[0]
         if weight:
-            self.correct += (scores.argmax(1) == y).sum()
+            right, counted = right_and_counted(scores_of(output, self.output), y)
+            self.correct += right
+            self.counted += counted
+        self.images_seen += self.sizes[-1]
         self.loss = loss.detach()
         self._unread.append(self.loss.float() * (weight / processes.world_size()))
         self.step += 1
@@ -272,24 +317,28 @@ class Run:
         """Add the epoch to the history."""
         self.read_losses()
         self.stop_clock()
-        steps, images = self.steps_per_epoch, self.batches.images_per_epoch
-        sizes = map(self.size_of_step, range(steps))
-        losses = self.history.step_loss[-steps:]
-        self.history.train_loss.append(
-            sum(v * n for v, n in zip(losses, sizes, strict=True)) / images
-        )
-        self.history.train_accuracy.append(
-            processes.all_reduce(self.correct.clone()).item() / images
-        )
+        losses = self.history.step_loss[-self.steps_per_epoch :]
+        total = sum(v * n for v, n in zip(losses, self.sizes, strict=True))
+        self.history.train_loss.append(total / sum(self.sizes))
+        counts = processes.all_reduce(torch.stack([self.correct, self.counted]))
+        correct, counted = counts.tolist()
+        self.history.train_accuracy.append(correct / counted if counted else float("nan"))
         self.history.seconds.append(self._seconds)
         self.correct.zero_()
+        self.counted.zero_()
+        self.sizes = []
 
     def validate(self) -> None:
         """Evaluate the network, if there are validation images, and add it to the history."""
         if self.val is None:
             return
         loss, accuracy = loss_and_accuracy(
-            self.evaluated, self.val, self.val_loss_fn, self.device, self.precision
+            self.evaluated,
+            self.val,
+            self.val_loss_fn,
+            self.device,
+            self.precision,
+            self.output,
         )
         self.history.val_loss.append(loss)
         self.history.val_accuracy.append(accuracy)

@@ -102,13 +102,6 @@ CONTRADICTIONS = {
         },
         "made for a different optimizer",
     ),
-    "scheduler that needs a metric": (
-        lambda net: {
-            "optimizer": (sgd := torch.optim.SGD(net.parameters(), 0.2)),
-            "scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(sgd),
-        },
-        r"ReduceLROnPlateau .* step\(run.history.val_loss\[-1\]\) in a callback's on_epoch_end",
-    ),
     "optimizer of another network": (
         lambda net: {"optimizer": sgd_and_scheduler()[0]},
         "none of the model's parameters",
@@ -200,11 +193,10 @@ def test_numbers_may_be_numpys(fit, small, tmp_path):
     ],
 )
 def test_what_is_no_network_is_refused(fit, small, tmp_path, model, message):
-    for call in (
-        lambda: fit((model, *small[1:])),
-        lambda: training.evaluate(model, small[1]),
-        lambda: training.load_weights(model, tmp_path / "x"),
-    ):
+    calls = [lambda: fit((model, *small[1:])), lambda: training.load_weights(model, tmp_path / "x")]
+    if not hasattr(model, "network"):  # evaluate takes it
+        calls.append(lambda: training.evaluate(model, small[1]))
+    for call in calls:
         with pytest.raises(TypeError, match=f"needs a network, .*{message}"):
             call()
 
