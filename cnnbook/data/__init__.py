@@ -6,7 +6,7 @@ from cnnbook.data.datasets import Dataset
 from cnnbook.data.files import DataError
 from cnnbook.data.folder import ImageFolder, StreamingBatches
 from cnnbook.data.photos import list_photos, photo
-from cnnbook.data.sources import list_datasets, load, make_batches
+from cnnbook.data.sources import DataLike, list_datasets, load, make_batches
 
 __all__ = [
     "Augment",
@@ -14,6 +14,7 @@ __all__ = [
     "BatchSource",
     "Batches",
     "DataError",
+    "DataLike",
     "Dataset",
     "ImageFolder",
     "StreamingBatches",

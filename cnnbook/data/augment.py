@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbook._errors import unknown
+from cnnbook._errors import check_options, no_tensor, unknown
 from cnnbook.data.checks import check_images, counted, is_number
 from cnnbook.data.seeds import generator
 
@@ -103,10 +103,9 @@ class Augment:
 
     Raises
     ------
-    TypeError
-        If a value is not a number where one is needed.
     ValueError
-        If a value is outside its range, or for an unknown option; the message says which one.
+        If a value is not a number or outside its range, or for an unknown option; the message says
+        which one.
 
     Examples
     --------
@@ -133,10 +132,8 @@ class Augment:
     def __post_init__(self) -> None:
         def within(name: str, low: float, high: float) -> None:
             value = getattr(self, name)
-            if not is_number(value):
-                raise TypeError(f"{name} must be a number in {low:g} … {high:g}, got {value!r}")
-            if not low <= value <= high:
-                raise ValueError(f"{name} must lie in {low:g} … {high:g}, got {value}")
+            if not is_number(value) or not low <= value <= high:
+                raise ValueError(f"{name} must lie in {low:g} … {high:g}, got {value!r}")
 
         within("rotate", 0, 180)
         within("translate", 0, 1)
@@ -147,7 +144,7 @@ class Augment:
         for name, example in (("scale", "(0.8, 1.2)"), ("erase_area", "(0.02, 0.33)")):
             value = getattr(self, name)
             if not (isinstance(value, Sequence) and len(value) == 2 and all(map(is_number, value))):
-                raise TypeError(
+                raise ValueError(
                     f"{name} must be two numbers, the smallest and the largest, such as "
                     f"{example}, got {value!r}"
                 )
@@ -243,7 +240,7 @@ class Augment:
         Parameters
         ----------
         images
-            uint8, ``(N, C, H, W)``, 0 to 255, on any device.
+            ``(N, C, H, W)``, on any device: uint8, 0 to 255, or floats, 0 to 1.
         params
             Parameters for each image; drawn with `seed` if not given.
         seed
@@ -255,15 +252,38 @@ class Augment:
         Returns
         -------
         Tensor
-            float32, ``(N, C, H, W)``, on the images' device.
+            ``(N, C, H, W)``, on the images' device; float32, or the type of float images.
 
         Raises
         ------
         ValueError
-            If `images` are not four-dimensional uint8, or `params` are for a different number of
-            images.
+            If `images` are not four-dimensional uint8 or floats, or `params` are for a different
+            number of images; or if contrast or brightness, which are defined for pixels of 0 to 1,
+            would change floats outside that range, such as images already normalized.
+
+        Notes
+        -----
+        Floats outside 0 … 1 are taken as they are by the transforms that only move pixels. Areas
+        outside the image and erased rectangles then get the value `fill` / 255.
+
+        Examples
+        --------
+        >>> from cnnbook import data
+        >>> images = data.load("digits")[1].images[:4]
+        >>> augment = Augment(rotate=10, brightness=0.2)
+        >>> torch.allclose(augment(images), augment(images / 255), atol=1e-6)
+        True
         """
-        check_images(images)
+        if not isinstance(images, Tensor):
+            raise no_tensor("images", images)
+        # Half precision would round the 256 values; the result gets the images' type again.
+        type_of_result = torch.float32
+        if images.is_floating_point() and images.ndim == 4:
+            type_of_result = images.dtype
+            if self.contrast or self.brightness:
+                _check_range(images)
+        else:
+            check_images(images)
         n, channels, height, width = images.shape
         if params is None:
             params = self.draw(n, (height, width), seed).to(images.device)
@@ -275,7 +295,7 @@ class Augment:
         mu = torch.tensor(mean or [0.0] * channels, device=images.device).view(-1, 1, 1)
         sigma = torch.tensor(std or [1.0] * channels, device=images.device).view(-1, 1, 1)
 
-        out = torch.empty(images.shape, device=images.device)
+        out = torch.empty(images.shape, device=images.device, dtype=type_of_result)
         group = n
         if images.device.type == "cpu":
             group = max(1, _PIXELS_AT_ONCE // (height * width))
@@ -285,7 +305,7 @@ class Augment:
         return out
 
     def _apply(self, images: Tensor, params: AugmentParams, mean: Tensor, std: Tensor) -> Tensor:
-        x = images.float()
+        x = images.float() if images.dtype == torch.uint8 else images.float() * 255
         if self.contrast:
             gray = _mean_gray(images)
             x = x.sub_(gray).mul_(params.contrast.view(-1, 1, 1, 1)).add_(gray).clamp_(0, 255)
@@ -348,10 +368,7 @@ _init = Augment.__init__
 
 @functools.wraps(_init)
 def _checked_init(self: Augment, *values: Any, **options: Any) -> None:
-    allowed = [f.name for f in fields(Augment)]
-    for name in options:
-        if name not in allowed:
-            raise unknown("option of Augment", name, allowed)
+    check_options("option of Augment", options, _init, without=("self",))
     _init(self, *values, **options)
 
 
@@ -376,14 +393,28 @@ def _sampling_points(matrix: Tensor, height: int, width: int) -> Tensor:
 
 def _mean_gray(images: Tensor) -> Tensor:
     """Return each image's mean brightness, ``(N, 1, 1, 1)``, 0 to 255."""
-    # Sums of integers are exact, so the result cannot depend on the order of additions.
-    sums = images.sum((2, 3), dtype=torch.int64).float()
+    if images.is_floating_point():
+        sums = images.float().sum((2, 3)) * 255
+    else:  # sums of integers are exact: the result cannot depend on the order of additions
+        sums = images.sum((2, 3), dtype=torch.int64).float()
     if images.shape[1] == 3:
         red, green, blue = sums.unbind(1)
         sums = (0.2989 * red + 0.587 * green + 0.114 * blue)[:, None]  # ITU-R BT.601
     else:
         sums = sums.mean(1, keepdim=True)
     return (sums / images.shape[2:].numel())[:, :, None, None]
+
+
+def _check_range(images: Tensor) -> None:
+    """Refuse floats that are no pixels of 0 to 1; a resized image may overshoot a little."""
+    if images.numel() == 0:
+        return
+    low, high = (limit.item() for limit in images.aminmax())
+    if not -0.05 <= low <= high <= 1.05:
+        raise ValueError(
+            f"contrast and brightness change pixels of 0 … 1, these images hold {low:.3g} … "
+            f"{high:.3g}. If they are normalized, augment them before they are"
+        )
 
 
 def _inside(box: Tensor, height: int, width: int) -> Tensor:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from cnnbook import settings
 from cnnbook.data.augment import Augment
-from cnnbook.data.checks import check_count
+from cnnbook.data.checks import check_count, check_images
 from cnnbook.data.datasets import Dataset
+from cnnbook.data.pixels import normalize
 from cnnbook.data.seeds import epoch_seed, generator
 
 
@@ -75,38 +76,52 @@ def share(index: Tensor, batch_size: int, rank: int, world_size: int) -> list[Te
     return [batch[rank::world_size] for batch in torch.split(index, batch_size)]
 
 
-def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Turn uint8 images into floats of mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    images
-        uint8, ``(N, C, H, W)``.
-    mean, std
-        Mean and standard deviation per channel, of images scaled to 0…1.
-
-    Returns
-    -------
-    Tensor
-        float32, of the same shape, on the same device.
-    """
-    mu = torch.tensor(mean, device=images.device).view(-1, 1, 1)
-    sigma = torch.tensor(std, device=images.device).view(-1, 1, 1)
-    # (v/255 - mean) / std, as one multiplication and one addition per pixel
-    return images.float().mul_(1 / (255 * sigma)).add_(-mu / sigma)
+def check_batch_options(batch_size: int, augment: object) -> None:
+    """Refuse what no batches can be made with."""
+    check_count("batch_size", batch_size)
+    if augment is not None and not isinstance(augment, Augment):
+        raise TypeError(
+            f"augment must be a data.Augment, such as data.Augment(flip=0.5), got {augment!r}"
+        )
 
 
-def check_options(dataset: object, kind: type, batch_size: int, augment: object) -> None:
-    """Refuse what no batches can be made of; `kind` is the class of data set that is needed."""
+def check_dataset(dataset: object, kind: type) -> None:
+    """Refuse what is not the class of data set that is needed."""
     if not isinstance(dataset, kind):
         raise TypeError(
             f"dataset must be a data.{kind.__name__}, got {type(dataset).__name__}; "
             "data.make_batches chooses the kind of batches that a data set needs"
         )
-    check_count("batch_size", batch_size)
-    if augment is not None and not isinstance(augment, Augment):
-        raise TypeError(
-            f"augment must be a data.Augment, such as data.Augment(flip=0.5), got {augment!r}"
+
+
+def as_labels(labels: Tensor) -> Tensor:
+    """Return labels of any type of integers as int64, and those of a custom loss unchanged."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        return labels
+    return labels.long()
+
+
+def as_images(images: Tensor) -> Tensor:
+    """Return bytes as floats of 0 to 1, and floats unchanged."""
+    if images.dtype == torch.uint8:
+        return images.float().mul_(1 / 255)
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images are uint8, 0 to 255, or floats, got {images.dtype}; use images.to(torch.uint8)"
+            " or images.float()"
+        )
+    return images
+
+
+def check_pair(images: Tensor, labels: Tensor) -> None:
+    """Refuse a pair of tensors that are no images and their labels."""
+    if images.dtype == torch.uint8:
+        check_images(images)
+    as_images(images[:0])
+    if labels.ndim == 0 or images.ndim < 2 or len(labels) != len(images):
+        raise ValueError(
+            f"a pair is (images, labels), one label per image, got tensors of shape "
+            f"{tuple(images.shape)} and {tuple(labels.shape)}"
         )
 
 
@@ -119,7 +134,8 @@ class Batches:
     Parameters
     ----------
     dataset
-        The images.
+        The images; or a pair of tensors, images and labels. Of a pair, uint8 images are scaled to
+        0…1 and floats stay as they are: neither is normalized further.
     batch_size
         Images per batch, N. The last batch of an epoch may be smaller.
     shuffle
@@ -138,7 +154,8 @@ class Batches:
     Raises
     ------
     TypeError
-        If `dataset` is no :class:`Dataset`, or `augment` no :class:`Augment`.
+        If `dataset` is neither a :class:`Dataset` nor a pair of tensors, or `augment` no
+        :class:`Augment`.
     ValueError
         If the data set is empty or `batch_size` is not positive.
 
@@ -153,7 +170,7 @@ class Batches:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | tuple[Tensor, Tensor],
         batch_size: int = 128,
         *,
         shuffle: bool = True,
@@ -163,19 +180,32 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
     ):
-        check_options(dataset, Dataset, batch_size, augment)
-        if not len(dataset):
-            raise ValueError(f"{dataset!r} has no images to make batches of")
-        self.images_per_epoch = len(dataset)
+        if isinstance(dataset, tuple):
+            images, labels = dataset
+            check_pair(images, labels)
+            # Bytes are scaled to 0 … 1; floats, which need neither, stay as they are.
+            channels = images.shape[1] if images.ndim == 4 else 1
+            self.mean, self.std = (0.0,) * channels, (1.0,) * channels
+            described = f"a pair of tensors {tuple(images.shape)} and {tuple(labels.shape)}"
+        else:
+            check_dataset(dataset, Dataset)
+            images, labels = dataset.images, dataset.labels
+            self.mean, self.std = dataset.mean, dataset.std
+            described = repr(dataset)
+        check_batch_options(batch_size, augment)
+        if not len(images):
+            raise ValueError(f"{described} has no images to make batches of")
+        if augment is not None and images.ndim != 4:
+            check_images(images)
+        self.images_per_epoch = len(images)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.augment = augment
         self.seed = seed
         self.rank, self.world_size = rank, world_size
         self.device = settings.device(device)
-        self.images = dataset.images.to(self.device)
-        self.labels = dataset.labels.to(self.device)
-        self.mean, self.std = dataset.mean, dataset.std
+        self.images = images.detach().to(self.device)
+        self.labels = as_labels(labels.detach().to(self.device))
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -196,7 +226,7 @@ class Batches:
         images : Tensor
             Normalized float images, ``(N, C, H, W)``.
         labels : Tensor
-            Class numbers, ``(N,)``.
+            Class numbers, int64, ``(N,)``.
         """
         seed = epoch_seed(self.seed, number)
         order = torch.arange(self.images_per_epoch)
@@ -208,8 +238,8 @@ class Batches:
             params = self.augment.draw(len(order), (height, width), seed).to(self.device)
         for index in parts[start:]:
             images = self.images[index]
-            if self.augment is None:
-                images = normalize(images, self.mean, self.std)
-            else:
+            if self.augment is not None:
                 images = self.augment(images, params[index], mean=self.mean, std=self.std)
+            elif images.dtype == torch.uint8:
+                images = normalize(images, self.mean, self.std)
             yield images, self.labels[index]

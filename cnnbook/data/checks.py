@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnnbook._errors import no_tensor
+
 
 def counted(number: int, noun: str) -> str:
     """Return ``"1 image"``, ``"2 images"``, ``"3 classes"``."""
@@ -27,19 +29,35 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def check_tensor(name: str, value: Any) -> None:
-    """Refuse what is not a torch tensor."""
-    if isinstance(value, np.ndarray):
+def is_index(value: object) -> bool:
+    """Whether `value` is the index of one image: an integer, also NumPy's or torch's."""
+    if isinstance(value, torch.Tensor):
+        return value.ndim == 0 and not (value.is_floating_point() or value.dtype == torch.bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_index(index: Any, length: int) -> int:
+    """Return the index of one image, counted from the start; IndexError if there is none."""
+    number = int(index)
+    if not -length <= number < length:
+        raise IndexError(f"there is no image {number}: the data set has {counted(length, 'image')}")
+    return number % length
+
+
+def check_several(index: object) -> None:
+    """Refuse what is not the indices of several images: a slice, a list, an array or a tensor."""
+    several = isinstance(index, slice | list | np.ndarray | torch.Tensor)
+    if not several or getattr(index, "ndim", 1) == 0:
         raise TypeError(
-            f"{name} must be a torch tensor, got a numpy array; use torch.from_numpy({name})"
+            "a data set is indexed by an integer, which gives (image, label), or by a slice, a "
+            f"list, a mask or an index tensor, which gives a data set; got {index!r}"
         )
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
 
 
 def check_images(images: Any) -> None:
     """Refuse what is not a uint8 tensor of shape (N, C, H, W)."""
-    check_tensor("images", images)
+    if not isinstance(images, torch.Tensor):
+        raise no_tensor("images", images)
     if images.ndim == 4 and images.dtype == torch.uint8:
         return
     if images.ndim == 3:

@@ -2,22 +2,29 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, overload
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnbook._errors import no_tensor
 from cnnbook.data.checks import (
     check_count,
     check_images,
-    check_tensor,
+    check_index,
+    check_several,
     counted,
+    is_index,
     names,
     per_channel,
 )
 from cnnbook.data.files import IdxFile, find, parse_idx, read_checked
+from cnnbook.data.pixels import normalize
 from cnnbook.data.splits import stratified
+
+Indices = slice | list[int] | list[bool] | NDArray[Any] | Tensor
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -104,8 +111,13 @@ DIGITS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Labeled images, as one uint8 tensor.
+
+    It is a :class:`torch.utils.data.Dataset`, too: ``dataset[i]`` is the pair ``(image, label)``
+    of image ``i``, normalized as in training, float32 ``(C, H, W)``, and its label, an integer. So
+    it works in a ``DataLoader``, with any number of workers. (Our own :func:`make_batches` is much
+    faster: it gathers whole batches on the device.)
 
     Parameters
     ----------
@@ -140,6 +152,15 @@ class Dataset:
     <mine: 4 images of 3×8×8, 2 classes>
     >>> mine[mine.labels == 1].labels
     tensor([1, 1, 1])
+    >>> image, label = mine[1]
+    >>> image.shape, image.dtype, label
+    (torch.Size([3, 8, 8]), torch.float32, 1)
+
+    Batches by torch's own loader:
+
+    >>> from torch.utils.data import DataLoader
+    >>> [(tuple(x.shape), y.tolist()) for x, y in DataLoader(mine, batch_size=4)]
+    [((4, 3, 8, 8), [0, 1, 0, 1]), ((2, 3, 8, 8), [0, 1])]
     """
 
     name: str
@@ -158,7 +179,8 @@ class Dataset:
         ):
             object.__setattr__(self, name, plain)
         check_images(self.images)
-        check_tensor("labels", self.labels)
+        if not isinstance(self.labels, Tensor):
+            raise no_tensor("labels", self.labels)
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"labels must be int64 of shape ({len(self.images)},), one per image, got "
@@ -201,15 +223,36 @@ class Dataset:
         """Return the number of images."""
         return len(self.labels)
 
-    def __getitem__(self, index: slice | Tensor) -> "Dataset":
-        """Return the images at `index`, a slice or an index tensor, as a data set."""
-        several = isinstance(index, slice | list | np.ndarray | Tensor)
-        if not several or getattr(index, "ndim", 1) == 0:
-            raise TypeError(
-                f"a data set is indexed by a slice or an index tensor, got {index!r}. One image is "
-                "dataset.images[i], its label dataset.labels[i]; for batches to iterate over, use "
-                "data.make_batches(dataset).epoch(0)"
-            )
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: Indices) -> "Dataset": ...
+
+    def __getitem__(self, index: int | Indices) -> "tuple[Tensor, int] | Dataset":
+        """Return one image and its label, or the images at several indices as a data set.
+
+        Parameters
+        ----------
+        index
+            An integer, also NumPy's or torch's, negative ones counting from the end; or a slice, a
+            list, an array, a tensor of indices, or a mask.
+
+        Returns
+        -------
+        tuple or Dataset
+            For an integer, the normalized image, float32 ``(C, H, W)``, and its label.
+
+        Raises
+        ------
+        IndexError
+            If there is no such image.
+        """
+        if is_index(index):
+            i = check_index(index, len(self))
+            image = normalize(self.images[i : i + 1], self.mean, self.std)[0]
+            return image, int(self.labels[i])
+        check_several(index)
         return replace(self, images=self.images[index], labels=self.labels[index])
 
     def __repr__(self) -> str:
@@ -291,23 +334,41 @@ class Dataset:
         return replace(self[left], name=f"{name} train"), replace(self[drawn], name=f"{name} val")
 
 
-def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of uint8 images, scaled to 0…1."""
     # From the histogram of the 256 values: no float copy of the images.
-    share = torch.bincount(images.flatten(), minlength=256).double() / images.numel()
     value = torch.arange(256).double() / 255
-    mean = (share * value).sum()
-    std = (share * (value - mean).square()).sum().sqrt()
-    return (mean.item(),), (std.item(),)
+    means, stds = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * value).sum()
+        means.append(mean.item())
+        stds.append((share * (value - mean).square()).sum().sqrt().item())
+    return tuple(means), tuple(stds)
 
 
 def _from_idx(
     name: str, contents: list[bytes], classes: tuple[str, ...]
 ) -> tuple[Dataset, Dataset]:
     train_images, train_labels, test_images, test_labels = map(parse_idx, contents)
-    mean, std = _mean_and_std(train_images)
+    return two_parts(
+        name, train_images[:, None], train_labels, test_images[:, None], test_labels, classes
+    )
+
+
+def two_parts(
+    name: str,
+    train_images: Tensor,
+    train_labels: Tensor,
+    test_images: Tensor,
+    test_labels: Tensor,
+    classes: tuple[str, ...],
+) -> tuple[Dataset, Dataset]:
+    """Return both parts of a published data set, normalized by the training images."""
+    mean, std = mean_and_std(train_images)
     return (
-        Dataset(f"{name} train", train_images[:, None], train_labels.long(), classes, mean, std),
-        Dataset(f"{name} test", test_images[:, None], test_labels.long(), classes, mean, std),
+        Dataset(f"{name} train", train_images, train_labels.long(), classes, mean, std),
+        Dataset(f"{name} test", test_images, test_labels.long(), classes, mean, std),
     )
 
 

@@ -2,12 +2,13 @@
 
 import gzip
 import hashlib
+import http.client
 import lzma
 import os
 import struct
 import tempfile
-import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,25 @@ class IdxFile:
     urls: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Archive:
+    """A published ``.tar.gz`` file.
+
+    Parameters
+    ----------
+    name
+        File name.
+    sha256
+        Checksum of the file as it is.
+    urls
+        Where to download it from, in order of preference.
+    """
+
+    name: str
+    sha256: str
+    urls: Sequence[str] = ()
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads: ``$CNNBOOK_DATA``, else the user's cache folder."""
     if chosen := os.environ.get("CNNBOOK_DATA"):
@@ -61,13 +81,21 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbook"
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; in a folder that may not be looked into, none is."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def search_folders(name: str) -> list[Path]:
     """Return the folders to search for data set `name`, in order."""
     folders = [cache_folder() / name, _user_cache() / name, Path("/usr/share/datasets") / name]
     return list(dict.fromkeys(folders))
 
 
-def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
+def find(dataset: str, file: IdxFile | Archive, *, download: bool = True) -> Path:
     """Return the path of a data file; download it if it is not on this machine.
 
     Parameters
@@ -91,7 +119,7 @@ def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
     """
     folders = search_folders(dataset)
     for folder in folders:
-        if (folder / file.name).is_file():
+        if is_file(folder / file.name):
             return folder / file.name
     looked = ", ".join(map(str, folders))
     if not download:
@@ -99,7 +127,7 @@ def find(dataset: str, file: IdxFile, *, download: bool = True) -> Path:
     return fetch(file, cache_folder() / dataset, hint=f"It was not in {looked} either.")
 
 
-def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -> Path:
+def fetch(file: IdxFile | Archive, folder: Path, *, hint: str = "", timeout: float = 30) -> Path:
     """Download a file, verify it, and only then give it its final name.
 
     Parameters
@@ -121,26 +149,29 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
     Raises
     ------
     DataError
-        If every address failed or delivered a different file.
+        If every address failed or delivered a different file, or nothing can be written to the
+        folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in file.urls:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.", suffix=".part")
-        part = Path(name)
+        part = _new_file(folder, file.name)
         try:
-            with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=timeout) as r:
+            with part.open("wb") as out, urllib.request.urlopen(url, timeout=timeout) as r:
                 total = int(r.headers.get("Content-Length") or 0) or None
                 with progress_bar(total, unit="B", unit_scale=True, desc=file.name) as bar:
                     while chunk := r.read(1 << 16):
                         out.write(chunk)
                         bar.update(len(chunk))
-            read_checked(part, file)
+            if isinstance(file, Archive):
+                check_archive(part, file)
+            else:
+                read_checked(part, file)
             part.chmod(0o644)
             part.replace(folder / file.name)
             return folder / file.name
-        except (OSError, DataError) as error:
-            failures.append(f"{url}: {error}")
+        # A server that breaks HTTP's rules makes http.client raise its own errors, or ValueError.
+        except (OSError, ValueError, http.client.HTTPException, DataError) as error:
+            failures.append(f"{url}: {error or type(error).__name__}")
         finally:
             part.unlink(missing_ok=True)
     raise DataError(
@@ -148,6 +179,41 @@ def fetch(file: IdxFile, folder: Path, *, hint: str = "", timeout: float = 30) -
         f"{hint} Without internet, put the file into {folder} yourself, or use 'fashion-mini', "
         "which comes with the package."
     )
+
+
+def _new_file(folder: Path, name: str) -> Path:
+    """Create an empty file to download into, under a temporary name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    os.close(handle)
+    return Path(part)
+
+
+def cannot_write(folder: Path, error: OSError) -> DataError:
+    """Build the error for a folder of data that is none or may not be written to."""
+    return DataError(
+        f"nothing can be written to {folder}: {error.strerror or error}. Set CNNBOOK_DATA to a "
+        "folder of your own"
+    )
+
+
+def check_archive(path: Path, file: Archive) -> None:
+    """Raise DataError unless a file has the checksum of the archive."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if digest.hexdigest() != file.sha256:
+        raise DataError(
+            f"{path} is incomplete, altered or another file: its SHA-256 is {digest.hexdigest()}, "
+            f"expected {file.sha256}. Delete {path} and run again to get a fresh copy."
+        )
 
 
 def read_checked(path: Path, file: IdxFile) -> bytes:
@@ -177,7 +243,7 @@ def read_checked(path: Path, file: IdxFile) -> bytes:
     except EOFError:
         size = path.stat().st_size
         raise DataError(f"{path} is truncated: it ends after {size:,} bytes. {remedy}") from None
-    except (gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as error:
         raise DataError(f"{path} cannot be decompressed ({error}). {remedy}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:

@@ -4,10 +4,10 @@ import atexit
 import os
 import signal
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader
 
 from cnnbook import settings
 from cnnbook.data.augment import Augment
-from cnnbook.data.batches import check_options, normalize, share
-from cnnbook.data.checks import check_count, counted
+from cnnbook.data.batches import check_batch_options, check_dataset, share
+from cnnbook.data.checks import check_count, check_index, check_several, counted, is_index
+from cnnbook.data.datasets import Indices
 from cnnbook.data.files import DataError
+from cnnbook.data.pixels import normalize
 from cnnbook.data.seeds import epoch_seed, generator, torch_seed
 from cnnbook.data.splits import stratified
 
@@ -30,8 +32,14 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFolder:
+class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Images in one folder per class, ImageNet's layout.
+
+    It is a :class:`torch.utils.data.Dataset`, too: ``dataset[i]`` reads image ``i`` and returns
+    ``(image, label)``: cropped (at random in the training part, by torch's random numbers),
+    normalized as in training, float32 ``(C, size, size)``, and the label, an integer. So it works
+    in a ``DataLoader``, with any number of workers. A slice, a list or an index tensor gives an
+    image folder. Photographs are turned upright as their EXIF data say.
 
     Parameters
     ----------
@@ -75,10 +83,13 @@ class ImageFolder:
     ...             Image.new("RGB", (40, 30), color).save(folder / "1.png")
     ...     _, test = data.load(f"imagefolder:{root}", size=16)
     ...     picture = test.read(1, test.transform())
+    ...     normalized, label = test[1]
     >>> test.classes, test.labels.tolist()
     (('blue', 'red'), [0, 1])
     >>> picture.shape, picture[:, 8, 8].tolist()
     (torch.Size([3, 16, 16]), [255, 0, 0])
+    >>> normalized.dtype, label
+    (torch.float32, 1)
     """
 
     name: str
@@ -96,6 +107,40 @@ class ImageFolder:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: Indices) -> "ImageFolder": ...
+
+    def __getitem__(self, index: int | Indices) -> "tuple[Tensor, int] | ImageFolder":
+        """Read one image and its label, or return several as an image folder.
+
+        Parameters
+        ----------
+        index
+            As in :class:`Dataset`.
+
+        Returns
+        -------
+        tuple or ImageFolder
+            For an integer, the normalized image, float32 ``(C, size, size)``, and its label.
+
+        Raises
+        ------
+        IndexError
+            If there is no such image.
+        DataError
+            If its file cannot be read.
+        """
+        if is_index(index):
+            i = check_index(index, len(self))
+            image = normalize(self.read(i, self.transform())[None], self.mean, self.std)[0]
+            return image, int(self.labels[i])
+        check_several(index)
+        chosen = torch.arange(len(self))[index]
+        return replace(self, paths=self.paths[chosen.numpy()], labels=self.labels[chosen])
 
     def __repr__(self) -> str:
         """Return name, size and shape."""
@@ -117,12 +162,7 @@ class ImageFolder:
             (f"{name} train", left, self.train),
             (f"{name} val", drawn, False),
         )
-        train, val = (
-            replace(
-                self, name=part, paths=self.paths[i.numpy()], labels=self.labels[i], train=random
-            )
-            for part, i, random in parts
-        )
+        train, val = (replace(self[i], name=part, train=random) for part, i, random in parts)
         return train, val
 
     def transform(self) -> Callable[[Any], Tensor]:
@@ -144,6 +184,9 @@ class ImageFolder:
         DataError
             If the file is missing, a folder, or cannot be read as an image.
         """
+        return transform(self._decoded(index))
+
+    def _decoded(self, index: int) -> Any:
         from PIL import Image
 
         path = self.folder / os.fsdecode(bytes(self.paths[index]))
@@ -151,21 +194,40 @@ class ImageFolder:
             with Image.open(path) as image:
                 if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
                     image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
-                return transform(image.convert("L" if self.channels == 1 else "RGB"))
+                return upright(image).convert("L" if self.channels == 1 else "RGB")
         except FileNotFoundError:
             raise DataError(f"there is no file {path}") from None
         except IsADirectoryError:
             raise DataError(f"{path} is a folder; name the pictures in it ({path}/*.png)") from None
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error and others
             if isinstance(error, OSError) and error.errno:
                 raise DataError(f"{path} cannot be read: {error.strerror}") from None
             raise DataError(
-                f"{path} is damaged or not an image ({error}). Replace it or leave it out"
+                f"{path} is damaged or not an image ({error or type(error).__name__}). Replace it "
+                "or leave it out"
             ) from None
 
 
+def upright(image: Any) -> Any:
+    """Return a PIL image turned or mirrored as its EXIF data say; those may be damaged."""
+    from PIL import ImageOps
+
+    image.load()  # if the pixels are damaged, it is their error that counts
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of any kind, see _decoded; the pixels are whole
+        return image
+
+
 def load_image_folder(
-    path: str | Path, *, size: int = 224, channels: int = 3
+    path: str | Path,
+    *,
+    size: int = 224,
+    channels: int = 3,
+    name: str | None = None,
+    class_names: Mapping[str, str] | None = None,
 ) -> tuple[ImageFolder, ImageFolder]:
     """Load a data set in ImageNet's layout, ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
 
@@ -177,6 +239,10 @@ def load_image_folder(
         Height and width of the crops, in pixels.
     channels
         3 for color, 1 for gray.
+    name
+        Name of the data set; the folder's by default.
+    class_names
+        Readable names of the classes, by the names of their folders.
 
     Returns
     -------
@@ -213,29 +279,58 @@ def load_image_folder(
     options: dict[str, Any] = {"size": size, "channels": channels}
     if channels == 1:
         options |= {"mean": GRAY_MEAN, "std": GRAY_STD}
-    return (
-        _scan(path / "train", classes, f"{path.name} train", train=True, **options),
-        _scan(test_folder, classes, f"{path.name} test", train=False, **options),
-    )
+    name = path.name if name is None else name
+    train = _scan(path / "train", classes, f"{name} train", train=True, **options)
+    test = _scan(test_folder, classes, f"{name} test", train=False, **options)
+    if class_names is not None:
+        readable = tuple(class_names.get(c, c) for c in classes)
+        train, test = replace(train, classes=readable), replace(test, classes=readable)
+    return train, test
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file or folder is no picture or class but what a system or editor left behind."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
+def _leads_up(folder: str | Path) -> bool:
+    """Whether a folder is a link to a folder that contains it."""
+    target, parent = os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))
+    return os.path.commonpath([target, parent]) == target
 
 
 def _classes(folder: Path) -> set[str]:
-    return {f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")}
+    return {
+        f.name
+        for f in folder.iterdir()
+        if f.is_dir() and not _hidden(f.name) and not _leads_up(f.absolute())
+    }
 
 
-def _scan(folder: Path, classes: tuple[str, ...], name: str, **options: Any) -> ImageFolder:
+def _scan(folder: Path, classes: tuple[str, ...], part: str, **options: Any) -> ImageFolder:
     paths: list[bytes] = []
     labels: list[int] = []
     for label, class_name in enumerate(classes):
-        for parent, _, files in os.walk(folder / class_name, followlinks=True):
-            kept = sorted(f for f in files if Path(f).suffix.lower() in _SUFFIXES)
-            paths += [os.fsencode(os.path.relpath(os.path.join(parent, f), folder)) for f in kept]
+        start = (folder / class_name).absolute()
+        seen = {os.path.realpath(start)}
+        for parent, folders, files in os.walk(start, followlinks=True):
+            followed = []
+            for name in sorted(folders):  # links as well, but not round in circles
+                inner = os.path.join(parent, name)
+                target = os.path.realpath(inner)
+                if not (_hidden(name) or _leads_up(inner) or target in seen):
+                    seen.add(target)
+                    followed.append(name)
+            folders[:] = followed
+            kept = [f for f in files if Path(f).suffix.lower() in _SUFFIXES and not _hidden(f)]
+            inside = os.path.relpath(parent, folder.absolute())
+            paths += [os.fsencode(os.path.join(inside, f)) for f in kept]
             labels += [label] * len(kept)
     if not paths:
         raise DataError(f"{folder} contains no images ({', '.join(sorted(_SUFFIXES))})")
     order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
     return ImageFolder(
-        name,
+        part,
         folder,
         np.array([paths[i] for i in order]),
         torch.tensor([labels[i] for i in order]),
@@ -292,7 +387,8 @@ class StreamingBatches:
         world_size: int = 1,
         workers: int | None = None,
     ):
-        check_options(dataset, ImageFolder, batch_size, augment)
+        check_dataset(dataset, ImageFolder)
+        check_batch_options(batch_size, augment)
         self.images_per_epoch, self.batch_size = len(dataset), batch_size
         self.augment = augment
         self.dataset, self.seed = dataset, seed

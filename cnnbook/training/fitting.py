@@ -210,7 +210,11 @@ def fit(
     # Numbers may be NumPy's, which a checkpoint cannot hold.
     epochs, seed = int(epochs), int(seed)
     size = 64 if batch_size is None else int(batch_size)
-    part = {"device": device, "rank": processes.rank(), "world_size": processes.world_size()}
+    part: dict[str, Any] = {
+        "device": device,
+        "rank": processes.rank(),
+        "world_size": processes.world_size(),
+    }
     batches = make_batches(train, size, augment=augment, seed=seed, **part)
     check_not_empty(batches, "train")
     val_batches = None

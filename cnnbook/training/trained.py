@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnnbook import data, models
 from cnnbook._errors import check_options
-from cnnbook.data.batches import normalize
+from cnnbook.data.pixels import normalize
 from cnnbook.tables import Table
 from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
 from cnnbook.training.evaluation import evaluate
