@@ -1,4 +1,4 @@
-"""What the gallery shows of other libraries' networks, and of one that was trained on photographs."""
+"""What the gallery shows of other libraries' networks, and of one trained on photographs."""
 
 import pytest
 import torch
