@@ -108,7 +108,8 @@ def attribution(
     whole = CHART if n == 1 else WIDTH
     side = min(0.94 * whole / columns, 2.7)
     height = side * images.shape[2] / images.shape[3]
-    with new_figure(whole, rows * (height + 0.04) + 0.32 * (titles is not None) + 0.65) as figure:
+    total = 1.04 * rows * (height + 0.04) + 0.32 * (titles is not None) + 0.65
+    with new_figure(whole, total) as figure:
         grid = figure.subplots(rows, columns, squeeze=False).reshape(2, n)
         for i, (image, values) in enumerate(zip(images, maps, strict=True)):
             grid[0, i].imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), "gray", vmin=0, vmax=1)
