@@ -14,8 +14,8 @@ Each network runs in a process of its own and gives one line of the output. What
   counted by hand from the shapes of the operands; the two counts must then agree exactly.
 * Parameters with the sum over ``model.parameters()``.
 * Receptive fields with gradients: the weights are random, and activations and maxima are exchanged
-  for functions that let every path through; then the pixels with a gradient are those that a unit
-  depends on. None may lie outside its box, and if the box lies inside the image, it may be no larger
+  for functions that let every path through. Then the pixels with a gradient are those that a unit
+  depends on. None may lie outside its box, and a box that lies inside the image may be no larger
   than needed.
 * Grad-CAM and occlusion with Captum's.
 * The network before and after.
@@ -35,6 +35,7 @@ from pathlib import Path
 
 import captum.attr
 import fvcore.nn
+import networks_page
 import timm
 import torch
 import torch.nn.functional as F
@@ -46,11 +47,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbook import analysis
-from cnnbook.analysis.graph import Reach, Untraceable
+from cnnbook.analysis.graph import Untraceable
 from cnnbook.analysis.receptive import field_of
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "tools" / "networks.json"
+RESULTS = ROOT / "chapters" / "reference" / "networks-followed.json"
 LIBRARIES = ("torch", "torchvision", "timm", "fvcore", "captum")
 
 # Small ones of every family, by the file of timm in which they are written.
@@ -170,11 +171,10 @@ SAMPLE = (
     "timm/test_byobnet",
     "timm/test_convnext",
     "timm/test_efficientnet_ln",
+    "timm/test_mambaout",
     "timm/test_maxvit",
     "timm/test_vit",
     "timm/levit_128s",
-    "timm/mixer_s32_224",
-    "timm/efficientformer_l1",
 )
 
 
@@ -260,7 +260,8 @@ def second_count(operation, count, own, by_hand):
         by = by_hand.setdefault(operation, {"kind": kind, "fvcore": 0, "hand": 0})
         by["hand"] += hand
         if theirs is not None:
-            by["fvcore"] += int(Counter(theirs(inputs, outputs)).total())
+            flops = theirs(inputs, outputs)
+            by["fvcore"] += int(flops.total() if isinstance(flops, Counter) else flops)
         return Counter({kind: hand})
 
     return rule
@@ -334,7 +335,9 @@ class EveryPath(TorchFunctionMode):
         if function in (torch.amax, Tensor.amax):
             return torch.mean(*args, **kwargs)
         if function in (torch.max_pool2d, F.max_pool2d):
-            kwargs = dict(zip(("kernel_size", "stride", "padding"), args[1:4])) | kwargs
+            kwargs = (
+                dict(zip(("kernel_size", "stride", "padding"), args[1:4], strict=False)) | kwargs
+            )
             if kwargs.pop("dilation", 1) in (1, (1, 1)):
                 kwargs.pop("return_indices", None)
                 return F.avg_pool2d(args[0], **kwargs)
@@ -369,7 +372,7 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
     """Compare boxes of some units of some layers with the pixels that have a gradient."""
     found = analysis.trace(net, shape)
     last = {call.name: call for call in found.calls if call.name}
-    images = [call for call in last.values() if len(call.shape) == 3]
+    images = [call for call in last.values() if call.shape]
     reasons = Counter()
     followed = []
     for call in images:
@@ -385,6 +388,7 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
         "image": shape[1],
         "layers": len(images),
         "followed": len(followed),
+        "constant": sum(call.reach is None for call in images),
         "refused": dict(reasons.most_common()),
     }
 
@@ -426,17 +430,18 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
         if not output.isfinite().all():
             odd.append(f"{layer}: numbers overflow")
             continue
-        last_dim = channels_last(output)
-        sides = output.shape[1:3] if last_dim else output.shape[2:]
-        if last_dim is not None and not field.shared and tuple(field.positions) != tuple(sides):
-            outside.append(f"{layer}: positions {field.positions}, but the layer has {tuple(sides)}")
+        same = field.shared or set(field.positions) == {1}  # all units see the same
+        at = units_of(output, field.positions, same)
+        if at is None:
+            shape_of = tuple(output.shape[1:])
+            outside.append(f"{layer}: positions {field.positions}, but its output is {shape_of}")
             continue
-        rows, columns = sides
+        sides, pick = at
         generator = torch.Generator().manual_seed(len(layer))
-        corner, middle = (0, 0), (rows // 2, columns // 2)
+        middle = tuple(side // 2 for side in sides)
         anywhere = tuple(int(torch.randint(n, (), generator=generator)) for n in sides)
-        for i, j in dict.fromkeys([middle, corner, anywhere]):
-            unit = output[0, i, j] if last_dim else output[0, :, i, j]
+        for i, j in dict.fromkeys([middle, (0, 0), anywhere]):
+            unit = pick(i, j)
             weights = torch.rand(unit.shape, dtype=unit.dtype, generator=generator) + 0.5
             (gradient,) = torch.autograd.grad(
                 (unit * weights).sum(), x, retain_graph=True, allow_unused=True
@@ -449,7 +454,7 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
                 (int(line.nonzero()[0]), int(line.nonzero()[-1]) + 1)
                 for line in (seen.any(1), seen.any(0))
             )
-            position = (0, 0) if field.shared else (i, j)
+            position = (0, 0) if same else (i, j)
             whole, box = field.box(*position), field.box(*position, clip=True)
             units.append(support == box)
             text = f"{layer}, unit {(i, j)}: box {box}, gradients {support}"
@@ -467,6 +472,27 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
         "wide": wide,
         "odd": odd,
     }
+
+
+def units_of(output, positions, same):
+    """Return how many rows and columns of units there are, and a function that picks one.
+
+    None if they do not fit to the positions that a receptive field says there are.
+    """
+    positions = tuple(positions)
+    rows, columns = positions
+    if output.ndim == 4 and len(output) == 1:
+        sides = tuple(output.shape[2:])
+        if sides != positions and tuple(output.shape[1:3]) == positions:
+            return positions, lambda i, j: output[0, i, j]
+        return (sides, lambda i, j: output[0, :, i, j]) if same or sides == positions else None
+    if same:
+        flat = output.flatten()
+        return (1, len(flat)), lambda _, j: flat[j : j + 1]
+    if len(output) == 1 and rows * columns in output.shape[1:]:
+        dim = output.shape[1:].index(rows * columns)
+        return positions, lambda i, j: output[0].select(dim, i * columns + j)
+    return None
 
 
 def channels_last(output):
@@ -497,25 +523,32 @@ def attributions(name, shape, budget=60.0):
         except Exception:  # the network takes images of another size
             continue
     result = {"image": x.shape[2], "grad_cam": [], "occlusion": None}
+    before = state_of(net)
     if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.shape[1] < 2:
         return result | {"note": f"returns no class scores, but {described(scores)}"}
-    target = int(scores.argmax())
+    targets = scores[0].topk(min(5, scores.shape[1])).indices.tolist()
     calls = analysis.trace(net, tuple(x.shape[1:])).calls
     names = {c.name: c for c in calls if c.name and len(c.shape) == 3 and len(c.calls) <= 3}
-    images = [c for c in names.values() if c.shape[-1] > 1 or c.shape[0] > 1]
+    images = [c for c in names.values() if c.shape[1] > 1]
     for call in evenly(images, 4)[1:]:
         try:
-            result["grad_cam"].append(one_grad_cam(net, x, call.name, target))
+            for target in targets:  # until there is support for one
+                row = one_grad_cam(net, x, call.name, target)
+                if not row.get("zero"):
+                    break
+            result["grad_cam"].append(row)
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             result["grad_cam"].append({"layer": call.name, "refused": what})
 
+    result["changed"] = changes(before, net)
     if duration * 60 > budget:
         return result | {"note": "occlusion takes too long here"}
     side = x.shape[2]
     patch = side // 4
     patch = next(p for p in range(patch, 0, -1) if side % p == 0)
     try:
+        target = targets[0]
         mine = analysis.occlusion(net, x, target, patch=patch, stride=patch).maps[0]
         with torch.no_grad():
             theirs = captum.attr.Occlusion(lambda x: net(x).softmax(1)).attribute(
@@ -524,6 +557,7 @@ def attributions(name, shape, budget=60.0):
         result["occlusion"] = difference(mine, theirs)
     except Exception as error:
         result["occlusion_fails"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    result["changed"] = changes(before, net)
     return result
 
 
@@ -533,13 +567,20 @@ def one_grad_cam(net, x, layer, target):
     kept = []
 
     def hook(_module, _inputs, output):
+        if not isinstance(output, Tensor):
+            kept[:] = [None]
+            return output
         kept[:] = [output.detach().clone().requires_grad_()]
         return kept[0].clone()
 
     handle = module.register_forward_hook(hook)
-    score = net(x)[0, target]
-    handle.remove()
+    try:
+        score = net(x)[0, target]
+    finally:
+        handle.remove()
     maps = kept[0]
+    if maps is None:
+        return {"layer": layer, "note": "returns several tensors"}
     last = channels_last(maps)
     (gradient,) = torch.autograd.grad(score, maps, allow_unused=True)
     ours = analysis.grad_cam(net, x, layer, target, upsample=False).maps[0]
@@ -560,8 +601,10 @@ def difference(a, b):
     """Return the largest difference, relative to the largest value."""
     if a.shape != b.shape:
         return float("inf")
-    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-300)) if b.any() else float(
-        a.abs().max()
+    return (
+        float((a - b).abs().max() / b.abs().max().clamp_min(1e-300))
+        if b.any()
+        else float(a.abs().max())
     )
 
 
@@ -701,7 +744,9 @@ def alone(name, *, timeout, seconds):
 
 def save(path, networks):
     """Write the results, one network a line."""
-    about = {"date": datetime.date.today().isoformat()} | {name: version(name) for name in LIBRARIES}
+    about = {"date": datetime.date.today().isoformat()} | {
+        name: version(name) for name in LIBRARIES
+    }
     lines = ",\n".join(json.dumps(networks[name]) for name in sorted(networks))
     text = f'{{"about": {json.dumps(about)},\n"networks": [\n{lines}\n]}}\n'
     temporary = path.with_suffix(".part")
@@ -734,8 +779,11 @@ def wrong(row):
     found += [f"receptive field: {text}" for text in fields.get("outside", [])]
     found += [f"box too large: {text}" for text in fields.get("wide", [])]
     found += fields.get("faults", [])
-    found += [f"changed: {text}" for text in row.get("changed", [])]
     attribution = row.get("attribution", {})
+    changed = dict.fromkeys([*row.get("changed", []), *attribution.get("changed", [])])
+    found += [f"changed: {text}" for text in changed]
+    if "occlusion_fails" in attribution:
+        found.append(f"occlusion fails: {attribution['occlusion_fails']}")
     for cam in attribution.get("grad_cam", []):
         for by in ("captum", "definition"):
             if cam.get(by, 0) > 1e-6:
@@ -756,9 +804,8 @@ def main(arguments=None):
     parser.add_argument("--page", type=Path, help="write the page from the results, run nothing")
     options = parser.parse_args(arguments)
     if options.page:
-        import compare_networks_page  # pragma: no cover
-
-        options.page.write_text(compare_networks_page.page(options.output), encoding="utf-8")
+        networks = json.loads(options.output.read_text("utf-8"))
+        options.page.write_text(networks_page.page(networks, families(), wrong), encoding="utf-8")
         return
     networks = load(options.output)
     names = options.only or (SAMPLE if options.sample else list(families()))
