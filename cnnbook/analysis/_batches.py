@@ -1,13 +1,14 @@
 """Images from a tensor or a data set, one batch at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import no_tensor
-from cnnbook.analysis._hooks import Hook, device_of, evaluation, forward_hooks
+from cnnbook._networks import Selector, device_of, evaluating, input_type, scores_of, unwrapped
+from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
 from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
 
 Labeled = Dataset | ImageFolder | BatchSource
@@ -16,7 +17,13 @@ Labeled = Dataset | ImageFolder | BatchSource
 def labeled_batches(
     data: Labeled, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield normalized images and labels of a data set, in its order."""
+    """Yield normalized images and labels of labeled data, in its order.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing that :func:`cnnbook.data.make_batches` takes.
+    """
     for x, y in make_batches(data, batch_size, shuffle=False, device=device).epoch(0):
         yield x.to(device), y.to(device)
 
@@ -24,7 +31,7 @@ def labeled_batches(
 def image_batches(
     data: Tensor | Labeled, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield images of a tensor unchanged, or those of a data set normalized, in order.
+    """Yield images of a tensor unchanged, or those of labeled data normalized, in order.
 
     Raises
     ------
@@ -44,6 +51,20 @@ def image_batches(
         yield x.to(device)
 
 
+def one_batch(data: Labeled, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return all images and labels of labeled data.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing that :func:`cnnbook.data.make_batches` takes.
+    """
+    if isinstance(data, list) or type(data).__module__ == "numpy":
+        raise no_tensor("x", data)
+    images, labels = zip(*labeled_batches(data, 1000, device), strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
 def check_images(x: Tensor) -> None:
     """Raise an error unless `x` is a tensor ``(N, C, H, W)`` with at least one image."""
     if not isinstance(x, Tensor):
@@ -55,16 +76,31 @@ def check_images(x: Tensor) -> None:
         )
 
 
-def forward(model: nn.Module, x: Tensor) -> Any:
-    """Return ``model(x)``; if it fails on integers, say that they are not normalized images."""
+def as_input(model: nn.Module, x: Tensor) -> Tensor:
+    """Return `x` on the device of a network; floats also in the type of its parameters."""
+    if x.is_inference():
+        x = x.clone()  # can take part in a gradient
+    typed = any(p.is_floating_point() or p.is_complex() for p in model.parameters())
+    dtype = input_type(model) if typed and x.is_floating_point() else x.dtype
+    return x.to(device_of(model), dtype)
+
+
+def forward(model: nn.Module, x: Tensor | tuple[Tensor, ...]) -> Any:
+    """Return what a network makes of its input, or of several.
+
+    It runs without the wrapper of torch.compile or ``nn.DataParallel``: hooks act on the layers
+    themselves, on one device. If it fails on integers, the error says that these are no
+    normalized images.
+    """
+    inputs = x if isinstance(x, tuple) else (x,)
     try:
-        return model(x)
+        return unwrapped(model)(*inputs)
     except RuntimeError as error:
-        if x.is_floating_point():
+        if any(each.is_floating_point() or each.is_complex() for each in inputs):
             raise
         raise ValueError(
-            f"the network does not run on {x.dtype}; convert the images, and normalize them as in "
-            "training: (x / 255 - mean) / std"
+            f"the network does not run on {inputs[0].dtype}; convert the images, and normalize "
+            "them as in training: (x / 255 - mean) / std"
         ) from error
 
 
@@ -75,41 +111,84 @@ def check_tensor(name: str, output: object) -> Tensor:
     return output
 
 
-def watch(
-    model: nn.Module,
-    data: Tensor | Labeled,
-    layers: Sequence[str],
-    see: Callable[[str, Tensor], None],
-    *,
-    batch_size: int,
-) -> None:
-    """Run a network over images and call ``see(layer, output)`` for each output of each layer.
+def tensor_of(layer: str, output: object, selector: Selector = None) -> Tensor:
+    """Return a layer's output; of a tuple or dict, the part that `selector` names.
 
-    The network runs in evaluation mode, without gradients. If the next layer works in place, it
-    will overwrite what `see` receives, so `see` must copy what it keeps.
-    """
-
-    def hook_of(name: str) -> Hook:
-        return lambda _module, _inputs, output: see(name, check_tensor(name, output))
-
-    with forward_hooks(model, layers, hook_of), evaluation(model), torch.no_grad():
-        for x in image_batches(data, batch_size, device_of(model)):
-            forward(model, x)
-
-
-def scores_of(output: object) -> Tensor:
-    """Return the class scores ``(N, K)`` from a network's output.
+    As :func:`cnnbook._networks.scores_of` does, but a key or an index is not applied to a tensor:
+    of several layers, some may return one.
 
     Raises
     ------
     TypeError
-        If the network returned something else.
+        If no tensor is found.
     """
-    # Networks with auxiliary classifiers return their scores after the main ones.
-    scores = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(scores, Tensor) or scores.ndim != 2:
-        shape = f" of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else ""
+    if isinstance(output, Tensor) and not callable(selector):
+        return output
+    try:
+        return scores_of(output, selector)
+    except TypeError as error:
+        what = str(error).replace("the network returned", "it returned", 1)
+        what = what.replace("are the scores", "to take", 1)
+        raise TypeError(f"layer {layer!r} gives no tensor: {what}") from None
+
+
+def class_scores(output: object, selector: Selector = None) -> Tensor:
+    """Return the class scores ``(N, K)`` in a network's output.
+
+    Raises
+    ------
+    TypeError
+        If there are none.
+    """
+    scores = scores_of(output, selector)
+    if scores.ndim != 2:
         raise TypeError(
-            f"the network must return class scores (N, K), got {type(scores).__name__}{shape}"
+            f"the network must return class scores (N, K), got a tensor of shape "
+            f"{tuple(scores.shape)}; output= says which part of a tuple or dict they are"
         )
     return scores
+
+
+def silent_layers(layers: Sequence[str], ran: Collection[str]) -> ValueError:
+    """Build the error for layers that were asked for and do not run."""
+    silent = [name for name in layers if name not in ran]
+    return ValueError(f"layers {silent} do not run in evaluation mode; leave them out")
+
+
+def watch(
+    model: nn.Module,
+    data: Tensor | Labeled,
+    layers: Layers | None,
+    see: Callable[[str, Tensor], None],
+    *,
+    batch_size: int,
+    output: Selector = None,
+    batch: Callable[[Tensor], None] = lambda x: None,
+) -> None:
+    """Run a network over images and call ``see(layer, output)`` for each output of each layer.
+
+    The network runs in evaluation mode, without gradients, and is left unchanged. If the next
+    layer works in place, it will overwrite what `see` receives, so `see` must copy what it keeps.
+    Before each batch, ``batch(images)`` is called.
+
+    Raises
+    ------
+    ValueError
+        If a layer that was asked for does not run.
+    """
+    names = layer_names(model, layers)
+    ran: set[str] = set()
+
+    def hook_of(name: str) -> Hook:
+        def hook(_module: nn.Module, _inputs: object, found: object) -> None:
+            ran.add(name)
+            see(name, tensor_of(name, found, output))
+
+        return hook
+
+    with forward_hooks(model, names, hook_of), evaluating(model), torch.no_grad():
+        for x in image_batches(data, batch_size, device_of(model)):
+            batch(x)
+            forward(model, as_input(model, x))
+    if layers is not None and not ran.issuperset(names):
+        raise silent_layers(names, ran)

@@ -3,15 +3,22 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedTensorMixin
 
 from cnnbook._errors import unknown
+from cnnbook._networks import unwrapped
 
 # What torch calls after a layer, with the layer, its inputs and its output.
 Hook = Callable[[nn.Module, Any, Any], Any]
+
+#: One layer or several, by name or as modules.
+Layers = str | nn.Module | Iterable[str | nn.Module]
 
 
 def check_model(model: object) -> None:
@@ -39,41 +46,95 @@ def check_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def layer_names(model: nn.Module, layers: str | Sequence[str] | None) -> list[str]:
-    """Return the names given, one or several; those of the direct children if None."""
-    check_model(model)
-    if layers is None:
-        return [name for name, _ in model.named_children()]
-    if isinstance(layers, nn.Module):
-        raise _no_name(model, layers)
-    return [layers] if isinstance(layers, str) else list(layers)
+def layer_names(model: nn.Module, layers: Layers | None) -> list[str]:
+    """Return the names of layers given by their names or as modules, one or several.
 
+    Parameters
+    ----------
+    model
+        The network, or what torch.compile or a data-parallel wrapper made of it.
+    layers
+        A name, a layer of the network, or any iterable of these; the members of an
+        ``nn.ModuleList``, which never runs itself. The direct children if None.
 
-def _no_name(model: nn.Module, layer: object) -> TypeError:
-    """Build the error for a layer that is not given by its name."""
-    own = [name for name, module in model.named_modules() if module is layer and name]
-    hint = f"; this one is {own[0]!r}" if own else ""
-    return TypeError(f"name layers as in model.named_modules(), got a {type(layer).__name__}{hint}")
-
-
-def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """Return the layer with a name as in ``model.named_modules()``.
+    Returns
+    -------
+    list of str
+        Names as in ``unwrapped(model).named_modules()``, each once, in the order given. A layer
+        that the network has under two names keeps the one given; a module gets the first.
 
     Raises
     ------
     ValueError
-        If there is none. The message suggests the nearest name.
+        If the network has no such layer. The message suggests the nearest name.
     TypeError
-        If it is not a name.
+        If something is neither a name nor a module.
     """
     check_model(model)
-    layers: dict[str, nn.Module] = dict(model.named_modules())
+    if layers is None:
+        return [name for name, _ in unwrapped(model).named_children()]
+    if isinstance(layers, nn.ModuleList) or (
+        isinstance(layers, Iterable) and not isinstance(layers, (str, nn.Module))
+    ):
+        return list(dict.fromkeys(_find(model, layer)[0] for layer in layers))
+    return [_find(model, layers)[0]]
+
+
+def find_layer(model: nn.Module, layer: str | nn.Module) -> nn.Module:
+    """Return a layer given by its name, as in ``model.named_modules()``, or as the module.
+
+    A network in a wrapper, as of torch.compile or ``nn.DataParallel``, goes by the names that its
+    layers have without the wrapper; those with ``_orig_mod.`` or ``module.`` are understood too.
+
+    Raises
+    ------
+    ValueError
+        If the network has no such layer. The message suggests the nearest name.
+    TypeError
+        If it is neither a name nor a module.
+    """
+    check_model(model)
+    return _find(model, layer)[1]
+
+
+def _find(model: nn.Module, layer: object) -> tuple[str, nn.Module]:
+    """Return the name of a layer in the network without its wrapper, and the layer."""
+    network = unwrapped(model)
+    # With both names of a layer that has two.
+    layers = dict(network.named_modules(remove_duplicate=False))
     layers.pop("", None)
-    if not isinstance(name, str):
-        raise _no_name(model, name)
-    if name not in layers:
-        raise unknown("layer", name, layers, see="model.named_modules()")
-    return layers[name]
+    if isinstance(layer, nn.Module):
+        own = next((name for name, module in layers.items() if module is layer), None)
+        if own is not None:
+            return own, layer
+        inside = unwrapped(layer)
+        if inside is network:
+            raise ValueError(
+                f"{type(inside).__name__} is the network itself, not one of its layers"
+            )
+        if inside is not layer:
+            return _find(model, inside)
+        raise ValueError(
+            f"this {type(layer).__name__} is not a layer of the network; a copy of a network has "
+            "layers of its own"
+        )
+    if not isinstance(layer, str):
+        raise TypeError(
+            "layers are given by name, as in model.named_modules(), or as modules of the network; "
+            f"got {type(layer).__name__}"
+        )
+    if layer in layers:
+        return layer, layers[layer]
+    plain = {_without_wrappers(name): name for name in reversed(layers)}  # the outermost counts
+    found = plain.get(_without_wrappers(layer))
+    if found is None:
+        raise unknown("layer", layer, layers, see="model.named_modules()")
+    return found, layers[found]
+
+
+def _without_wrappers(name: str) -> str:
+    """Return a layer's name without what torch.compile and data-parallel wrappers add to it."""
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -97,25 +158,96 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def forward_hooks(
-    model: nn.Module, names: Iterable[str], hook: Callable[[str], Hook]
-) -> Iterator[None]:
-    """Register ``hook(name)`` as a forward hook of each named layer while the block runs.
+def forward_hooks(model: nn.Module, layers: Layers, hook: Callable[[str], Hook]) -> Iterator[None]:
+    """Register ``hook(name)`` as a forward hook of each layer while the block runs.
 
-    Raises
-    ------
-    ValueError
-        If the model has no layer of a given name.
+    Layers and errors as for :func:`layer_names`. The network is left as it was: :func:`unchanged`.
     """
     handles = []
     # What torch.compile has already compiled does not call hooks that are added later.
     compiled = "torch._dynamo" in sys.modules
     try:
-        for name in names:
+        for name in layer_names(model, layers):
             handles.append(find_layer(model, name).register_forward_hook(hook(name)))
         # The stance is set as soon as it is made: nothing may fail between here and the block.
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+        with stance, unchanged(model):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Undo, when the block ends, what running a network has changed.
+
+    These are running averages and other buffers, whether updated in place or replaced; attributes
+    that ``forward`` sets, like caches and the plain ``weight`` of old-style weight normalization;
+    the layers' modes; and torch's random state. Lazy layers keep the weights they have got.
+
+    The block runs outside torch's inference mode, whatever the caller does: tensors made in that
+    mode can never be trained.
+    """
+    network = unwrapped(model)
+    lazy = is_lazy(network)
+    device = device_of(network)
+    # Weights that lazy layers draw use up random numbers, like those of any new layer.
+    devices = [device] if device.type == "cuda" else []
+    kept = [
+        _Kept(module)
+        for module in network.modules()
+        if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))
+    ]
+    with torch.inference_mode(False), torch.random.fork_rng(devices, enabled=not lazy):
+        try:
+            yield
+        finally:
+            for module in kept:
+                module.restore()
+
+
+def is_lazy(model: nn.Module) -> bool:
+    """Whether a network has weights that get their shape in the first run."""
+    tensors = (*model.parameters(), *model.buffers())
+    return any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors)
+
+
+class _Kept:
+    """A layer's attributes and the values of its buffers, to be put back."""
+
+    def __init__(self, module: nn.Module):
+        # Its attributes, the dicts that hold parameters, buffers and layers, and caches of its own.
+        self.containers: list[tuple[Any, Any]] = []
+        self.values: list[tuple[Tensor, Tensor]] = []
+        seen: set[int] = set()
+        found: list[Any] = [module.__dict__]
+        while found:
+            value = found.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, (dict, list, set)):
+                self.containers.append((value, copy(value)))
+                found += value.values() if isinstance(value, dict) else value
+            elif _may_change(value):
+                self.values.append((value, value.detach().clone()))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for container, content in self.containers:
+            container.clear()
+            if isinstance(container, list):
+                container.extend(content)
+            else:
+                container.update(content)
+        for tensor, value in self.values:
+            # Batch normalization changes its averages without telling torch: the values say.
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
+
+
+def _may_change(value: object) -> bool:
+    """Whether running a network may change a tensor in place: parameters stay as they are."""
+    kinds = (nn.Parameter, UninitializedTensorMixin)
+    return isinstance(value, Tensor) and not isinstance(value, kinds) and not value.is_meta

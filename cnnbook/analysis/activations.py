@@ -1,17 +1,29 @@
 """What a network computes along the way."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from cnnbook._draw import draw
-from cnnbook._errors import unknown
-from cnnbook.analysis._batches import Labeled, check_images, check_tensor, forward, watch
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks, layer_names
+from cnnbook._errors import no_tensor, unknown
+from cnnbook._networks import Selector, device_of, evaluating, unwrapped
+from cnnbook.analysis._batches import (
+    Labeled,
+    as_input,
+    check_images,
+    forward,
+    one_batch,
+    silent_layers,
+    tensor_of,
+    watch,
+)
+from cnnbook.analysis._hooks import Hook, Layers, find_layer, forward_hooks, layer_names
+from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -26,7 +38,7 @@ class Activations(dict[str, Tensor]):
     outputs
         Layer name to output, ``(N, …)``, in the order in which the layers ran.
     inputs
-        The network's input, ``(N, C, H, W)``.
+        The network's input, ``(N, C, H, W)``; a tuple if it takes several.
 
     Examples
     --------
@@ -38,9 +50,16 @@ class Activations(dict[str, Tensor]):
     torch.Size([2, 6, 28, 28])
     """
 
-    def __init__(self, outputs: Mapping[str, Tensor], inputs: Tensor):
+    def __init__(self, outputs: Mapping[str, Tensor], inputs: Tensor | tuple[Tensor, ...]):
         super().__init__(outputs)
         self.inputs = inputs
+
+    @property
+    def images(self) -> Tensor:
+        """The network's input; of several, the first made of images, ``(N, C, H, W)``."""
+        if isinstance(self.inputs, Tensor):
+            return self.inputs
+        return next((x for x in self.inputs if x.ndim == 4), self.inputs[0])
 
     def plot(
         self,
@@ -75,25 +94,31 @@ class Activations(dict[str, Tensor]):
         ValueError
             If there is no such layer or input, or its output is neither maps nor a vector.
         """
-        if not 0 <= index < len(self.inputs):
-            raise ValueError(f"index must be from 0 to {len(self.inputs) - 1}, got {index}")
+        if not 0 <= index < len(self.images):
+            raise ValueError(f"index must be from 0 to {len(self.images) - 1}, got {index}")
         names = [layers] if isinstance(layers, str) else list(self if layers is None else layers)
         for name in names:
             if name not in self:
                 raise unknown("layer", name, self)
         if isinstance(layers, str):
-            return draw("feature_maps", self[layers][index], **options)
-        chosen = Activations({name: self[name] for name in names}, self.inputs)
+            return draw("feature_maps", self[layers][index].detach(), **options)
+        chosen = Activations({name: self[name].detach() for name in names}, self.images.detach())
         return draw("activations", chosen, image, index=index, **options)
 
     def __repr__(self) -> str:
         """Return the layers with the shapes of their outputs."""
         shapes = (f"{name} {'×'.join(map(str, t.shape[1:]))}" for name, t in self.items())
-        return f"<Activations of {len(self.inputs)} inputs: {', '.join(shapes)}>"
+        return f"<Activations of {len(self.images)} inputs: {', '.join(shapes)}>"
 
 
 def activations(
-    model: nn.Module, x: Tensor, layers: str | Sequence[str] | None = None
+    model: nn.Module,
+    x: Tensor | tuple[Tensor, ...] | Labeled,
+    layers: Layers | None = None,
+    *,
+    output: Selector = None,
+    grad: bool = False,
+    device: torch.device | str | None = None,
 ) -> Activations:
     """Run a network on `x` and keep the outputs of some of its layers.
 
@@ -103,55 +128,97 @@ def activations(
     Parameters
     ----------
     model
-        Any network. It runs in evaluation mode, without gradients, and is left unchanged.
+        Any network. It runs in evaluation mode and is left unchanged.
     x
-        Input, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+        Input, ``(N, C, H, W)``; a tuple, if the network takes several; or labeled data, all of
+        whose images are normalized and run at once. Moved to the network's device; floats take the
+        type of its parameters.
     layers
-        One or several names as in ``model.named_modules()``; the model's direct children if not
-        given.
+        One or several layers, as names in ``model.named_modules()`` or as the modules themselves;
+        the model's direct children if not given.
+    output
+        Which part to keep of what a layer returns as a tuple or dict: an index, a key or a function
+        of it. The first tensor of a tuple if not given.
+    grad
+        Whether to keep the graph of the computation, so that you can differentiate with respect to
+        the outputs kept, and back to `x`. Then the input is a copy of `x` that requires gradients,
+        unless `x` already does, and is in the result's ``inputs``.
+    device
+        Where to keep the outputs: the CPU if not given; with `grad`, the network's device.
 
     Returns
     -------
     Activations
-        A dict with the output of each layer, on the CPU, in the order in which the layers ran. A
-        layer that runs more than once keeps its last output. Its ``plot`` draws them.
+        A dict with the output of each layer in the order in which the layers ran. A layer that runs
+        more than once keeps its last output. Its ``plot`` draws them.
 
     Raises
     ------
     ValueError
-        If the model has no layer of a given name, does not run it in evaluation mode, or `x` has
-        another shape.
+        If the model has no such layer, does not run it in evaluation mode, or `x` has another
+        shape.
     TypeError
-        If `x` is not a tensor, or a layer returns something else.
+        If `x` is neither a tensor nor labeled data, or a layer returns no tensor.
 
     Examples
     --------
     >>> from cnnbook.models import lenet5
-    >>> seen = activations(lenet5(), torch.zeros(2, 1, 32, 32), ["c1", "c3", "c5"])
+    >>> net = lenet5()
+    >>> seen = activations(net, torch.zeros(2, 1, 32, 32), ["c1", net.c3, "c5"])
     >>> {name: tuple(output.shape[1:]) for name, output in seen.items()}
     {'c1': (6, 28, 28), 'c3': (16, 10, 10), 'c5': (120, 1, 1)}
+
+    How the first class's score depends on the third layer's feature maps, and on the pixels:
+
+    >>> seen = activations(net, torch.rand(1, 1, 32, 32), ["c3", "output"], grad=True)
+    >>> score = seen["output"][0, 0]
+    >>> [g.shape for g in torch.autograd.grad(score, [seen["c3"], seen.inputs])]
+    [torch.Size([1, 16, 10, 10]), torch.Size([1, 1, 32, 32])]
     """
     names = layer_names(model, layers)
-    # A network of two-dimensional layers takes a single image for N images without channels.
-    if not isinstance(x, Tensor) or (x.ndim == 3 and _has_conv2d(model)):
-        check_images(x)
+    if not isinstance(x, Tensor | tuple):
+        x, _ = one_batch(x, device_of(model))
+    for each in x if isinstance(x, tuple) else (x,):
+        # A network of two-dimensional layers takes a single image for N images without channels.
+        if not isinstance(each, Tensor):
+            raise no_tensor("x", each)
+        if isinstance(x, Tensor) and x.ndim == 3 and _has_conv2d(model):
+            check_images(x)
+    place = device if grad or device is not None else "cpu"
     kept: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: object) -> None:
-            tensor = check_tensor(name, output)
+    def keeper(name: str) -> Hook:
+        def hook(_module: nn.Module, _inputs: object, found: object) -> object:
+            tensor = tensor_of(name, found, output)
             kept.pop(name, None)
-            # A copy: the next layer may operate in place.
-            kept[name] = tensor.detach().to("cpu", copy=True)
+            if not grad:
+                # A copy: the next layer may operate in place.
+                kept[name] = tensor.detach().to(place, copy=True)
+                return None
+            kept[name] = tensor if place is None else tensor.to(place)
+            # The network goes on from a copy of what is kept, whose gradient includes all that
+            # follows.
+            return tree_map(lambda part: part.clone() if part is tensor else part, found)
 
         return hook
 
-    with forward_hooks(model, names, keeper), evaluation(model), torch.no_grad():
-        forward(model, x.to(device_of(model)))
-    silent = [name for name in names if name not in kept]
-    if silent and layers is not None:
-        raise ValueError(f"layers {silent} do not run in evaluation mode; leave them out")
-    return Activations(kept, x.detach().cpu())
+    with forward_hooks(model, names, keeper), evaluating(model), torch.set_grad_enabled(grad):
+        inputs = x if isinstance(x, tuple) else (x,)
+        if grad:
+            inputs = tuple(map(_followed, inputs))
+        forward(model, tuple(as_input(model, each) for each in inputs))
+    if layers is not None and len(kept) < len(names):
+        raise silent_layers(names, kept)
+    if not grad:
+        inputs = tuple(each.detach().to(place) for each in inputs)
+    return Activations(kept, inputs if isinstance(x, tuple) else inputs[0])
+
+
+def _followed(x: Tensor) -> Tensor:
+    """Return `x` if gradients lead to it, or a copy to which they do; integers as they are."""
+    if x.requires_grad or not (x.is_floating_point() or x.is_complex()):
+        return x
+    return x.detach().clone().requires_grad_()
 
 
 def _has_conv2d(model: nn.Module) -> bool:
@@ -162,36 +229,58 @@ def _has_conv2d(model: nn.Module) -> bool:
 class _Moments:
     """Running statistics of one layer."""
 
+    ndim: int = 0
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0  # sum of squared distances from the mean
     zeros: int = 0
-    lowest: float = math.inf
-    highest: Tensor | None = None  # of each unit
+    lowest: float = math.inf  # not a number if any value is not
+    # Highest value of each unit, for each dimension that may run over the units; None if its
+    # length changes.
+    highest: dict[int, Tensor | None] = field(default_factory=dict)
 
-    def add(self, output: Tensor) -> None:
-        variance, mean = (v.item() for v in torch.var_mean(output.float(), correction=0))
-        new = output.numel()
+    def add(self, layer: str, output: Tensor) -> None:
+        if output.is_complex():
+            raise ValueError(
+                f"layer {layer!r} has complex outputs, which have no order; output=torch.abs takes "
+                "their absolute values"
+            )
+        if not output.numel():
+            raise ValueError(f"layer {layer!r} has an empty output: {tuple(output.shape)}")
+        # Half precision would overflow in sums.
+        values = output if output.dtype == torch.float64 else output.float()
+        variance, mean = (v.item() for v in torch.var_mean(values, correction=0))
+        new = values.numel()
         # Chan, Golub and LeVeque (1983): combines two parts without the cancellation error of a
         # difference of sums of squares.
         total, step = self.count + new, mean - self.mean
         self.squares += variance * new + step**2 * self.count * new / total
         self.mean += step * new / total
         self.count = total
-        self.zeros += int((output == 0).sum())
-        self.lowest = min(self.lowest, output.min().item())
-        units = output.transpose(0, 1).flatten(1).amax(1)
-        self.highest = units if self.highest is None else torch.maximum(self.highest, units)
+        self.zeros += int((values == 0).sum())
+        lowest = values.min().item()
+        self.lowest = lowest if math.isnan(lowest) else min(lowest, self.lowest)
+        self.ndim = values.ndim
+        for dim in {1, values.ndim - 1} if values.ndim > 1 else {0}:
+            self._raise(dim, values)
 
-    def row(self, layer: str) -> dict[str, object]:
-        assert self.highest is not None  # something was added
+    def _raise(self, dim: int, values: Tensor) -> None:
+        # A vector of N values is one unit, as seen in N images.
+        parts = values.transpose(0, dim).flatten(1) if dim else values.reshape(1, -1)
+        highest = parts.amax(1)
+        before = self.highest.get(dim, highest)
+        same = before is not None and before.shape == highest.shape
+        self.highest[dim] = torch.maximum(before, highest) if same else None
+
+    def row(self, layer: str, dim: int | None) -> dict[str, object]:
+        highest = None if dim is None else self.highest.get(dim)
         return {
             "layer": layer,
             "mean": self.mean,
             "standard_deviation": math.sqrt(self.squares / self.count),
             "zeros": self.zeros / self.count,
-            "units": len(self.highest),
-            "dead": int((self.highest <= 0).sum()) if self.lowest >= 0 else None,
+            "units": None if highest is None else len(highest),
+            "dead": int((highest <= 0).sum()) if highest is not None and self.lowest >= 0 else None,
         }
 
 
@@ -216,8 +305,9 @@ class ActivationStatistics(Table):
 def activation_statistics(
     model: nn.Module,
     x: Tensor | Labeled,
-    layers: str | Sequence[str] | None = None,
+    layers: Layers | None = None,
     *,
+    output: Selector = None,
     batch_size: int = 100,
 ) -> ActivationStatistics:
     """Summarize the outputs of some layers over many images.
@@ -231,11 +321,14 @@ def activation_statistics(
     model
         Any network. It runs in evaluation mode, without gradients, and is left unchanged.
     x
-        Images ``(N, C, H, W)`` as the network takes them, or a data set, whose images are
+        Images ``(N, C, H, W)`` as the network takes them, or labeled data, whose images are
         normalized first.
     layers
-        One or several names as in ``model.named_modules()``; the model's direct children if not
-        given.
+        One or several layers, as names in ``model.named_modules()`` or as the modules themselves;
+        the model's direct children if not given.
+    output
+        Which part counts of what a layer returns as a tuple or dict: an index, a key or a function
+        of it. The first tensor of a tuple if not given.
     batch_size
         Images at a time. It affects only the memory needed.
 
@@ -245,16 +338,17 @@ def activation_statistics(
         A :class:`cnnbook.tables.Table` with one row per layer, in the order in which they first
         ran: layer, mean, standard_deviation (of all values, divided by their number), zeros
         (fraction of values that are exactly zero, 0 to 1), units, dead (their number). The last is
-        None for a layer with negative outputs, which no ReLU can have produced: there, "dead" has
-        no meaning. For a layer that runs more than once, all its outputs count. Its ``plot`` draws
-        it.
+        None for a layer with negative outputs, which no ReLU can have produced, or with values
+        that are no numbers: there, "dead" has no meaning. Both are None where it cannot be told
+        which dimension holds the units, as in sequences ``(N, T, C)`` of a layer of its own kind.
+        For a layer that runs more than once, all its outputs count. Its ``plot`` draws it.
 
     Raises
     ------
     ValueError
-        If the model has no layer of a given name, or `x` has no images.
+        If the model has no such layer, does not run it in evaluation mode, or `x` has no images.
     TypeError
-        If a layer returns something other than a tensor.
+        If a layer returns no tensor.
 
     Examples
     --------
@@ -268,12 +362,73 @@ def activation_statistics(
     (4, True)
     """
     seen: dict[str, _Moments] = {}
+    shapes: list[tuple[int, ...]] = []
     watch(
         model,
         x,
-        layer_names(model, layers),
-        lambda name, output: seen.setdefault(name, _Moments()).add(output),
+        layers,
+        lambda name, found: seen.setdefault(name, _Moments()).add(name, found),
         batch_size=batch_size,
+        output=output,
+        batch=lambda images: shapes.append(tuple(images.shape[1:])),
     )
-    rows = [moments.row(name) for name, moments in seen.items()]
+    units = _unit_dims(model, shapes[0], {name: moments.ndim for name, moments in seen.items()})
+    rows = [moments.row(name, units[name]) for name, moments in seen.items()]
     return ActivationStatistics(rows, formats={"zeros": ".1%"})
+
+
+# What these return is (N, C, …) or (N, …, C). Not what is derived from them: torchvision's
+# LayerNorm2d, for example, is a LayerNorm that returns (N, C, H, W).
+_CHANNELS_FIRST = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.GroupNorm),
+)
+_CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+def _unit_dims(
+    model: nn.Module, image: tuple[int, ...], dims: Mapping[str, int]
+) -> dict[str, int | None]:
+    """Return the dimension that runs over the units of each layer, None if it cannot be told.
+
+    Parameters
+    ----------
+    model
+        The network.
+    image
+        Shape of one image.
+    dims
+        Layer to the number of dimensions of its output.
+    """
+    found: dict[str, int | None] = {}
+    maps: dict[str, str] = {}  # to the first name of each
+    for name, ndim in dims.items():
+        layer = find_layer(model, name)
+        if ndim < 3:
+            found[name] = max(0, ndim - 1)
+        elif type(layer) in _CHANNELS_FIRST:
+            found[name] = 1
+        elif type(layer) in _CHANNELS_LAST:
+            found[name] = ndim - 1
+        elif ndim == 4:
+            maps[name] = layer_names(model, layer)[0]
+        else:
+            found[name] = None
+    return found | _map_dims(unwrapped(model), image, maps)
+
+
+def _map_dims(
+    network: nn.Module, image: tuple[int, ...], maps: Mapping[str, str]
+) -> dict[str, int | None]:
+    """Return :func:`_unit_dims` of layers with four dimensions."""
+    if not maps:
+        return {}
+    try:
+        last = channels_last_layers(network, image, list(maps.values()))
+        return {name: 3 if first in last else 1 for name, first in maps.items()}
+    except ValueError:
+        if len(maps) == 1:
+            return dict.fromkeys(maps)
+    # Of one of them it cannot be told.
+    one_by_one = [_map_dims(network, image, {name: first}) for name, first in maps.items()]
+    return {name: dim for each in one_by_one for name, dim in each.items()}

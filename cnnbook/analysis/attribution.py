@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
-from cnnbook.analysis._batches import check_images, check_tensor, forward, scores_of
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks
+from cnnbook._networks import Selector, evaluating
+from cnnbook.analysis._batches import as_input, check_images, check_tensor, class_scores, forward
+from cnnbook.analysis._hooks import forward_hooks, layer_names
+from cnnbook.analysis._layout import channels_last_layers, made_channels_first
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -87,7 +90,11 @@ class Attribution:
         return f"<Attribution of classes {classes}: {self.label}, {height}×{width}>"
 
 
-def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
+#: A class number, or one for each image.
+Target = int | Sequence[int] | Tensor | None
+
+
+def _targets(scores: Tensor, target: Target) -> Tensor:
     """Return the class to explain in each image, ``(N,)``: by default, the highest-scoring one."""
     n, classes = scores.shape
     if target is None:
@@ -116,9 +123,10 @@ def _targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
 def grad_cam(
     model: nn.Module,
     x: Tensor,
-    layer: str,
-    target: int | Tensor | None = None,
+    layer: str | nn.Module,
+    target: Target = None,
     *,
+    output: Selector = None,
     upsample: bool = True,
 ) -> Attribution:
     """Show where a layer's feature maps support a class (Selvaraju et al. 2017, arXiv:1610.02391).
@@ -131,30 +139,35 @@ def grad_cam(
     Parameters
     ----------
     model
-        Any network that returns class scores ``(N, K)``, or a tuple or list whose first entry they
-        are. It runs in evaluation mode and is left unchanged.
+        Any network that returns class scores ``(N, K)``, alone or in a tuple or dict. It runs in
+        evaluation mode and is left unchanged; frozen parameters do not matter.
     x
-        Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+        Images, ``(N, C, H, W)``. Moved to the device and the type of the model's parameters.
     layer
-        Name as in ``model.named_modules()`` of a layer that outputs feature maps ``(N, M, h, w)``,
-        usually the last one. If it runs more than once, its last output counts.
+        A layer that outputs feature maps ``(N, M, h, w)``, or ``(N, h, w, M)`` as Swin and ConvNeXt
+        do inside; usually the last one. The module, or its name as in ``model.named_modules()``. If
+        it runs more than once, its last output counts.
     target
-        Class number, or one for each image ``(N,)``; the class with the highest score if not
-        given.
+        Class number, or one for each image ``(N,)``, as a list, an array or a tensor; the class
+        with the highest score if not given.
+    output
+        Which part of what the network returns are the scores: a key, an index, or a function of
+        it. Not needed for a tensor, a tuple that begins with the scores, or a dict with an entry
+        ``"logits"`` or ``"out"``.
     upsample
         Whether to enlarge the result to the images' size, with bilinear interpolation.
 
     Returns
     -------
     Attribution
-        On the CPU. Its ``maps`` are not negative, in units of the score: ``(N, H, W)``, or
-        ``(N, h, w)`` without `upsample`. Its ``plot`` overlays them on the images.
+        On the device of `x`. Its ``maps`` are not negative, in units of the score: ``(N, H, W)``,
+        or ``(N, h, w)`` without `upsample`. Its ``plot`` overlays them on the images.
 
     Raises
     ------
     ValueError
-        If there is no such layer, it outputs no feature maps, the score does not depend on it,
-        or the target is not a class.
+        If there is no such layer, it outputs no feature maps, it cannot be told which dimension
+        holds the channels, the score does not depend on the layer, or the target is not a class.
     TypeError
         If `x` is not a tensor, the target is not an integer, or the layer or the network does not
         return a tensor.
@@ -173,49 +186,71 @@ def grad_cam(
     tensor([0.5000, 0.0000, 0.0000, 0.0000])
     """
     check_images(x)
+    (name,) = layer_names(model, [layer])
     kept: list[Tensor] = []
+    first = False
 
     def keeper(name: str) -> Callable[..., Tensor]:
-        def hook(_module: nn.Module, _inputs: Any, output: object) -> Tensor:
-            # The network continues with a copy: the next layer may operate in place.
-            maps = check_tensor(name, output).detach().requires_grad_()
-            kept[:] = [maps]
-            return maps.clone()
+        def hook(_module: nn.Module, _inputs: Any, result: object) -> Tensor:
+            nonlocal first
+            maps = check_tensor(name, result)
+            first = made_channels_first(maps)
+            # Copies, because layers before and after this one may share memory and work in place.
+            kept[:] = [maps.detach().clone().requires_grad_()]
+            return kept[0].clone()
 
         return hook
 
-    x = x.to(device_of(model))
-    with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
-        scores = scores_of(forward(model, x))
+    # Also where the caller is in inference mode, in which nothing has gradients.
+    with torch.inference_mode(False), evaluating(model), torch.enable_grad():
+        seen = as_input(model, x.detach())
+        with forward_hooks(model, [name], keeper):
+            scores = class_scores(forward(model, seen), output)
         columns = _targets(scores, target)
         wanted = scores.gather(1, columns[:, None]).sum()
-    gradient = None
-    if kept and wanted.requires_grad:
+        if not kept or not wanted.requires_grad:
+            raise _no_influence(name)
         maps = kept[0]
         if maps.ndim != 4:
             raise ValueError(
-                f"layer {layer!r} outputs {tuple(maps.shape)}, not feature maps (N, M, h, w); "
+                f"layer {name!r} outputs {tuple(maps.shape)}, not feature maps (N, M, h, w); "
                 "choose a convolution or a block of them"
             )
         (gradient,) = torch.autograd.grad(wanted, maps, allow_unused=True)
-    if gradient is None:
-        raise ValueError(f"layer {layer!r} has no influence on the class scores; choose another")
-    importance = gradient.mean((2, 3), keepdim=True)
-    result = F.relu((importance * maps.detach()).sum(1, keepdim=True))
-    if upsample:
-        result = F.interpolate(result, x.shape[2:], mode="bilinear", align_corners=False)
+        if gradient is None:
+            raise _no_influence(name)
+        maps = maps.detach()
+        if not first and name in channels_last_layers(model, seen.shape[1:], [name]):
+            maps, gradient = maps.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
+        if maps.dtype in (torch.float16, torch.bfloat16):
+            maps, gradient = maps.float(), gradient.float()
+        importance = gradient.mean((2, 3), keepdim=True)
+        result = F.relu((importance * maps).sum(1, keepdim=True))
+        if upsample:
+            result = F.interpolate(result, x.shape[2:], mode="bilinear", align_corners=False)
     # Scores have no unit: their size differs from image to image.
-    label = f"Grad-CAM of {layer}"
     return Attribution(
-        result[:, 0].cpu(), x.detach().cpu(), columns.cpu(), label, common_scale=False
+        result[:, 0].to(x.device),
+        x.detach(),
+        columns.to(x.device),
+        f"Grad-CAM of {name}",
+        common_scale=False,
+    )
+
+
+def _no_influence(layer: str) -> ValueError:
+    return ValueError(
+        f"layer {layer!r} has no influence on the class scores, or the network computes without "
+        "gradients after it; choose another"
     )
 
 
 def occlusion(
     model: nn.Module,
     x: Tensor,
-    target: int | Tensor | None = None,
+    target: Target = None,
     *,
+    output: Selector = None,
     patch: int | None = None,
     stride: int | None = None,
     fill: float | Sequence[float] = 0.0,
@@ -228,14 +263,15 @@ def occlusion(
     Parameters
     ----------
     model
-        Any network that returns class scores ``(N, K)`` of at least two classes, or a tuple or list
-        whose first entry they are. It runs in evaluation mode, without gradients, and is left
-        unchanged.
+        Any network that returns class scores ``(N, K)`` of at least two classes, alone or in a
+        tuple or dict. It runs in evaluation mode, without gradients, and is left unchanged.
     x
-        Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+        Images, ``(N, C, H, W)``. Moved to the device and the type of the model's parameters.
     target
-        Class number, or one for each image ``(N,)``; the class with the highest score in the
-        whole image if not given.
+        Class number, or one for each image ``(N,)``, as a list, an array or a tensor; the class
+        with the highest score in the whole image if not given.
+    output
+        Which part of what the network returns are the scores, as for :func:`grad_cam`.
     patch
         Side of the covering square in pixels; a quarter of the shorter side if not given.
     stride
@@ -250,9 +286,9 @@ def occlusion(
     Returns
     -------
     Attribution
-        On the CPU. Its ``maps``, ``(N, H, W)``, hold the probability (softmax) of the class in the
-        whole image minus that in the covered one, from -1 to 1, averaged at each pixel over the
-        squares that cover it. Its ``plot`` overlays them on the images.
+        On the device of `x`. Its ``maps``, ``(N, H, W)``, hold the probability (softmax) of the
+        class in the whole image minus that in the covered one, from -1 to 1, averaged at each pixel
+        over the squares that cover it. Its ``plot`` overlays them on the images.
 
     Raises
     ------
@@ -275,22 +311,17 @@ def occlusion(
     [0.5, 0.0, 0.0, 0.0]
     """
     check_images(x)
-    x = x.to(device_of(model))
     n, channels, height, width = x.shape
-    for name, pixels in {"patch": patch, "stride": stride}.items():
-        if pixels is not None and not isinstance(pixels, int):
-            raise TypeError(
-                f"{name} is a number of pixels, the same in both directions; got {pixels!r}"
-            )
-    if patch is None:
-        patch = max(1, min(height, width) // 4)
+    patch = _pixels("patch", patch, max(1, min(height, width) // 4))
     if not 1 <= patch <= min(height, width):
         raise ValueError(f"patch must be from 1 to {min(height, width)} pixels, got {patch}")
-    if stride is None:
-        stride = max(1, patch // 2)
+    stride = _pixels("stride", stride, max(1, patch // 2))
     if not 1 <= stride <= patch:
         raise ValueError(f"stride must be from 1 to the patch's {patch} pixels, got {stride}")
-    cover = torch.as_tensor(fill, dtype=x.dtype, device=x.device)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    images = as_input(model, x.detach())
+    cover = torch.as_tensor(fill, dtype=images.dtype, device=images.device)
     if cover.ndim > 1 or (cover.ndim == 1 and len(cover) != channels):
         raise ValueError(f"fill must be one value or one for each of {channels} channels: {fill}")
     cover = cover.view(-1, 1, 1)
@@ -301,27 +332,42 @@ def occlusion(
     ]
     fall = torch.zeros(n, height, width)
     times = torch.zeros(height, width)
-    with evaluation(model), torch.no_grad():
-        scores = scores_of(forward(model, x))
+
+    def probabilities(images: Tensor) -> Tensor:
+        scores = class_scores(forward(model, images), output)
+        return scores.softmax(1, torch.promote_types(scores.dtype, torch.float32))
+
+    with evaluating(model), torch.no_grad():
+        scores = class_scores(forward(model, images), output)
         if scores.shape[1] == 1:
             raise ValueError(
                 "occlusion compares the probabilities of classes; this network has one output, "
                 "whose probability among one class is always 1"
             )
         columns = _targets(scores, target)
-        for image, column, seen in zip(x, columns, fall, strict=True):
-            whole = scores_of(model(image[None])).softmax(1)[0, column]
+        for image, column, seen in zip(images, columns, fall, strict=True):
+            whole = probabilities(image[None])[0, column]
             for start in range(0, len(positions), batch_size):
                 some = positions[start : start + batch_size]
                 covered = image.repeat(len(some), 1, 1, 1)
                 for one, (top, left) in zip(covered, some, strict=True):
                     one[:, top : top + patch, left : left + patch] = cover
-                lost = (whole - scores_of(model(covered)).softmax(1)[:, column]).cpu()
+                lost = (whole - probabilities(covered)[:, column]).cpu()
                 for value, (top, left) in zip(lost, some, strict=True):
                     seen[top : top + patch, left : left + patch] += value
     for top, left in positions:
         times[top : top + patch, left : left + patch] += 1
-    return Attribution(fall / times, x.detach().cpu(), columns.cpu(), "drop in probability")
+    maps = (fall / times).to(x.device)
+    return Attribution(maps, x.detach(), columns.to(x.device), "drop in probability")
+
+
+def _pixels(name: str, given: int | None, default: int) -> int:
+    """Return a number of pixels, which numpy's integers are too."""
+    if given is None:
+        return default
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        raise TypeError(f"{name} is a number of pixels, the same in both directions; got {given!r}")
+    return int(given)
 
 
 def _starts(length: int, patch: int, stride: int) -> list[int]:

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from cnnbook.models._common import copy_weights
 from cnnbook.models.alexnet import AlexNet, AlexNet2014, AlexNetTwoDevices
+from cnnbook.models.efficientnet import EfficientNetLite0
 from cnnbook.models.googlenet import GoogLeNet, GoogLeNetOutput, googlenet_loss
 from cnnbook.models.lenet import LeNet5, LeNet51998, lenet5, lenet5_1998, map_loss
 from cnnbook.models.registry import (
     ModelSpec,
-    PublishedWeights,
     TorchvisionTwin,
     create,
     create_for,
@@ -26,25 +26,29 @@ from cnnbook.models.registry import (
 )
 from cnnbook.models.resnet import ResNet
 from cnnbook.models.vgg import VGG
+from cnnbook.models.weights import Preprocessing, Weights, imagenet_classes
 
 __all__ = [
     "VGG",
     "AlexNet",
     "AlexNet2014",
     "AlexNetTwoDevices",
+    "EfficientNetLite0",
     "GoogLeNet",
     "GoogLeNetOutput",
     "LeNet5",
     "LeNet51998",
     "ModelSpec",
-    "PublishedWeights",
+    "Preprocessing",
     "ResNet",
     "TorchvisionTwin",
+    "Weights",
     "copy_weights",
     "create",
     "create_for",
     "create_scaled_down",
     "googlenet_loss",
+    "imagenet_classes",
     "lenet5",
     "lenet5_1998",
     "list_models",

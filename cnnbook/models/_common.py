@@ -1,13 +1,7 @@
-"""What several architectures need: size arithmetic, input checks, published weights."""
+"""What several architectures need: size arithmetic, input checks, new and copied weights."""
 
-import hashlib
-import os
-import pickle
-import re
-import urllib.error
-from pathlib import Path
+from numbers import Integral
 
-import torch
 from torch import Tensor, nn
 
 
@@ -41,53 +35,21 @@ def check_exact_input(x: Tensor, name: str, channels: int, size: int) -> None:
         )
 
 
-def load_imagenet_weights(model: nn.Module, enum_name: str) -> None:
-    """Fill `model` with weights that torchvision publishes for the same network.
-
-    The file is downloaded over HTTPS into torch hub's cache, unless it is already there, and
-    checked against the SHA-256 prefix in its name.
-
-    Parameters
-    ----------
-    model
-        A network whose parameters and buffers are in the same order as torchvision's.
-    enum_name
-        torchvision's name of the weights, for example ``"VGG16_Weights.IMAGENET1K_V1"``.
-
-    Raises
-    ------
-    RuntimeError
-        If the file cannot be downloaded, is damaged, or belongs to another network.
-    """
-    import torchvision
-
-    url = torchvision.models.get_weight(enum_name).url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    try:
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shown = not os.environ.get("TQDM_DISABLE")  # torch's own bar ignores it
-            torch.hub.download_url_to_file(url, str(path), _hash_prefix(path), progress=shown)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise RuntimeError(
-            f"could not download {url} ({error}). Without internet, put the file into "
-            f"{path.parent} yourself, or leave weights=None"
-        ) from None
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not found.startswith(_hash_prefix(path)):
-        raise RuntimeError(
-            f"{path} is damaged or a different file: its SHA-256 starts with {found[:8]}, "
-            f"its name says {_hash_prefix(path)}. Delete it and run again"
+def check_classes(num_classes: int) -> None:
+    """Raise ValueError unless a number of classes is a positive whole number."""
+    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 1:
+        raise ValueError(
+            f"num_classes must be a positive whole number, got num_classes={num_classes!r:.50}"
         )
-    try:
-        theirs = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise RuntimeError(f"{path} does not hold weights ({error}). Delete it") from None
-    copy_weights(theirs, model)
 
 
-def _hash_prefix(path: Path) -> str:
-    return re.search(r"-([0-9a-f]{8,})\.", path.name)[1]
+def new_classifier(old: nn.Linear, num_classes: int) -> nn.Linear:
+    """Return a linear layer with random weights that reads what `old` reads."""
+    check_classes(num_classes)
+    weight = old.weight
+    return nn.Linear(
+        old.in_features, int(num_classes), old.bias is not None, weight.device, weight.dtype
+    )
 
 
 def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
@@ -102,6 +64,7 @@ def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
     --------
     Names may differ; the order may not:
 
+    >>> import torch
     >>> state = {"first.w": torch.ones(2, 3), "first.b": torch.zeros(2)}
     >>> layer = nn.Linear(3, 2)
     >>> copy_weights(state, layer)

@@ -11,6 +11,7 @@ figures below are that paper's.
   later paper (arXiv:1404.5997): different widths, no response normalization. 61,100,840 parameters.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, out_size, scaled
+from cnnbook.models._common import check_exact_input, new_classifier, out_size, scaled
 
 # Kernel size, stride and padding of conv1, and the input size it is meant for.
 STEMS = {
@@ -162,6 +163,29 @@ class AlexNet(nn.Module):
                 nn.init.constant_(module.bias, layer not in ("conv1", "conv3", "fc8"))
         return self
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps before the fully connected layers, those of ``pool5``.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, input_size, input_size)``.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 256, 6, 6)`` for images of 227×227 pixels.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        check_exact_input(x, "AlexNet", self.in_channels, self.input_size)
+        x = self.pool1(self.conv1(x))
+        x = self.pool2(self.conv2(x))
+        return self.pool5(self.conv5(self.conv4(self.conv3(x))))
+
     def forward(self, x: Tensor) -> Tensor:
         """Score images.
 
@@ -180,12 +204,17 @@ class AlexNet(nn.Module):
         ValueError
             If `x` has another shape.
         """
-        check_exact_input(x, "AlexNet", self.in_channels, self.input_size)
-        x = self.pool1(self.conv1(x))
-        x = self.pool2(self.conv2(x))
-        x = self.conv5(self.conv4(self.conv3(x)))
-        x = self.pool5(x).flatten(1)
-        return self.fc8(self.fc7(self.fc6(x)))
+        return self.fc8(self.fc7(self.fc6(self.forward_features(x).flatten(1))))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace fc8 by a new one with random weights, for fine-tuning.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.fc8 = new_classifier(self.fc8, num_classes)
 
 
 def _side_of_pool5(input_size: int, stem: str, pool: int) -> int:
@@ -221,15 +250,16 @@ class Tower(nn.Module):
             )
 
         def sequence(layers: nn.Sequential) -> nn.Sequential:
-            first, *rest = layers
+            # Copies: hooks on a layer of one tower must not see the other's.
+            first, *rest = copy.deepcopy(layers)
             rest = [ResponseNorm(1) if isinstance(m, ResponseNorm) else m for m in rest]
             return nn.Sequential(half(first), *rest)
 
-        self.conv1, self.pool1 = sequence(net.conv1), net.pool1
-        self.conv2, self.pool2 = sequence(net.conv2), net.pool2
+        self.conv1, self.pool1 = sequence(net.conv1), copy.deepcopy(net.pool1)
+        self.conv2, self.pool2 = sequence(net.conv2), copy.deepcopy(net.pool2)
         self.conv3 = sequence(net.conv3)
         self.conv4 = sequence(net.conv4)
-        self.conv5, self.pool5 = sequence(net.conv5), net.pool5
+        self.conv5, self.pool5 = sequence(net.conv5), copy.deepcopy(net.pool5)
         self.fc6, self.fc7 = sequence(net.fc6), sequence(net.fc7)
 
 
@@ -303,21 +333,44 @@ class AlexNetTwoDevices(nn.Module):
         """Give both halves to each device, in the order of the towers: the only communication."""
         return [torch.cat([half.to(d) for half in halves], dim=1) for d in self.devices]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Score images as :meth:`AlexNet.forward` does; the scores are on the first device."""
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps of both ``pool5``, as :meth:`AlexNet.forward_features` does.
+
+        They are on the first device, one tower's after the other's: ``(N, 256, 6, 6)`` for images
+        of 227×227 pixels.
+        """
+        first, second = self._features(x)
+        return torch.cat([first, second.to(self.devices[0])], dim=1)
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """Return the feature maps of each tower's ``pool5``, on its device."""
         check_exact_input(x, "AlexNet", self.in_channels, self.input_size)
         halves = []
         for tower, device in zip(self.towers, self.devices, strict=True):
             maps = tower.pool1(tower.conv1(x.to(device)))
             halves.append(tower.pool2(tower.conv2(maps)))
-        maps = [
-            tower.pool5(tower.conv5(tower.conv4(tower.conv3(both)))).flatten(1)
+        return [
+            tower.pool5(tower.conv5(tower.conv4(tower.conv3(both))))
             for tower, both in zip(self.towers, self.exchange(halves), strict=True)
         ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score images as :meth:`AlexNet.forward` does; the scores are on the first device."""
+        maps = [features.flatten(1) for features in self._features(x)]
         for layer in ("fc6", "fc7"):
             both = self.exchange(maps)
             maps = [getattr(t, layer)(b) for t, b in zip(self.towers, both, strict=True)]
         return self.fc8(torch.cat([maps[0], maps[1].to(self.devices[0])], dim=1))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace fc8 by a new one with random weights, for fine-tuning.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.fc8 = new_classifier(self.fc8, num_classes)
 
 
 class AlexNet2014(nn.Module):
@@ -371,10 +424,23 @@ class AlexNet2014(nn.Module):
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(N, in_channels, 224, 224)`` to scores ``(N, num_classes)``."""
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images to the feature maps of ``pool5``, ``(N, 256, 6, 6)``."""
         check_exact_input(x, "AlexNet2014", self.in_channels, self.input_size)
         x = self.pool1(self.conv1(x))
         x = self.pool2(self.conv2(x))
-        x = self.pool5(self.conv5(self.conv4(self.conv3(x)))).flatten(1)
-        return self.fc8(self.fc7(self.fc6(x)))
+        return self.pool5(self.conv5(self.conv4(self.conv3(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(N, in_channels, 224, 224)`` to scores ``(N, num_classes)``."""
+        return self.fc8(self.fc7(self.fc6(self.forward_features(x).flatten(1))))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace fc8 by a new one with random weights, for fine-tuning.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.fc8 = new_classifier(self.fc8, num_classes)

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, check_input, out_size, scaled
+from cnnbook.models._common import (
+    check_exact_input,
+    check_input,
+    new_classifier,
+    out_size,
+    scaled,
+)
 from cnnbook.models.alexnet import ResponseNorm
 
 # Three rows of Table 1 are inconsistent: conv1 has 9.4K weights, not 2.7K; 4c's operations match
@@ -365,6 +371,34 @@ class GoogLeNet(nn.Module):
         ValueError
             If `x` has another shape.
         """
+        x4a, x4d, x = self._features(x)
+        scores = self.output(self.head(x))
+        if self.training and self.auxiliary:
+            return GoogLeNetOutput(scores, self.auxiliary_4a(x4a), self.auxiliary_4d(x4d))
+        return scores
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps before global pooling, those of ``inception5b``.
+
+        Parameters
+        ----------
+        x
+            Images, as for :meth:`forward`.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 1024, 7, 7)`` for images of 224×224 pixels.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        return self._features(x)[-1]
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the outputs of 4a and 4d, which auxiliary classifiers read, and of 5b."""
         if self.fixed_input_size:
             check_exact_input(x, "GoogLeNet", self.in_channels, self.input_size)
         else:
@@ -375,11 +409,20 @@ class GoogLeNet(nn.Module):
         x4a = self.inception4a(x)
         x4d = self.inception4d(self.inception4c(self.inception4b(x4a)))
         x = self.pool4(self.inception4e(x4d))
-        x = self.inception5b(self.inception5a(x))
-        scores = self.output(self.head(x))
-        if self.training and self.auxiliary:
-            return GoogLeNetOutput(scores, self.auxiliary_4a(x4a), self.auxiliary_4d(x4d))
-        return scores
+        return x4a, x4d, self.inception5b(self.inception5a(x))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer of each classifier by a new one with random weights.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.output = new_classifier(self.output, num_classes)
+        if self.auxiliary:
+            for classifier in (self.auxiliary_4a, self.auxiliary_4d):
+                classifier.output = new_classifier(classifier.output, num_classes)
 
 
 def _halved(side: int) -> int:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
+from cnnbook.models._common import check_classes, new_classifier
 
 
 class ScaledTanh(nn.Module):
@@ -106,6 +107,29 @@ class LeNet5(nn.Module):
         self.f6 = nn.Sequential(nn.Linear(120, 84), squash())  # 84
         self.output = nn.Linear(84, num_classes)
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps of C5, each of a single position.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, 32, 32)``.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 120, 1, 1)``.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        _check_input(x, self.in_channels)
+        x = self.s2(self.c1(x))
+        x = self.s4(self.c3(x))
+        return self.c5(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """Score images.
 
@@ -124,11 +148,17 @@ class LeNet5(nn.Module):
         ValueError
             If `x` has another shape.
         """
-        _check_input(x, self.in_channels)
-        x = self.s2(self.c1(x))
-        x = self.s4(self.c3(x))
-        x = self.c5(x).flatten(1)
-        return self.output(self.f6(x))
+        return self.output(self.f6(self.forward_features(x).flatten(1)))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace output by a new one with random weights, for fine-tuning.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.output = new_classifier(self.output, num_classes)
 
 
 # Table I: for each of the sixteen feature maps of C3, the maps of S2 that it is connected to.
@@ -315,6 +345,29 @@ class LeNet51998(nn.Module):
         ):
             parameter.uniform_(-1, 1).mul_(2.4 / fan_in)
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps of C5, each of a single position.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, 32, 32)``.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 120, 1, 1)``.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        _check_input(x, self.in_channels)
+        x = self.s2(self.c1(x))
+        x = self.s4(self.c3(x))
+        return self.c5(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """Score images.
 
@@ -334,11 +387,19 @@ class LeNet51998(nn.Module):
         ValueError
             If `x` has another shape.
         """
-        _check_input(x, self.in_channels)
-        x = self.s2(self.c1(x))
-        x = self.s4(self.c3(x))
-        x = self.c5(x).flatten(1)
-        return self.output(self.f6(x))
+        return self.output(self.f6(self.forward_features(x).flatten(1)))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the codes: by those of the digits for ten classes, by random ones otherwise.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        check_classes(num_classes)
+        codes = digit_codes() if num_classes == 10 else random_codes(num_classes)
+        self.output = EuclideanRBF(codes.to(self.output.codes))
 
 
 def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:

