@@ -3,8 +3,12 @@
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cnnbook._errors import unknown
+
+if TYPE_CHECKING:
+    import pandas
 
 # Headings that cannot be derived from a key.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
@@ -26,6 +30,15 @@ def _shown(value: object, spec: str | None) -> str:
     return format(value, default if spec is None else spec)
 
 
+def pandas_frame(rows: Any, **options: Any) -> "pandas.DataFrame":
+    """Return ``pandas.DataFrame(rows, **options)``, or say that pandas is not installed."""
+    try:
+        import pandas  # no requirement of this package
+    except ImportError as error:
+        raise ImportError("to_pandas needs pandas: pip install pandas") from error
+    return pandas.DataFrame(rows, **options)
+
+
 class Table:
     """Rows of named values.
 
@@ -41,6 +54,8 @@ class Table:
     labels
         Column headings by key; by default, the key with spaces for underscores. ``macs`` and
         ``activation_kib`` have special headings.
+    notes
+        Lines of text below the table, such as totals.
 
     Raises
     ------
@@ -61,11 +76,13 @@ class Table:
         caption: str = "",
         formats: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
     ):
         self.rows: list[dict[str, object]] = [dict(row) for row in rows]
         self.caption = caption
         self.formats: dict[str, str] = dict(formats or {})
         self.labels: dict[str, str] = dict(labels or {})
+        self.notes: list[str] = list(notes)
         self.columns: list[str] = list(self.rows[0]) if self.rows else []
         for number, row in enumerate(self.rows):
             if list(row) != self.columns:
@@ -82,6 +99,22 @@ class Table:
     def to_dicts(self) -> list[dict[str, object]]:
         """Return the rows as plain dicts, values unformatted."""
         return [dict(row) for row in self.rows]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the rows as a ``pandas.DataFrame``, values unformatted.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> table = Table([{"layer": "C1", "macs": 117_600}, {"layer": "C3", "macs": 240_000}])
+        >>> table.to_pandas().set_index("layer")["macs"].sum()  # doctest: +SKIP
+        357600
+        """
+        return pandas_frame(self.to_dicts(), columns=self.columns)
 
     def label(self, column: str) -> str:
         """Return the heading under which a column is displayed."""
@@ -109,7 +142,7 @@ class Table:
             ).rstrip()
             for line in [heads, *cells]
         ]
-        return "\n".join([self.caption, *lines] if self.caption else lines)
+        return "\n".join([*([self.caption] if self.caption else []), *lines, *self.notes])
 
     def _repr_html_(self) -> str:
         def cell(tag: str, column: str, text: str, scope: str = "") -> str:
@@ -124,12 +157,16 @@ class Table:
             for row in self.rows
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        notes = "".join(
+            f'<p style="margin:.3em 0 0;font-size:.93em">{html.escape(note)}</p>'
+            for note in self.notes
+        )
         # The wrapper lets a wide table scroll on a phone instead of widening the page.
         return (
             '<div class="cnnbook-table" style="overflow-x:auto" tabindex="0" role="region" '
             f'aria-label="{html.escape(self.caption or "Table")}">'
             f'<table style="font-size:.93em">{caption}'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"
         )
 
 

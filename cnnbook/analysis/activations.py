@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor, unknown
-from cnnbook._networks import Selector, device_of, evaluating, unwrapped
+from cnnbook._networks import Selector, device_of, evaluating
 from cnnbook.analysis._batches import (
     Labeled,
     as_input,
@@ -22,8 +22,8 @@ from cnnbook.analysis._batches import (
     tensor_of,
     watch,
 )
-from cnnbook.analysis._hooks import Hook, Layers, find_layer, forward_hooks, layer_names
-from cnnbook.analysis._layout import channels_last_layers
+from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
+from cnnbook.analysis._units import unit_dims
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -372,63 +372,6 @@ def activation_statistics(
         output=output,
         batch=lambda images: shapes.append(tuple(images.shape[1:])),
     )
-    units = _unit_dims(model, shapes[0], {name: moments.ndim for name, moments in seen.items()})
+    units = unit_dims(model, shapes[0], {name: moments.ndim for name, moments in seen.items()})
     rows = [moments.row(name, units[name]) for name, moments in seen.items()]
     return ActivationStatistics(rows, formats={"zeros": ".1%"})
-
-
-# What these return is (N, C, …) or (N, …, C). Not what is derived from them: torchvision's
-# LayerNorm2d, for example, is a LayerNorm that returns (N, C, H, W).
-_CHANNELS_FIRST = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.GroupNorm),
-)
-_CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.TransformerEncoderLayer)
-
-
-def _unit_dims(
-    model: nn.Module, image: tuple[int, ...], dims: Mapping[str, int]
-) -> dict[str, int | None]:
-    """Return the dimension that runs over the units of each layer, None if it cannot be told.
-
-    Parameters
-    ----------
-    model
-        The network.
-    image
-        Shape of one image.
-    dims
-        Layer to the number of dimensions of its output.
-    """
-    found: dict[str, int | None] = {}
-    maps: dict[str, str] = {}  # to the first name of each
-    for name, ndim in dims.items():
-        layer = find_layer(model, name)
-        if ndim < 3:
-            found[name] = max(0, ndim - 1)
-        elif type(layer) in _CHANNELS_FIRST:
-            found[name] = 1
-        elif type(layer) in _CHANNELS_LAST:
-            found[name] = ndim - 1
-        elif ndim == 4:
-            maps[name] = layer_names(model, layer)[0]
-        else:
-            found[name] = None
-    return found | _map_dims(unwrapped(model), image, maps)
-
-
-def _map_dims(
-    network: nn.Module, image: tuple[int, ...], maps: Mapping[str, str]
-) -> dict[str, int | None]:
-    """Return :func:`_unit_dims` of layers with four dimensions."""
-    if not maps:
-        return {}
-    try:
-        last = channels_last_layers(network, image, list(maps.values()))
-        return {name: 3 if first in last else 1 for name, first in maps.items()}
-    except ValueError:
-        if len(maps) == 1:
-            return dict.fromkeys(maps)
-    # Of one of them it cannot be told.
-    one_by_one = [_map_dims(network, image, {name: first}) for name, first in maps.items()]
-    return {name: dim for each in one_by_one for name, dim in each.items()}

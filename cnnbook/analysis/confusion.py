@@ -9,8 +9,11 @@ from torch import Tensor
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor
+from cnnbook.tables import pandas_frame
 
 if TYPE_CHECKING:
+    import pandas
+
     from cnnbook.plots import Figure
 
 
@@ -40,6 +43,18 @@ class ConfusionMatrix:
     def plot(self, *, alt: str | None = None) -> "Figure":
         """Draw the matrix. See :func:`cnnbook.plots.confusion_matrix`."""
         return draw("confusion_matrix", self, alt=alt)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the counts as a pandas.DataFrame: true classes down, predicted ones across.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        names = list(self.classes)
+        frame = pandas_frame(self.counts.tolist(), index=names, columns=names)
+        return frame.rename_axis(index="true", columns="predicted")
 
     def __repr__(self) -> str:
         """Return the number of classes and of correct predictions."""
@@ -73,9 +88,9 @@ def confusion_matrix(
     Raises
     ------
     ValueError
-        If the shapes differ or a class lies outside the range.
+        If the shapes differ, they are not one-dimensional or a class lies outside the range.
     TypeError
-        If one of them is not a tensor.
+        If one of them is not a tensor of integers.
 
     Examples
     --------
@@ -90,16 +105,22 @@ def confusion_matrix(
     for name, given in {"labels": labels, "predictions": predictions}.items():
         if not isinstance(given, Tensor):
             raise no_tensor(name, given)
-    if labels.shape != predictions.shape:
+    if labels.shape != predictions.shape or labels.ndim != 1:
+        scores = predictions.ndim == labels.ndim + 1
         raise ValueError(
-            f"labels and predictions must have one shape, got {tuple(labels.shape)} and "
+            f"labels and predictions must have one shape, (N,), got {tuple(labels.shape)} and "
             f"{tuple(predictions.shape)}"
+            + ("; predictions.argmax(1) are the classes with the highest scores" if scores else "")
         )
+    for name, given in {"labels": labels, "predictions": predictions}.items():
+        if given.is_floating_point() or given.is_complex():
+            raise TypeError(f"{name} must be class numbers, integers, got {given.dtype}")
     for what, values in (("labels", labels), ("predictions", predictions)):
         if len(values) and not 0 <= values.min() <= values.max() < len(names):
             raise ValueError(
                 f"{what} must lie in 0 … {len(names) - 1}, got {values.min()} … {values.max()}"
             )
     k = len(names)
-    pairs = labels.long() * k + predictions.long()  # small types would overflow
+    # Small types would overflow; the two may be on different devices.
+    pairs = labels.long().cpu() * k + predictions.long().cpu()
     return ConfusionMatrix(torch.bincount(pairs, minlength=k**2).view(k, k), names)

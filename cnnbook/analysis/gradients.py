@@ -1,7 +1,6 @@
 """How strongly the loss acts on each layer."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor
-from cnnbook.analysis._batches import forward
-from cnnbook.analysis._hooks import device_of
+from cnnbook._networks import Selector, device_of, scores_of, unwrapped
+from cnnbook.analysis._batches import Labeled, as_input, forward, one_batch
+from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -20,23 +20,13 @@ if TYPE_CHECKING:
 _FORMATS = {"gradient": ".2e"}
 
 
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore buffers: batch normalization in training mode updates its averages."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in kept:
-            buffer.copy_(value)
-
-
 def gradient_norms(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | Labeled,
+    y: Tensor | None = None,
     *,
-    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+    output: Selector = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Return the size of the gradient at each weight tensor, for one batch.
@@ -46,14 +36,21 @@ def gradient_norms(
     model
         Any network. It runs in the mode it is in: in training mode, with dropout, batch statistics
         and auxiliary classifiers, as in a training step. It is left unchanged, and so are its
-        gradients and running averages.
+        gradients and running averages. In a wrapper, as of torch.compile, the names are those that
+        its parameters have without it.
     x
-        Images, ``(N, C, H, W)``. Moved to the device of the model's first parameter.
+        Images, ``(N, C, H, W)``; or labeled data, all of which is one batch: take a part of a large
+        set, such as ``train[:256]``. Moved to the network's device; floats take the type of its
+        parameters.
     y
-        Class numbers, ``(N,)``. Moved to the same device.
+        Class numbers, ``(N,)``; not given with labeled data. Moved to the same device.
     loss
         Called as ``loss(output, labels)`` with what the model returns, for example
-        :func:`cnnbook.models.googlenet_loss`.
+        :func:`cnnbook.models.googlenet_loss`. If not given, the cross-entropy of its class scores.
+    output
+        Which part of what the model returns as a tuple or dict the loss takes: an index, a key or
+        a function of it. If neither this nor `loss` is given, the first tensor, or the entry
+        ``"logits"``, ``"out"``, ``"scores"`` or ``"output"``.
     seed
         Seeds dropout. The caller's random state is left unchanged.
 
@@ -70,7 +67,7 @@ def gradient_norms(
     ValueError
         If no weights remain, or the network does not run on integers and `x` has some.
     TypeError
-        If `model` is not a network, or `x` or `y` is not a tensor.
+        If `model` is not a network, `x` or `y` is not a tensor, or no scores are found.
 
     Examples
     --------
@@ -84,27 +81,52 @@ def gradient_norms(
     >>> norms[0] < norms[-1] / 100
     True
     """
-    device = device_of(model)
-    for name, given in {"x": x, "y": y}.items():
-        if not isinstance(given, Tensor):
-            raise no_tensor(name, given)
-    weights = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.ndim > 1
-    }
-    if not weights:
-        raise ValueError("the model has no weights to take gradients of; unfreeze some")
-    cuda = [device] if device.type == "cuda" else []
-    with _buffers_kept(model), torch.random.fork_rng(cuda), torch.enable_grad():
+    check_model(model)
+    x, y = _one_batch(model, x, y)
+    with unchanged(model), torch.enable_grad():
+        if is_lazy(model):
+            with torch.no_grad():
+                forward(model, as_input(model, x))  # gives the layers their weights
+        weights = {
+            name: parameter
+            for name, parameter in unwrapped(model).named_parameters()
+            if parameter.requires_grad and parameter.ndim > 1
+        }
+        if not weights:
+            raise ValueError("the model has no weights to take gradients of; unfreeze some")
         torch.manual_seed(seed)
-        value = loss(forward(model, x.to(device)), y.to(device))
+        found = forward(model, as_input(model, x))
+        if loss is None or output is not None:
+            found = scores_of(found, output)
+        value = (loss or F.cross_entropy)(found, y.to(device_of(model)))
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"loss must return one number for the batch, got {what}")
+        if not value.requires_grad:
+            raise ValueError("the loss does not depend on any weight that is not frozen")
         gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
     return {
-        name: gradient.square().mean().sqrt().item()
+        name: _size(gradient)
         for name, gradient in zip(weights, gradients, strict=True)
         if gradient is not None
     }
+
+
+def _one_batch(model: nn.Module, x: Tensor | Labeled, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return images and labels from two tensors, or those of labeled data."""
+    if y is None and not isinstance(x, Tensor):
+        return one_batch(x, device_of(model))
+    for name, given in {"x": x, "y": y}.items():
+        if not isinstance(given, Tensor):
+            raise no_tensor(name, given)
+    assert isinstance(x, Tensor)
+    assert isinstance(y, Tensor)
+    return x, y
+
+
+def _size(gradient: Tensor) -> float:
+    """Return the root mean square; in double precision, as small halves have no square."""
+    return gradient.abs().double().square().mean().sqrt().item()
 
 
 class GradientFlow(Table):
@@ -125,10 +147,11 @@ class GradientFlow(Table):
 
 def gradient_flow(
     models: Mapping[str, nn.Module],
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | Labeled,
+    y: Tensor | None = None,
     *,
-    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+    output: Selector = None,
     seed: int = 0,
 ) -> GradientFlow:
     """Compare several networks by the gradient that reaches each of their layers.
@@ -138,11 +161,13 @@ def gradient_flow(
     models
         Label to network. They run in the mode they are in; see :func:`gradient_norms`.
     x
-        Images, ``(N, C, H, W)``, the same for all.
+        Images, ``(N, C, H, W)``, or labeled data: one batch, the same for all.
     y
-        Class numbers, ``(N,)``.
+        Class numbers, ``(N,)``; not given with labeled data.
     loss
-        Called as ``loss(output, labels)``.
+        Called as ``loss(output, labels)``; the cross-entropy of the class scores if not given.
+    output
+        Which part of what a model returns as a tuple or dict the loss takes.
     seed
         Seeds dropout.
 
@@ -171,11 +196,14 @@ def gradient_flow(
             "models must be a mapping from labels to networks, {'my network': net}; got "
             f"{type(models).__name__}"
         )
+    if y is None and not isinstance(x, Tensor):
+        x, y = one_batch(x, torch.device("cpu"))  # once: a loader may draw another the next time
+    options: Any = {"loss": loss, "output": output, "seed": seed}
     return GradientFlow(
         [
             row
             for label, model in models.items()
-            for row in _rows("network", label, gradient_norms(model, x, y, loss=loss, seed=seed))
+            for row in _rows("network", label, gradient_norms(model, x, y, **options))
         ],
         formats=_FORMATS,
     )
@@ -214,13 +242,14 @@ class GradientRecorder:
     Parameters
     ----------
     x
-        Images, ``(N, C, H, W)``, normalized like the training images.
+        Images, ``(N, C, H, W)``, normalized like the training images; or labeled data, all of which
+        is one batch.
     y
-        Class numbers, ``(N,)``.
+        Class numbers, ``(N,)``; not given with labeled data.
     every
         Record the first step and then those whose number is a multiple of this.
-    loss
-        Called as ``loss(output, labels)``.
+    loss, output
+        As for :func:`gradient_norms`.
 
     Attributes
     ----------
@@ -246,21 +275,26 @@ class GradientRecorder:
 
     def __init__(
         self,
-        x: Tensor,
-        y: Tensor,
+        x: Tensor | Labeled,
+        y: Tensor | None = None,
         *,
         every: int = 10,
-        loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+        loss: Callable[[Any, Tensor], Tensor] | None = None,
+        output: Selector = None,
     ):
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
-        self.x, self.y, self.every, self.loss = x, y, every, loss
+        if y is None and not isinstance(x, Tensor):
+            x, y = one_batch(x, torch.device("cpu"))  # always the same images
+        self.x, self.y, self.every, self.loss, self.output = x, y, every, loss, output
         self.norms: dict[int, dict[str, float]] = {}
 
     def on_step(self, run: Any) -> None:
         """Record if the step is due: the hook of :class:`cnnbook.training.Callback`."""
         if run.step == 1 or run.step % self.every == 0:
-            self.norms[run.step] = gradient_norms(run.model, self.x, self.y, loss=self.loss)
+            self.norms[run.step] = gradient_norms(
+                run.model, self.x, self.y, loss=self.loss, output=self.output
+            )
 
     def table(self) -> GradientHistory:
         """Return one row per recorded step and weight tensor: step, layer, number, gradient."""

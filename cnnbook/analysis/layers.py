@@ -1,11 +1,12 @@
 """The layers of a network as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from torch import nn
 
 from cnnbook._draw import draw
+from cnnbook._networks import unwrapped
 from cnnbook.analysis.graph import Call, Reach, Untraceable, trace
 from cnnbook.analysis.receptive import field_of, times
 from cnnbook.tables import Table
@@ -19,7 +20,7 @@ class _Row(TypedDict):
     kind: str
     output: str
     parameters: int
-    macs: int
+    macs: int | None
     receptive_field: int | str | None
     jump: int | str | None
     activation_kib: float
@@ -28,28 +29,69 @@ class _Row(TypedDict):
 class Summary(Table):
     """The layers of a network as a table, with totals; made by :func:`summary`.
 
-    Layers used only in training, like auxiliary classifiers, are not included.
+    Parameters
+    ----------
+    rows
+        One mapping per layer, with the keys that :func:`summary` lists.
+    trainable_parameters
+        How many of the parameters are trained.
+    notes
+        Lines of text below the totals.
 
     Examples
     --------
     >>> from cnnbook import analysis, models
-    >>> table = analysis.summary(models.lenet5(), (1, 32, 32))
-    >>> table.total_parameters, table.total_macs
-    (61706, 416520)
+    >>> net = models.lenet5()
+    >>> _ = net.c1.requires_grad_(False)
+    >>> table = analysis.summary(net, (1, 32, 32))
+    >>> table.total_parameters, table.trainable_parameters, table.total_macs
+    (61706, 61550, 416520)
     >>> table.plot()  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most MACs
     are in c3, 58%.>
     """
 
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        trainable_parameters: int,
+        notes: Sequence[str] = (),
+    ):
+        super().__init__(rows, formats={"activation_kib": ",.1f"})
+        self.trainable_parameters = trainable_parameters
+        macs = "?" if self.total_macs is None else f"{self.total_macs:,}"
+        self.notes = [
+            f"total parameters: {self.total_parameters:,} (trainable: {trainable_parameters:,}, "
+            f"non-trainable: {self.non_trainable_parameters:,})",
+            f"total MACs: {macs}",
+            f"activations: {self.total_activation_kib:,.1f} KiB",
+            *notes,
+        ]
+
     @property
     def total_parameters(self) -> int:
-        """Parameters of all layers."""
+        """Parameters of the network, as in ``model.parameters()``: each once, used or not."""
         return sum(cast("int", row["parameters"]) for row in self.rows)
 
     @property
-    def total_macs(self) -> int:
-        """Multiply–adds (MACs) of all layers, for one image."""
-        return sum(cast("int", row["macs"]) for row in self.rows)
+    def non_trainable_parameters(self) -> int:
+        """Parameters that are frozen."""
+        return self.total_parameters - self.trainable_parameters
+
+    @property
+    def total_macs(self) -> int | None:
+        """Multiply–adds (MACs) of all layers; None if those of any layer cannot be counted."""
+        macs = [cast("int | None", row["macs"]) for row in self.rows]
+        return None if None in macs else sum(each for each in macs if each is not None)
+
+    @property
+    def total_activation_kib(self) -> float:
+        """Memory of all tensors that the layers create, in KiB."""
+        return sum(cast("float", row["activation_kib"]) for row in self.rows)
+
+    def _cell(self, column: str, value: object) -> str:
+        return "?" if column == "macs" and value is None else super()._cell(column, value)
 
     def plot(self, *, alt: str | None = None) -> "Figure":
         """Draw parameters and multiply–adds of every layer side by side.
@@ -80,22 +122,24 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
         How far to descend: 1 lists the layers that `model` itself calls, 2 those that they call,
         and so on; torchvision's MobileNet and EfficientNet, for example, show their blocks with
         2. Layers are listed in the order in which they run; one that runs more than once
-        has one row, with the output of its last run; one that does not run, like an auxiliary
-        classifier, has none, and its parameters are not counted.
+        has one row, with the output of its last run.
 
     Returns
     -------
     Summary
-        A table with one row per layer, for one image in evaluation mode; the sums are its
-        `total_parameters` and `total_macs`. The keys:
+        A table with one row per layer, for one image in evaluation mode. The sums are shown below
+        it; they are its `total_parameters`, `trainable_parameters`, `non_trainable_parameters`,
+        `total_macs` and `total_activation_kib`. The keys:
 
         * `layer`: its name, as in ``model.named_modules()``;
-        * `kind`: its class; for a sequence, those of its members;
+        * `kind`: its class; for a sequence, those of its members, or their number if that would be
+          long;
         * `output`: shape without N;
         * `parameters`: trainable or not; one that several layers share counts only in the first;
         * `macs`: multiply–adds, half the floating-point operations that torch's own counter reports
           for convolutions and matrix products. Additions of biases, activations and pooling are not
-          counted; weights that are always zero are, as in C3 of the 1998 LeNet-5;
+          counted; weights that are always zero are, as in C3 of the 1998 LeNet-5. None, displayed
+          as "?", if they cannot be counted, as those of quantized layers;
         * `receptive_field`: side of the box of pixels that a unit can depend on, or height ×
           width; see :func:`receptive_field`. None if it cannot be followed;
         * `jump`: pixels between the boxes of neighboring units. None if all units see the same;
@@ -103,7 +147,10 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
           training keeps for the gradient. Views and in-place operations take none.
 
         If a layer is expanded but has parameters or multiply–adds outside the layers it calls,
-        these get a separate row, marked with a star.
+        these get a separate row, marked with a star. So do layers that are not called, marked
+        ``(not called)``: auxiliary classifiers, which run only in training, and those whose
+        parameters others use. The column `parameters` therefore always adds up to those of the
+        network. Quantized weights are no parameters; a line below the table says if there are any.
 
     Raises
     ------
@@ -119,19 +166,22 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     >>> table.total_macs
     416520
     """
-    found = trace(model, input_shape)
+    network = unwrapped(model) if isinstance(model, nn.Module) else model
+    found = trace(network, input_shape)
     chosen = found.layers(depth)
+    modules = dict(network.named_modules())
     counted: set[int] = set()
     rows: dict[str, _Row] = {}
     for number in chosen:
         call = found.calls[number]
+        module = modules.get(call.name, call.module)
         size, jump = _field(call, found.input_shape[1:])
         row: _Row = {
-            "layer": call.name or type(model).__name__,
-            "kind": _kind(call.module),
+            "layer": call.name or type(network).__name__,
+            "kind": _kind(module),
             "output": times(call.shape),
-            "parameters": _new_parameters(call.module, counted),
-            "macs": call.macs,
+            "parameters": _new_parameters(module, counted),
+            "macs": None if any(map(_is_quantized, module.modules())) else call.macs,
             "receptive_field": size,
             "jump": jump,
             "activation_kib": call.memory / 1024,
@@ -142,13 +192,14 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     around = dict.fromkeys(outer for number in chosen for outer in found.calls[number].calls[:-1])
     for number in around:
         call = found.calls[number]
+        module = modules.get(call.name, call.module)
         inside = [c for c in found.calls if c.calls[:-1] == call.calls]
-        own = call.macs - sum(c.macs for c in inside)
-        parameters = _new_parameters(call.module, counted, recurse=False)
-        if parameters or own:
+        own = _difference(call.macs, [c.macs for c in inside])
+        parameters = _new_parameters(module, counted, recurse=False)
+        if parameters or own != 0:
             row = {
-                "layer": f"{call.name or type(model).__name__}*",
-                "kind": f"{type(call.module).__name__} itself",
+                "layer": f"{call.name or type(network).__name__}*",
+                "kind": f"{type(module).__name__} itself",
                 "output": times(call.shape),
                 "parameters": parameters,
                 "macs": own,
@@ -157,7 +208,58 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
                 "activation_kib": (call.memory - sum(c.memory for c in inside)) / 1024,
             }
             _enter(rows, row)
-    return Summary(list(rows.values()), formats={"activation_kib": ",.1f"})
+    for row in _not_called(modules, {call.name for call in found.calls}, counted):
+        _enter(rows, row)
+
+    quantized = sum(map(_is_quantized, modules.values()))
+    layers = "1 layer has" if quantized == 1 else f"{quantized} layers have"
+    return Summary(
+        list(rows.values()),
+        trainable_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        notes=[f"{layers} quantized weights, which are not counted"] if quantized else [],
+    )
+
+
+def _difference(whole: int | None, parts: list[int | None]) -> int | None:
+    """Return what is left of the MACs of a layer without those of the layers that it calls."""
+    if whole is not None and None not in parts:
+        return whole - sum(part for part in parts if part is not None)
+    return 0 if None in parts else None  # theirs are unknown, and have a row
+
+
+def _not_called(
+    modules: Mapping[str, nn.Module], called: set[str], counted: set[int]
+) -> Iterator[_Row]:
+    """Yield a row for each module whose parameters no row counts: the outermost one not called."""
+    busy = {""} | {name[:end] for name in called for end in _ends(name)}
+    for name, module in modules.items():
+        # A module that is called, or holds one that is, has only its own parameters here: the
+        # others that it holds get rows themselves.
+        parameters = _new_parameters(module, counted, recurse=name not in busy)
+        if parameters:
+            yield {
+                "layer": f"{name} ({'called by others' if name in called else 'not called'})",
+                "kind": _kind(module),
+                "output": "",
+                "parameters": parameters,
+                "macs": 0,
+                "receptive_field": None,
+                "jump": None,
+                "activation_kib": 0.0,
+            }
+
+
+def _ends(name: str) -> list[int]:
+    """Return where the names of the layers around a layer end, and its own."""
+    return [place for place, letter in enumerate(name) if letter == "."] + [len(name)]
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Whether a layer holds weights in torch's quantized form, which are no parameters."""
+    holders = ("_packed_params", "_all_weight_values")
+    own = any(hasattr(module, holder) for holder in holders)
+    # What holds them for a layer, of torch's own classes, is a module as well.
+    return own and not type(module).__name__.endswith("PackedParams")
 
 
 def _enter(rows: dict[str, _Row], row: _Row) -> None:
@@ -165,7 +267,8 @@ def _enter(rows: dict[str, _Row], row: _Row) -> None:
     earlier = rows.get(row["layer"])
     if earlier is not None:
         row["parameters"] += earlier["parameters"]
-        row["macs"] += earlier["macs"]
+        if row["macs"] is not None:
+            row["macs"] = None if earlier["macs"] is None else row["macs"] + earlier["macs"]
         row["activation_kib"] += earlier["activation_kib"]
     rows[row["layer"]] = row
 
@@ -191,9 +294,16 @@ def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | st
     return size, jump or None
 
 
+_LONGEST_KIND = 44  # characters
+
+
 def _kind(module: nn.Module) -> str:
+    """Return a module's class; of a sequence, those of its members if that is short."""
     if isinstance(module, nn.Sequential) and len(module):
-        return " + ".join(_repeats([_kind(member) for member in module]))
+        whole = " + ".join(_repeats([_kind(member) for member in module]))
+        if len(whole) <= _LONGEST_KIND:
+            return whole
+        return f"{type(module).__name__} of {len(module)}"
     return type(module).__name__
 
 

@@ -1,8 +1,9 @@
 """How linearly separable the classes are at each depth."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
-from cnnbook.analysis._batches import Labeled, check_tensor, labeled_batches
-from cnnbook.analysis._hooks import device_of, evaluation, forward_hooks, layer_names
+from cnnbook._networks import Selector, device_of, evaluating
+from cnnbook.analysis._batches import (
+    Labeled,
+    as_input,
+    forward,
+    labeled_batches,
+    tensor_of,
+)
+from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
+from cnnbook.analysis._units import unit_dims
+from cnnbook.analysis.activations import activations
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -41,8 +51,9 @@ def linear_probes(
     model: nn.Module,
     train: Labeled,
     test: Labeled,
-    layers: str | Sequence[str] | None = None,
+    layers: Layers | None = None,
     *,
+    output: Selector = None,
     max_features: int = 1024,
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     batch_size: int = 500,
@@ -68,8 +79,11 @@ def linear_probes(
     test
         Labeled images to evaluate them on.
     layers
-        One or several names as in ``model.named_modules()``; the model's direct children if not
-        given.
+        One or several layers, as names in ``model.named_modules()`` or as the modules themselves;
+        the model's direct children if not given.
+    output
+        Which part counts of what a layer returns as a tuple or dict: an index, a key or a function
+        of it. The first tensor of a tuple if not given.
     max_features
         Maximum number of a probe's inputs, D, so that wide early layers have no advantage. Feature
         maps ``(C, H, W)`` are averaged over windows to the largest square ``(C, S, S)`` with C·S²
@@ -86,15 +100,18 @@ def linear_probes(
     LinearProbes
         A :class:`cnnbook.tables.Table` with one row for the input (the normalized pixels) and
         one per layer in the order in which they ran: layer, pooled_to (shape of the probe's
-        input), features (their number), train_accuracy, test_accuracy (0 to 1). Its ``plot``
-        draws it.
+        input, channels first), features (their number), train_accuracy, test_accuracy (0 to 1).
+        The first row is called ``"input"``, or ``"input (pixels)"`` if a layer has that name. Of a
+        layer that runs more than once, the last output counts. Its ``plot`` draws it.
 
     Raises
     ------
     ValueError
-        If the model has no layer of a given name, or an option is out of range.
+        If the model has no such layer or does not run it in evaluation mode, an option is out of
+        range, the labels are no class numbers, or feature maps must be averaged and it cannot be
+        told which dimension holds the channels.
     TypeError
-        If a layer returns something other than a tensor.
+        If a layer returns no tensor.
 
     Examples
     --------
@@ -114,16 +131,16 @@ def linear_probes(
         raise ValueError(f"max_features must be at least 1, got {max_features}")
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties must be positive, at least one, got {tuple(penalties)}")
-    layers = layer_names(model, layers)
-    shapes, features, labels = _features(model, train, layers, max_features, batch_size)
-    _, test_features, test_labels = _features(model, test, layers, max_features, batch_size)
+    options: Any = {"max_features": max_features, "batch_size": batch_size, "output": output}
+    shapes, features, labels = _features(model, train, layers, **options)
+    _, test_features, test_labels = _features(model, test, layers, **options)
     classes = 1 + int(max(labels.max(), test_labels.max()))
     rows: list[dict[str, object]] = []
     for name, x in features.items():
         classify = ridge_classifier(x, labels, classes, penalties)
         rows.append(
             {
-                "layer": name,
+                "layer": name or ("input (pixels)" if "input" in features else "input"),
                 "pooled_to": "×".join(map(str, shapes[name])),
                 "features": x.shape[1],
                 "train_accuracy": _accuracy(classify(x), labels),
@@ -148,38 +165,79 @@ def _pooled(output: Tensor, max_features: int) -> Tensor:
     return F.adaptive_avg_pool2d(output, (min(side, height), min(side, width)))
 
 
-@torch.no_grad()
 def _features(
     model: nn.Module,
     data: Labeled,
-    layers: Sequence[str],
+    layers: Layers | None,
+    *,
     max_features: int,
     batch_size: int,
+    output: Selector,
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Tensor], Tensor]:
-    """Return shapes and values of each layer's pooled outputs, and the labels, on the CPU."""
+    """Return shapes and values of each layer's pooled outputs, and the labels, on the CPU.
+
+    The pixels are those of the layer ``""``.
+    """
+    names = layer_names(model, layers)
+    batches = labeled_batches(data, batch_size, device_of(model))
+    first = next(batches)
+    found = activations(model, first[0][:1], None if layers is None else names, output=output)
+    image = tuple(first[0].shape[1:])
+    dims = unit_dims(model, image, {name: value.ndim for name, value in found.items()})
     shapes: dict[str, tuple[int, ...]] = {}
     kept: dict[str, list[Tensor]] = {}
     labels = []
     seen: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: object) -> None:
+    def pooled(name: str, values: Tensor) -> Tensor:
+        if values.is_complex():
+            raise ValueError(
+                f"layer {name!r} has complex outputs; output= a function of them, such as "
+                "torch.view_as_real, makes features"
+            )
+        if values.ndim == 4 and dims[name] is None and values[0].numel() > max_features:
+            raise ValueError(
+                f"layer {name!r} outputs {tuple(values.shape)}, and it cannot be told which "
+                f"dimension holds the channels; max_features={values[0].numel()} averages nothing"
+            )
+        if values.ndim == 4 and dims[name] == 3:
+            values = values.permute(0, 3, 1, 2)
+        return _pooled(values, max_features)
+
+    def keeper(name: str) -> Hook:
+        def hook(_module: nn.Module, _inputs: object, given: object) -> None:
             # Copied, as the next layer may operate in place; the last output of a layer counts.
             seen.pop(name, None)
-            seen[name] = _pooled(check_tensor(name, output), max_features).to("cpu", copy=True)
+            seen[name] = pooled(name, tensor_of(name, given, output)).to("cpu", copy=True)
 
         return hook
 
-    with forward_hooks(model, layers, keeper), evaluation(model):
-        for x, y in labeled_batches(data, batch_size, device_of(model)):
+    with forward_hooks(model, names, keeper), evaluating(model), torch.no_grad():
+        for x, y in chain([first], batches):
             seen.clear()
-            seen["input"] = _pooled(x, max_features).cpu()
-            model(x)
-            labels.append(y.cpu())
-            for name, output in seen.items():
-                shapes[name] = tuple(output.shape[1:])
-                kept.setdefault(name, []).append(output.flatten(1))
+            seen[""] = _pooled(x, max_features).cpu()
+            forward(model, as_input(model, x))
+            labels.append(_class_numbers(y))
+            for name, values in seen.items():
+                if len(values) != len(x):
+                    raise ValueError(
+                        f"layer {name!r} outputs {tuple(values.shape)} for {len(x)} images; a "
+                        "probe needs features of each"
+                    )
+                shapes[name] = tuple(values.shape[1:])
+                kept.setdefault(name, []).append(
+                    values.flatten(1) if values.ndim > 1 else values[:, None]
+                )
     return shapes, {name: torch.cat(parts) for name, parts in kept.items()}, torch.cat(labels)
+
+
+def _class_numbers(y: Tensor) -> Tensor:
+    if y.ndim != 1 or y.is_floating_point() or y.is_complex() or (len(y) and y.min() < 0):
+        raise ValueError(
+            f"labels must be class numbers from 0, one for each image, got {y.dtype} of shape "
+            f"{tuple(y.shape)}" + (f" down to {y.min()}" if y.ndim == 1 and len(y) else "")
+        )
+    return y.long().cpu()
 
 
 @dataclass(frozen=True, eq=False)

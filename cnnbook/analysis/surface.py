@@ -1,19 +1,23 @@
 """The loss around a network's weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from cnnbook._draw import draw
-from cnnbook.analysis._batches import Labeled, labeled_batches
-from cnnbook.analysis._hooks import check_model, device_of, evaluation
+from cnnbook._networks import Selector, device_of, evaluating, scores_of, unwrapped
+from cnnbook.analysis._batches import Labeled, as_input, forward, labeled_batches
+from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
+from cnnbook.tables import pandas_frame
 
 if TYPE_CHECKING:
+    import pandas
+
     from cnnbook.plots import Figure
 
 
@@ -53,6 +57,17 @@ class LossSurface:
         """
         return draw("loss_surface", self, levels=levels, highest=highest, alt=alt)
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the loss as a pandas.DataFrame: a row for each of `a`, a column for each of `b`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        frame = pandas_frame(self.loss.tolist(), index=self.a.tolist(), columns=self.b.tolist())
+        return frame.rename_axis(index="a", columns="b")
+
     def __repr__(self) -> str:
         """Return the extent and the range of the loss."""
         finite = self.loss[self.loss.isfinite()]
@@ -78,7 +93,13 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        Parameter name to direction, for each parameter with more than one dimension.
+        Parameter name to direction, for each parameter with more than one dimension. A network in a
+        wrapper, as of torch.compile, goes by the names that it has without it.
+
+    Raises
+    ------
+    ValueError
+        If the network is lazy and has not run yet.
 
     Examples
     --------
@@ -90,9 +111,11 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     True
     """
     check_model(model)
+    if is_lazy(model):
+        raise ValueError("the network has layers without weights yet; run it once on some images")
     generator = torch.Generator().manual_seed(seed)
     directions = {}
-    for name, weight in model.named_parameters():
+    for name, weight in unwrapped(model).named_parameters():
         if weight.ndim > 1:
             drawn = torch.randn(weight.shape, generator=generator).to(weight)
             own, length = (t.detach().flatten(1).norm(dim=1) for t in (weight, drawn))
@@ -107,7 +130,8 @@ def loss_surface(
     steps: int = 21,
     span: float = 1.0,
     seed: int = 0,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+    output: Selector = None,
     batch_size: int = 500,
 ) -> LossSurface:
     """Evaluate a network on a plane of weights around its own.
@@ -130,7 +154,13 @@ def loss_surface(
     seed
         Seed of the directions.
     loss
-        Called as ``loss(output, labels)``, returning the mean over the batch.
+        Called as ``loss(output, labels)`` with what the model returns for all images, returning
+        the mean over them; once for each batch, if the model does not return a tensor. If not
+        given, the cross-entropy of its class scores.
+    output
+        Which part of what the model returns as a tuple or dict the loss takes: an index, a key or
+        a function of it. If neither this nor `loss` is given, the first tensor, or the entry
+        ``"logits"``, ``"out"``, ``"scores"`` or ``"output"``.
     batch_size
         Images at a time.
 
@@ -142,7 +172,10 @@ def loss_surface(
     Raises
     ------
     ValueError
-        If `steps` is not a positive odd number or `span` is not positive.
+        If `steps` is not a positive odd number, `span` is not positive, or the loss is not one
+        number.
+    TypeError
+        If no scores are found in what the model returns.
 
     Examples
     --------
@@ -159,20 +192,64 @@ def loss_surface(
         raise ValueError(f"steps must be odd, so that the network is in the middle; got {steps}")
     if span <= 0:
         raise ValueError(f"span must be positive, got {span}")
-    first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))
-    own = {name: weight.detach() for name, weight in model.named_parameters()}
-    batches = list(labeled_batches(data, batch_size, device_of(model)))
-    images = sum(len(y) for _, y in batches)
+    check_model(model)
+    device = device_of(model)
+    batches = [(as_input(model, x), y) for x, y in labeled_batches(data, batch_size, device)]
     axis = torch.linspace(-span, span, steps)
     axis[steps // 2] = 0  # exactly
     grid = torch.empty(steps, steps)
-    with evaluation(model), torch.no_grad():
+    with unchanged(model), evaluating(model), torch.no_grad():
+        if is_lazy(model):
+            forward(model, batches[0][0])  # gives the layers their weights
+        first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))
+        own = dict(unwrapped(model).named_parameters())
         for i, a in enumerate(axis.tolist()):
             for j, b in enumerate(axis.tolist()):
-                displaced = {name: own[name] + a * first[name] + b * second[name] for name in first}
-                total = sum(
-                    loss(functional_call(model, displaced, (x,)), y).item() * len(y)
-                    for x, y in batches
-                )
-                grid[i, j] = total / images
+                moved = {
+                    own[name]: own[name].detach() + a * first[name] + b * second[name]
+                    for name in first
+                }
+                with _displaced(moved):
+                    grid[i, j] = _mean_loss(model, batches, loss, output)
     return LossSurface(axis, axis.clone(), grid)
+
+
+@contextmanager
+def _displaced(values: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Give parameters other values while the block runs.
+
+    Not by torch.func.functional_call: that leaves the other values in a layer that has two names,
+    and does not reach the list of its weights that an LSTM keeps.
+    """
+    own = {parameter: parameter.data for parameter in values}
+    try:
+        for parameter, value in values.items():
+            parameter.data = value
+        yield
+    finally:
+        for parameter, value in own.items():
+            parameter.data = value
+
+
+def _mean_loss(
+    model: nn.Module,
+    batches: list[tuple[Tensor, Tensor]],
+    loss: Callable[[Any, Tensor], Tensor] | None,
+    output: Selector,
+) -> float:
+    """Return the mean loss over all images."""
+    found = [forward(model, x) for x, _ in batches]
+    if loss is None or output is not None:
+        found = [scores_of(each, output) for each in found]
+    labels = [y for _, y in batches]
+    if all(isinstance(each, Tensor) for each in found):
+        # All at once: a mean weighted by class, for example, is not the mean of those of batches.
+        found, labels = [torch.cat(found)], [torch.cat(labels)]
+    total = 0.0
+    for each, y in zip(found, labels, strict=True):
+        value = (loss or F.cross_entropy)(each, y)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"loss must return one number, the mean over the images, got {what}")
+        total += value.item() * len(y)
+    return total / sum(map(len, labels))

@@ -212,12 +212,14 @@ def training_step(*, quick: bool, repeats: int, networks: Sequence[str] | None) 
         seconds = race(steps, repeats)
         notes = {}
         if peak is not None:
-            layers = analysis.summary(nets[CNNBOOK], spec.input_shape).rows
-            operations = 6 * batch_size * sum(row["macs"] for row in layers)
-            notes = {
-                who: f"{operations / statistics.median(times) / peak:.0%} of matrix products' speed"
-                for who, times in seconds.items()
-            }
+            macs = analysis.summary(nets[CNNBOOK], spec.input_shape).total_macs
+            if macs is not None:
+                rate = {
+                    who: 6 * batch_size * macs / statistics.median(t) for who, t in seconds.items()
+                }
+                notes = {
+                    who: f"{r / peak:.0%} of matrix products' speed" for who, r in rate.items()
+                }
         yield from rows_of_race("models", f"{name}, batch {batch_size}", seconds, batch_size, notes)
 
 

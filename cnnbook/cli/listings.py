@@ -109,11 +109,12 @@ def models_table(names: Sequence[str] = ()) -> Table:
 def _costs(name: str) -> dict[str, object]:
     with torch.device("meta"):  # shapes and counts do not need values
         net = models.create(name)
-    layers = analysis.summary(net, models.model_spec(name).input_shape).to_dicts()
+    layers = analysis.summary(net, models.model_spec(name).input_shape)
+    run = [str(row["layer"]) for row in layers.rows if row["output"]]
     return {
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "macs": sum(int(str(row["macs"])) for row in layers),
-        "last_layers": " ".join(str(row["layer"]) for row in layers[-3:]),
+        "parameters": layers.total_parameters,
+        "macs": layers.total_macs,
+        "last_layers": " ".join(run[-3:]),
     }
 
 

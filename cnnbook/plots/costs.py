@@ -25,7 +25,8 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     -------
     Figure
         Bars from left to right, layers from the top, with their numbers and percentages. Layers
-        that cost nothing by either count are left out, unless none costs anything.
+        that cost nothing by either count are left out, unless none costs anything. MACs that are
+        not known, None, are a question mark, and percentages are then of those that are.
 
     Raises
     ------
@@ -52,17 +53,21 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     for column in ("layer", *PANELS):
         if column not in table.columns:
             raise unknown("column", column, table.columns)
-    rows = [row for row in table.rows if any(row[column] for column in PANELS)] or table.rows
+    rows = [row for row in table.rows if any(row[column] != 0 for column in PANELS)] or table.rows
     names = [str(row["layer"]) for row in rows]
     largest = []
     with new_figure(WIDTH, 0.7 + 0.215 * len(names)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (column, color) in zip(panels, PANELS.items(), strict=True):
-            values = torch.tensor([row[column] for row in rows], dtype=torch.float64)
+            known = [row[column] is not None for row in rows]
+            values = torch.tensor([row[column] or 0 for row in rows], dtype=torch.float64)
             total = max(values.sum().item(), 1)
             scale, unit = _unit(values.max().item())
             drawn = axes.barh(range(len(names)), (values / scale).numpy(), color=color, height=0.7)
-            numbers = [_short(value, value / total) for value in values.tolist()]
+            numbers = [
+                _short(value, value / total) if is_known else "?"
+                for value, is_known in zip(values.tolist(), known, strict=True)
+            ]
             axes.bar_label(drawn, numbers, padding=3, fontsize=9)
             axes.margins(x=0.42)
             what = table.label(column)
@@ -70,7 +75,9 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_linewidth(0.6)
             biggest = int(values.argmax())
-            largest.append(f"most {what} are in {names[biggest]}, {values[biggest] / total:.0%}")
+            most = f"most {what} are in {names[biggest]}, {values[biggest] / total:.0%}"
+            unknown_ones = known.count(False)
+            largest.append(most + (f" (unknown of {unknown_ones})" if unknown_ones else ""))
         panels[0].set_yticks(range(len(names)), names)
     alt = alt or f"Two bar charts of {len(names)} layers: {' and '.join(largest)}."
     return Figure(figure, alt)
