@@ -30,6 +30,7 @@ import re
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -241,7 +242,7 @@ def macs(name, shape, ours):
     found["not_products"] = {k: int(n) for k, n in operators.items() if k not in PRODUCTS and n}
     found["by_hand"] = [by for by in by_hand.values() if by["fvcore"] != by["hand"]]
     explained = sum(products.values()) + sum(b["hand"] - b["fvcore"] for b in by_hand.values())
-    found["unexplained"] = int(ours - explained)
+    found["unexplained"] = None if ours is None else int(ours - explained)
     found["unexplained_conv"] = int(torchs["conv"] - operators["conv"])
     return found
 
@@ -489,10 +490,14 @@ def units_of(output, positions, same):
     if same:
         flat = output.flatten()
         return (1, len(flat)), lambda _, j: flat[j : j + 1]
-    if len(output) == 1 and rows * columns in output.shape[1:]:
-        dim = output.shape[1:].index(rows * columns)
-        return positions, lambda i, j: output[0].select(dim, i * columns + j)
+    for dim, length in enumerate(output.shape):  # some networks merge N and the tokens
+        if length == rows * columns and (dim == 0 or len(output) == 1):
+            return positions, partial(_token, output, dim, columns)
     return None
+
+
+def _token(output, dim, columns, i, j):
+    return output.select(dim, i * columns + j).flatten()
 
 
 def channels_last(output):
@@ -700,7 +705,7 @@ def examine(name, *, seconds=60.0):
     steps = {
         "macs": lambda: macs(name, shape, table.total_macs),
         "fields": lambda: receptive_fields(
-            net, smaller(net, shape, table.total_macs), seconds=seconds
+            net, smaller(net, shape, table.total_macs or 0), seconds=seconds
         ),
         "attribution": lambda: attributions(name, shape, seconds),
     }
@@ -769,7 +774,7 @@ def wrong(row):
             found.append(f"{part} fails: {row[part]['fails']}")
     if "macs" in row and "fails" not in row["macs"]:
         m = row["macs"]
-        if m["ours"] != m["torch"]:
+        if m["ours"] is not None and m["ours"] != m["torch"]:
             found.append(f"MACs: ours {m['ours']:,}, torch {m['torch']:,}")
         if m.get("unexplained") or m.get("unexplained_conv"):
             found.append(f"MACs: {m['unexplained']:,} more than fvcore's without a cause")
@@ -808,7 +813,7 @@ def main(arguments=None):
         options.page.write_text(networks_page.page(networks, families(), wrong), encoding="utf-8")
         return
     networks = load(options.output)
-    names = options.only or (SAMPLE if options.sample else list(families()))
+    names = options.only or (SAMPLE if options.sample else sorted(families()))
     for number, name in enumerate(names, 1):
         if name in networks and not options.only:
             continue

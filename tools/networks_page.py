@@ -9,16 +9,16 @@ from datetime import date
 
 # Why a receptive field is refused: what a message begins with, and what stands behind it.
 REASONS = {
-    "tensors are joined along a dimension of positions": "A class token is put before the tokens of "
+    "tensors are joined along a dimension of positions": "A class token joins the tokens of "
     "the image. From then on, positions are no longer those of a grid.",
     "its positions are split into windows": "Inside a window of attention, units are numbered by "
     "window, not by row and column.",
     "a window slides over positions that a reshape has split up": "A convolution runs over tokens "
     "that were regrouped.",
-    "paths with and without positions meet": "One operand has positions, the other sees everything "
-    "in an order that is not the same.",
-    "neighboring units share one field, others do not": "All units of a window see the same pixels, "
-    "so that the boxes do not move from unit to unit by a fixed number of pixels.",
+    "paths with and without positions meet": "One operand has positions, the other sees "
+    "everything, in an order that is not the same.",
+    "neighboring units share one field, others do not": "All units of a window see the same "
+    "pixels, so that the boxes do not move from unit to unit by a fixed number of pixels.",
     "nothing is known about the operation 'roll'": "Shifted windows: the feature maps are rolled "
     "around, and a unit at the border sees both sides of the image.",
     "nothing is known about the operation 'index'": "Positions are picked by an index, which is "
@@ -245,8 +245,8 @@ def multiply_adds(rows):
     """Return the differences between counters, by cause."""
     yield (
         "`summary(...).total_macs` counts multiply–adds of convolutions and matrix products, those "
-        "of attention included. [fvcore](https://github.com/facebookresearch/fvcore) counts more in "
-        "one respect and less in another. Convolutions alone agree exactly; so do all products "
+        "of attention included. [fvcore](https://github.com/facebookresearch/fvcore) counts more "
+        "in one respect and less in another. Convolutions alone agree exactly; so do all products "
         "together, once what fvcore leaves out is counted by hand from the shapes of the operands."
     )
     good = [row for row in rows if "fails" not in row["macs"]]
