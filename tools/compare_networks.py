@@ -34,14 +34,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import captum.attr
-import fvcore.nn
 import networks_page
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
@@ -50,6 +47,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnbook import analysis
 from cnnbook.analysis.graph import Untraceable
 from cnnbook.analysis.receptive import field_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # fvcore uses torch.jit, which is deprecated, when imported
+    import captum.attr
+    import fvcore.nn
+    from fvcore.nn.jit_handles import get_shape
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "chapters" / "reference" / "networks-followed.json"
@@ -210,6 +213,12 @@ def build(name, *, fused=True):
 
 def macs(name, shape, ours):
     """Compare a total of multiply–adds with torch's counter and fvcore's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, and of settings for other processors
+        return _macs(name, shape, ours)
+
+
+def _macs(name, shape, ours):
     net, _ = build(name, fused=False)
     x = torch.randn(1, *shape)
     torch.backends.mha.set_fastpath_enabled(False)  # whose kernels no counter looks into
