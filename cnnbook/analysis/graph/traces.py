@@ -75,13 +75,9 @@ class Call:
     memory: int = 0
 
     @property
-    def channels_last(self) -> bool:
-        """Whether the output is ``(N, H, W, C)``: the dimension after N runs over the image."""
-        return (
-            isinstance(self.reach, Reach)
-            and len(self.reach.dims) == 4
-            and any(part.axis is not None for part in self.reach.dims[1])
-        )
+    def channels_last(self) -> bool | None:
+        """Whether the output is ``(N, H, W, C)``; None if it is no feature map, or not known."""
+        return self.reach.channels_last if isinstance(self.reach, Reach) else None
 
 
 @dataclass(frozen=True)
