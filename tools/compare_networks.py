@@ -660,7 +660,8 @@ def changes(before, net):
                 same = a == b
             if not same:
                 found.append(f"{what}: {name}")
-    return found + [f"on the meta device: {path}" for path in sorted(meta_tensors(net))]
+    found += [f"on the meta device: {path}" for path in sorted(meta_tensors(net))]
+    return found if len(found) < 5 else [*found[:3], f"and {len(found) - 3} more"]
 
 
 def meta_tensors(net):

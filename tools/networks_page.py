@@ -63,6 +63,11 @@ def names(rows, most=12):
     return f"{len(all_names)} networks"
 
 
+def many(number, thing):
+    """Return a number with a noun in the singular or plural."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def table(head, rows):
     """Return a Markdown table; columns of numbers are right-aligned."""
     align = [
@@ -124,7 +129,7 @@ def page(results, families, wrong):
         *open_questions(rows, wrong),
         "## Receptive fields",
         *receptive_fields(whole, families),
-        "## Multiply–adds",
+        "(fvcore)=\n## Multiply–adds",
         *multiply_adds(whole),
         "## Grad-CAM and occlusion",
         *attribution(whole),
@@ -160,11 +165,11 @@ def short(rows):
             f"- **Parameters** equal the sum over the network in {parameters} of {n} networks.",
             f"- **Multiply–adds** equal torch's own counter in {same} of {len(macs)}. In "
             f"{explained}, they also equal fvcore's to the last digit, after what fvcore counts "
-            "in another way is put aside; [below](#multiply-adds) it is listed by cause.",
+            "in another way is put aside; [below](#fvcore) it is listed by cause.",
             f"- **Receptive fields**: {total['followed']:,} of {listed:,} layers that depend on "
             f"the image are followed ({percent(total['followed'], listed)}), the others are "
-            f"refused. Of {total['checked']:,} units looked at, {outside} depend on a pixel "
-            f"outside their box. {total['inside']:,} of these boxes lie inside the image; "
+            f"refused. Of {total['checked']:,} units looked at, "
+            f"{outside or 'none'} depend on a pixel outside their box. {total['inside']:,} of these boxes lie inside the image; "
             f"{total['inside'] - wide:,} of them are exactly as large as gradients say.",
             f"- **Grad-CAM** agrees with Captum's in {sum(d < 1e-6 for d in captum)} of "
             f"{len(captum)} layers, and with its definition in "
@@ -219,7 +224,8 @@ def receptive_fields(rows, families):
     for reason, n in layers.most_common():
         meaning = sentence(reason)
         lines.append(
-            f"- *{reason}*: {len(networks[reason])} networks, {n:,} layers. {meaning}".rstrip()
+            f"- *{reason}*: {many(len(networks[reason]), 'network')}, "
+            f"{many(n, 'layer')}. {meaning}".rstrip()
         )
     yield "\n".join(lines)
     yield (
@@ -302,9 +308,9 @@ def attribution(rows):
     notes = Counter(c["note"] for _, c in cams if "note" in c)
     if refused:
         yield "What Grad-CAM refuses:"
-        yield "\n".join(f"- {text} ({n} layers)" for text, n in refused.most_common())
+        yield "\n".join(f"- {text} ({many(n, 'layer')})" for text, n in refused.most_common())
     if notes:
-        lines = [f"{text} ({n} layers)" for text, n in notes.most_common()]
+        lines = [f"{text} ({many(n, 'layer')})" for text, n in notes.most_common()]
         yield f"Not compared, because the comparison {'; '.join(lines)}."
     occlusion = Counter(row["attribution"].get("note", "") for row in rows)
     skipped = occlusion["occlusion takes too long here"]
