@@ -3,6 +3,8 @@
 Each ``type: ignore`` is a mistake that must be found: mypy reports those that ignore nothing.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import assert_type
@@ -39,6 +41,22 @@ def a_trained_network() -> None:
     assert_type(trained.preprocessing, models.Preprocessing)
     training.predict("efficientnet_lite0", data.photo("cat"))
     training.predict(nn.Linear(2, 2), ["boot.png"])  # type: ignore[arg-type]
+
+
+def data_of_any_kind(x: Tensor, y: Tensor, mine: torch.utils.data.Dataset[Any]) -> None:
+    train, _ = data.load("cifar10")
+    assert_type(train[0], tuple[Tensor, int])
+    assert_type(train[[0, 1]], data.Dataset)
+    assert_type(train.split(0.1), tuple[data.Dataset, data.Dataset])
+    folder, _ = data.load("imagenette")
+    assert_type(folder[0], tuple[Tensor, int])
+    assert_type(folder[:9].split(), tuple[data.ImageFolder, data.ImageFolder])
+    loader = torch.utils.data.DataLoader(train, batch_size=64)
+    endless = ((x, y) for _ in range(9))
+    assert_type(data.make_batches(loader), data.BatchSource)
+    given: list[data.DataLike] = [train, folder, loader, mine, (x, y), [(x, y)], endless]
+    data.make_batches(given[0], 64, steps_per_epoch=3)
+    data.make_batches("cifar10")  # type: ignore[arg-type]
 
 
 def results_that_draw_themselves(x: Tensor, y: Tensor) -> None:

@@ -122,7 +122,7 @@ def load_for(
         Side of the images in pixels, without the black border that small ones may have been given.
     """
     channels, side, _ = models.model_spec(name).input_shape
-    from_folder = dataset.startswith("imagefolder:")
+    from_folder = dataset == "imagenette" or dataset.startswith("imagefolder:")
     if size is None and (from_folder or side <= 32):
         size = side
     # One process downloads; the others then find the files.

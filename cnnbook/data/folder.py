@@ -476,7 +476,8 @@ class _Reader(torch.utils.data.Dataset[tuple[Tensor, int, int]]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int, int]:
         index, seed = item
         with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+            # Not torch.manual_seed, which would seed the GPU's generator as well.
+            torch.default_generator.manual_seed(seed)
             return self.folder.read(index, self.transform), int(self.folder.labels[index]), index
 
 

@@ -10,7 +10,7 @@ def torch_seed(value: int) -> int:
     """Return an integer that torch takes as a seed: `value` itself if it fits into 64 bits."""
     if -(2**63) <= value < 2**63:
         return value
-    # Not the remainder: torch's generator uses the lowest 32 bits, which are all zero in powers of 2.
+    # Not the remainder: torch uses the lowest 32 bits, which are all zero in high powers of 2.
     return int.from_bytes(hashlib.sha256(str(value).encode()).digest()[:7], "big")
 
 

@@ -52,6 +52,68 @@ def test_every_image_once_with_its_label(folder, workers):
     assert torch.equal(first[16:], again)
 
 
+def test_one_image_and_its_label(folder):
+    train, test = load(f"imagefolder:{folder}", size=16)
+    for index in (1, np.int64(1), torch.tensor(1), -6):
+        image, label = test[index]
+        assert (image.shape, image.dtype) == ((3, 16, 16), torch.float32)
+        assert (type(label), label) == (int, 0)
+        assert levels(image[None], test) == [2]  # of 000.png, 002.png, …
+    assert [y for _, y in test] == test.labels.tolist()
+    with pytest.raises(IndexError, match="no image 7: the data set has 7 images"):
+        test[7]
+    # Random crops are drawn from torch's own generator.
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(train.transform()(Image.fromarray(picture)))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(
+    "index", [[4, 2], slice(2, 5, 2), np.array([4, 2]), torch.tensor([4, 2]), "a mask"]
+)
+def test_several_images_are_a_folder(folder, index):
+    _, test = load(f"imagefolder:{folder}", size=16)
+    wanted = [4, 2]
+    if isinstance(index, str):
+        index, wanted = test.labels == 1, [4, 5, 6]
+    if isinstance(index, slice):
+        wanted = [2, 4]
+    part = test[index]
+    assert isinstance(part, ImageFolder)
+    assert part.paths.tolist() == [test.paths[i] for i in wanted]
+    assert part.labels.tolist() == [int(test.labels[i]) for i in wanted]
+    for wrong in ("a", None, (1, 2), 1.5):
+        with pytest.raises(TypeError, match="a data set is indexed by an integer, which gives"):
+            test[wrong]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_torchs_loader_with_workers(folder, start):
+    _, test = load(f"imagefolder:{folder}", size=16)
+    loader = torch.utils.data.DataLoader(
+        test, batch_size=3, num_workers=2, multiprocessing_context=start
+    )
+    x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    ours, labels = next(make_batches(test, 7, shuffle=False, device="cpu", workers=0).epoch(0))
+    assert torch.equal(x, ours)
+    assert torch.equal(y, labels)
+    assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+
+
+def test_a_subset_of_a_folder_is_read_by_workers_too(folder):
+    train, _ = load(f"imagefolder:{folder}", size=16)
+    part = torch.utils.data.Subset(train, [5, 1, 7])
+    batches = make_batches(part, 2, shuffle=False, device="cpu", workers=0)
+    assert isinstance(batches, StreamingBatches)
+    x = torch.cat([x for x, _ in batches.epoch(0)])
+    assert levels(x, train) == [10, 2, 14]
+
+
 def test_order_of_the_test_part_and_gray_images(folder):
     _, test = load(f"imagefolder:{folder}", size=8, channels=1)
     x, y = next(make_batches(test, 7, shuffle=False, device="cpu").epoch(0))
