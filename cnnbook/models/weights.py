@@ -85,7 +85,7 @@ class Preprocessing:
         ValueError
             If a tensor has another shape or type, or floats that are not from 0 to 1.
         """
-        from torchvision.transforms.v2 import functional as tv
+        from torchvision.transforms import functional as tv
 
         picture = _as_picture(image, len(self.mean))
         mode = tv.InterpolationMode(self.interpolation)
@@ -131,7 +131,6 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 def _as_picture(image: Any, channels: int) -> Any:
     """Return a PIL image or a tensor with the given number of channels; refuse anything else."""
     from PIL import Image
-    from torchvision.transforms.v2 import functional as tv
 
     if isinstance(image, Image.Image):
         if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
@@ -156,12 +155,15 @@ def _as_picture(image: Any, channels: int) -> Any:
         raise ValueError(f"images are uint8 or floating-point, got {image.dtype}")
     if image.shape[-3] == channels:
         return image
-    return tv.rgb_to_grayscale(image) if channels == 1 else image.expand(*_color(image.shape))
+    return _gray(image) if channels == 1 else torch.cat([image] * 3, dim=-3)
 
 
-def _color(shape: torch.Size) -> tuple[int, ...]:
-    *first, _, height, width = shape
-    return (*first, 3, height, width)
+def _gray(image: Tensor) -> Tensor:
+    """Return the brightness of color images, in Pillow's proportions and with its rounding."""
+    proportions = torch.tensor((19595, 38470, 7471), device=image.device).view(3, 1, 1)
+    if image.is_floating_point():
+        return (image * (proportions / 65536).to(image.dtype)).sum(-3, keepdim=True).clamp(0, 1)
+    return ((image * proportions).sum(-3, keepdim=True) + 32768 >> 16).to(torch.uint8)
 
 
 def imagenet_classes() -> tuple[str, ...]:
