@@ -4,8 +4,10 @@ import hashlib
 import os
 import pickle
 import re
+import sys
 import urllib.error
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -296,12 +298,13 @@ def read_torchvision_weights(enum_name: str) -> Mapping[str, Tensor]:
     if there:  # torchvision checks only what it downloads itself
         check_file(path, re.findall(r"-([0-9a-f]{8,})\.", path.name)[-1])
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(
-            check_hash=True,
-            progress=not os.environ.get("TQDM_DISABLE"),  # torch's own bar ignores it
-            map_location="cpu",
-            weights_only=True,
-        )
+        with redirect_stdout(sys.stderr):  # torch announces downloads where results are printed
+            state: dict[str, Tensor] = weights.get_state_dict(
+                check_hash=True,
+                progress=not os.environ.get("TQDM_DISABLE"),  # torch's own bar ignores it
+                map_location="cpu",
+                weights_only=True,
+            )
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if there:
             raise WeightsError(f"{path} does not hold weights ({error}). Delete it") from None

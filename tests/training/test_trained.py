@@ -260,7 +260,9 @@ def test_a_file_named_like_a_network_is_the_file(file, tmp_path, monkeypatch):
 def test_what_is_neither_a_file_nor_has_weights():
     with pytest.raises(ValueError, match="no published weights for lenet5; there are for alexnet_"):
         training.load("lenet5")
-    with pytest.raises(CheckpointError, match="no file efficientnet_lit0.*Did you mean 'efficient"):
+    with pytest.raises(
+        CheckpointError, match=r"no file efficientnet_lit0.*Did you mean 'efficient"
+    ):
         training.load("efficientnet_lit0")
     with pytest.raises(CheckpointError, match=r"there is no file .*none\.safetensors"):
         training.load("none.safetensors")
@@ -290,7 +292,7 @@ def test_a_network_trained_on_imagenet_and_its_folders(photographs, tmp_path):
     [
         (lambda train: training.build_for("resnet20", train, width=0.25), {"width": 0.25}),
         (lambda train: training.build_for("resnet18", train, width=0.125), {"stem": "small"}),
-        (lambda train: models.create("resnet18", 10, 1, width=0.125), {"stem": None}),
+        (lambda _: models.create("resnet18", 10, 1, width=0.125), {"stem": None}),
         (
             lambda train: models.create("efficientnet_lite0", 10, 1, width=0.25),
             {"stem": "imagenet"},
@@ -310,7 +312,7 @@ def test_a_network_is_rebuilt_as_it_was_built(sets, tmp_path, build, options):
 
 
 def test_a_network_that_does_not_know_its_name(sets):
-    with pytest.raises(TypeError, match="LeNet5 was not built by models.create.*register_model"):
+    with pytest.raises(TypeError, match=r"LeNet5 was not built by models.create.*register_model"):
         training.model_info(models.lenet5(), sets[0])
     with pytest.raises(TypeError, match="knows the options that it was built with: leave out"):
         training.model_info(models.create("lenet5"), sets[0], {"pool": "max"})
