@@ -7,7 +7,7 @@ import re
 import sys
 import urllib.error
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -132,11 +132,13 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 def _as_picture(image: Any, channels: int) -> Any:
     """Return a PIL image or a tensor with the given number of channels; refuse anything else."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if isinstance(image, Image.Image):
         if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
             image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+        with suppress(Exception):  # a camera's note of how it was held; it may be damaged
+            image = ImageOps.exif_transpose(image)
         return image.convert("L" if channels == 1 else "RGB")
     if not isinstance(image, Tensor):
         kind = type(image).__name__

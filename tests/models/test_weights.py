@@ -86,6 +86,14 @@ def test_preprocessing_of_other_kinds_of_pictures():
     assert color.normalize(torch.ones(3, 5, 7, dtype=torch.float64)).dtype == torch.float32
 
 
+def test_a_photograph_taken_sideways_is_turned():
+    upright = Image.fromarray(data.photo("cat").permute(1, 2, 0).numpy())
+    sideways = upright.transpose(Image.Transpose.ROTATE_90)
+    sideways.getexif()[0x0112] = 6  # EXIF: to be turned by 90 degrees clockwise
+    preprocessing = Preprocessing(64, 64, (0.5,) * 3, (0.5,) * 3)
+    assert torch.equal(preprocessing(sideways), preprocessing(upright))
+
+
 def test_color_becomes_gray_as_in_pillow():
     as_it_is = Preprocessing(300, 300, (0.0,), (1.0,))
     photo = data.photo("rocket")[:, :300, :300].contiguous()
