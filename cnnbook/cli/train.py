@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import dataclasses
 import inspect
 import json
 import sys
@@ -137,6 +138,17 @@ def load_for(
     return train, test, side
 
 
+def as_trained_on(
+    name: str, dataset: data.Dataset | data.ImageFolder
+) -> data.Dataset | data.ImageFolder:
+    """Return a data set that is normalized as the images of a network's published weights were."""
+    for weights in models.model_spec(name).weights.values():
+        mean, std = weights.preprocessing.mean, weights.preprocessing.std
+        if len(mean) == len(dataset.mean):
+            return dataclasses.replace(dataset, mean=mean, std=std)
+    return dataset  # models.create says what does not fit
+
+
 class SmoothedInTraining:
     """A network's own loss with label smoothing, in training only.
 
@@ -246,6 +258,8 @@ def run_training(
         augmentation = data.Augment(**augment) if augment else None
     except TypeError as error:
         raise ValueError(f"cannot augment with {augment}: {error}") from None
+    if "weights" in options:  # the network then expects images as it was trained on them
+        train_set, test_set = (as_trained_on(name, part) for part in (train_set, test_set))
     torch.manual_seed(seed)
     network = training.build_for(name, train_set, **options)
     info = training.model_info(network, train_set, source=dataset, side=side)

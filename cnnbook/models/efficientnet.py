@@ -143,7 +143,7 @@ class EfficientNetLite0(nn.Module):
     ...     m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups > 1
     ... )
     >>> f"{depthwise / total:.1%} of {total:,}"
-    '2.9% of 4,652,008'
+    '3.9% of 4,652,008'
     """
 
     def __init__(

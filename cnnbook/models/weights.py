@@ -4,8 +4,10 @@ import hashlib
 import os
 import pickle
 import re
+import sys
 import urllib.error
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -85,7 +87,7 @@ class Preprocessing:
         ValueError
             If a tensor has another shape or type, or floats that are not from 0 to 1.
         """
-        from torchvision.transforms.v2 import functional as tv
+        from torchvision.transforms import functional as tv
 
         picture = _as_picture(image, len(self.mean))
         mode = tv.InterpolationMode(self.interpolation)
@@ -130,12 +132,13 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 def _as_picture(image: Any, channels: int) -> Any:
     """Return a PIL image or a tensor with the given number of channels; refuse anything else."""
-    from PIL import Image
-    from torchvision.transforms.v2 import functional as tv
+    from PIL import Image, ImageOps
 
     if isinstance(image, Image.Image):
         if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
             image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+        with suppress(Exception):  # a camera's note of how it was held; it may be damaged
+            image = ImageOps.exif_transpose(image)
         return image.convert("L" if channels == 1 else "RGB")
     if not isinstance(image, Tensor):
         kind = type(image).__name__
@@ -156,12 +159,15 @@ def _as_picture(image: Any, channels: int) -> Any:
         raise ValueError(f"images are uint8 or floating-point, got {image.dtype}")
     if image.shape[-3] == channels:
         return image
-    return tv.rgb_to_grayscale(image) if channels == 1 else image.expand(*_color(image.shape))
+    return _gray(image) if channels == 1 else torch.cat([image] * 3, dim=-3)
 
 
-def _color(shape: torch.Size) -> tuple[int, ...]:
-    *first, _, height, width = shape
-    return (*first, 3, height, width)
+def _gray(image: Tensor) -> Tensor:
+    """Return the brightness of color images, in Pillow's proportions and with its rounding."""
+    proportions = torch.tensor((19595, 38470, 7471), device=image.device).view(3, 1, 1)
+    if image.is_floating_point():
+        return (image * (proportions / 65536).to(image.dtype)).sum(-3, keepdim=True).clamp(0, 1)
+    return ((image * proportions).sum(-3, keepdim=True) + 32768 >> 16).to(torch.uint8)
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -294,12 +300,13 @@ def read_torchvision_weights(enum_name: str) -> Mapping[str, Tensor]:
     if there:  # torchvision checks only what it downloads itself
         check_file(path, re.findall(r"-([0-9a-f]{8,})\.", path.name)[-1])
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(
-            check_hash=True,
-            progress=not os.environ.get("TQDM_DISABLE"),  # torch's own bar ignores it
-            map_location="cpu",
-            weights_only=True,
-        )
+        with redirect_stdout(sys.stderr):  # torch announces downloads where results are printed
+            state: dict[str, Tensor] = weights.get_state_dict(
+                check_hash=True,
+                progress=not os.environ.get("TQDM_DISABLE"),  # torch's own bar ignores it
+                map_location="cpu",
+                weights_only=True,
+            )
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if there:
             raise WeightsError(f"{path} does not hold weights ({error}). Delete it") from None

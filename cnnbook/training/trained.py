@@ -567,11 +567,9 @@ def predict(
 
     Examples
     --------
-    >>> predict("efficientnet_lite0", data.photo("cat"), device="cpu")
-    image  rank  class         class index  probability
-        0     1  Egyptian cat          285        37.9%
-        0     2  tiger cat             282        33.3%
-        0     3  tabby                 281        16.9%
+    >>> rows = predict("efficientnet_lite0", data.photo("cat"), device="cpu")
+    >>> [(row["rank"], row["class"], row["class_index"]) for row in rows]
+    [(1, 'Egyptian cat', 285), (2, 'tiger cat', 282), (3, 'tabby', 281)]
     """
     if isinstance(trained, (str, Path)):
         trained = load(trained)

@@ -30,7 +30,8 @@ def test_networks_are_listed_with_their_costs(said):
     assert code == 0
     lines = out.splitlines()
     assert len(lines) == 1 + len(models.list_models())
-    assert lines[0].split() == ["name", "paper", "input", "parameters", "MACs", "last", "layers"]
+    columns = ["name", "paper", "input", "parameters", "MACs", "last layers", "weights"]
+    assert lines[0].split() == " ".join(columns).split()
     (vgg16,) = (line for line in lines if line.startswith("vgg16 "))
     for part in ("Simonyan", "3×224×224", "138,357,544", "15,470,264,320", "fc6 fc7 fc8"):
         assert part in vgg16
@@ -40,13 +41,26 @@ def test_networks_are_listed_with_their_costs(said):
     assert (row["name"], row["parameters"], row["macs"]) == ("lenet5", 61_706, 416_520)
     assert row["last_layers"] == "c5 f6 output"
     assert row["options"] == {"activation": "tanh", "pool": "avg"}
+    assert row["weights"] == {}
 
 
 def test_options_are_listed_for_networks_that_are_named(said):
     out = said("models", "vgg11", "lenet5")[1].splitlines()
-    assert [line.split()[0] for line in out] == ["name", "vgg11", "lenet5", "options", "options"]
+    assert [line.split()[0] for line in out[:3]] == ["name", "vgg11", "lenet5"]
     assert out[-1] == "options of lenet5: activation=tanh pool=avg"
-    assert "batch_norm=False width=1 input_size=224" in out[-2]
+    assert "batch_norm=False width=1 input_size=224" in out[-3]
+
+
+def test_weights_are_listed_with_accuracy_license_and_source(said):
+    out = said("models", "efficientnet_lite0", "resnet18", "resnet20")[1].splitlines()
+    assert out[1].endswith("imagenet, top-1 75.1%, Apache-2.0")
+    assert out[2].endswith("imagenet, top-1 69.8%, BSD-3-Clause")
+    assert out[3].endswith("pool fc")
+    assert any("ML Illustrated; from the Python package efficientnet-lite0" in line for line in out)
+    (row,) = json.loads(said("models", "resnet50", "--json")[1])
+    weights = row["weights"]["imagenet"]
+    assert weights["accuracy"] == {"top1": 0.7613, "top5": 0.92862}
+    assert weights["source"].startswith("https://download.pytorch.org/models/resnet50-")
 
 
 def test_names_that_begin_alike(said):

@@ -74,6 +74,7 @@ def test_preprocessing_of_other_kinds_of_pictures():
     torch.testing.assert_close(x, expected)
     torch.testing.assert_close(gray(torch.full((3, 10, 20), 255, dtype=torch.uint8)), x)
     torch.testing.assert_close(gray(torch.ones(2, 1, 8, 8)), torch.stack([x, x]))
+    torch.testing.assert_close(gray(torch.ones(3, 10, 20)), x)
     y = color(Image.new("L", (9, 30), 255))
     assert y.shape == (3, 6, 6)
     torch.testing.assert_close(y[:, 0, 0], torch.tensor([2.0, 1.2, 0.7]))
@@ -83,6 +84,23 @@ def test_preprocessing_of_other_kinds_of_pictures():
     sixteen = Image.fromarray(np.full((10, 10), 65535, np.uint16))
     torch.testing.assert_close(color(sixteen), y)
     assert color.normalize(torch.ones(3, 5, 7, dtype=torch.float64)).dtype == torch.float32
+
+
+def test_a_photograph_taken_sideways_is_turned():
+    upright = Image.fromarray(data.photo("cat").permute(1, 2, 0).numpy())
+    sideways = upright.transpose(Image.Transpose.ROTATE_90)
+    sideways.getexif()[0x0112] = 6  # EXIF: to be turned by 90 degrees clockwise
+    preprocessing = Preprocessing(64, 64, (0.5,) * 3, (0.5,) * 3)
+    assert torch.equal(preprocessing(sideways), preprocessing(upright))
+
+
+def test_color_becomes_gray_as_in_pillow():
+    as_it_is = Preprocessing(300, 300, (0.0,), (1.0,))
+    photo = data.photo("rocket")[:, :300, :300].contiguous()
+    gray = np.array(Image.fromarray(photo.permute(1, 2, 0).numpy()).convert("L"))
+    assert (as_it_is(photo) * 255).round().int()[0].tolist() == gray.tolist()
+    difference = (as_it_is(photo / 255) - as_it_is(photo)).abs().max()
+    assert difference <= 0.51 / 255
 
 
 @pytest.mark.parametrize(

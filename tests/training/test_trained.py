@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import cnnbook
 from cnnbook import data, models, training
 from cnnbook.data import DataError
 from cnnbook.models import registry
@@ -85,7 +86,7 @@ def test_a_network_brings_its_data(file, sets):
         training.load(file).load_data("digits")
     info = training.model_info("lenet5", sets[0])
     nowhere = training.TrainedModel(models.lenet5(), sets[0].classes, info)
-    with pytest.raises(ValueError, match="does not say what the network was trained on"):
+    with pytest.raises(ValueError, match="not known which data set the network was trained on"):
         nowhere.load_data()
 
 
@@ -142,18 +143,179 @@ def test_what_is_not_a_picture_or_a_trained_network_is_named(file, tmp_path):
     trained = training.load(file)
     with pytest.raises(ValueError, match=r"is a folder; name the pictures in it \(.*/\*\.png\)"):
         training.predict(trained, tmp_path)
-    x = torch.zeros(2, 1, 32, 32)
+    x = np.zeros((2, 1, 32, 32))
     for given, shown in (
-        (x, r"Tensor of shape \(2, 1, 32, 32\)"),
-        (x.numpy(), "ndarray"),
+        (x, r"ndarray of shape \(2, 1, 32, 32\); Image.fromarray"),
+        ([x], "ndarray"),
         (3, "int"),
+        ([3], "int"),
+        ({"a.png": 1}, "dict"),
+        (b"a.png", "bytes"),
+        (None, "NoneType"),
     ):
-        with pytest.raises(TypeError, match=f"pictures are paths of image files, got .*{shown}"):
-            trained.prepare(given)
-        with pytest.raises(TypeError, match=f"pictures are paths of image files, got .*{shown}"):
-            training.predict(trained, given)
-    with pytest.raises(TypeError, match=r"takes a TrainedModel.*got LeNet5; load_trained\(FILE\)"):
+        for call in (trained.prepare, lambda given: training.predict(trained, given)):
+            with pytest.raises(TypeError, match=f"pictures are image files, .*, got {shown}"):
+                call(given)
+    with pytest.raises(TypeError, match=r"takes a TrainedModel.*got LeNet5; load\(FILE or NAME\)"):
         training.predict(trained.network, ["a.png"])
+
+
+def test_pictures_in_memory_are_read_like_files(file, tmp_path):
+    trained = training.load(file)
+    pixels = torch.randint(0, 256, (3, 90, 60), dtype=torch.uint8)
+    pil = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    pil.save(tmp_path / "a.png")
+    x = trained.prepare(tmp_path / "a.png")
+    assert torch.equal(trained.prepare(pil), x)
+    # Pillow resizes before tensors become gray, and rounds: a few gray levels of difference
+    for given in (pixels, pixels[None], pixels / 255, [pixels], (p for p in [pil])):
+        torch.testing.assert_close(trained.prepare(given), x, rtol=0, atol=3 / 255 / 0.25)
+    several = [tmp_path / "a.png", pil, pixels, torch.stack([pixels, pixels])]
+    rows = training.predict(trained, several, top=1, device="cpu").to_dicts()
+    assert [row["image"] for row in rows] == [str(tmp_path / "a.png"), 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="these reach from -"):
+        trained.prepare(torch.randn(3, 50, 50))
+
+
+def test_images_of_the_right_size_are_only_normalized(file, sets):
+    trained, (_, test) = training.load(file), sets
+    x, _ = next(data.Batches(test[:5], 5, shuffle=False, device="cpu").epoch(0))
+    images = test[:5].images
+    assert torch.equal(trained.prepare(images), x)
+    assert torch.equal(trained.prepare(test[:5]), x)
+    torch.testing.assert_close(trained.prepare(images / 255), x)
+    small = data.load("fashion-mini")[1][:5]  # 28×28, as the files: a border is added
+    assert torch.equal(trained.prepare(small), x)
+
+
+class MapStyle(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+@pytest.mark.slow
+def test_a_data_set_is_classified_as_evaluate_does(file, sets, tmp_path):
+    trained, (_, test) = training.load(file), sets
+    expected = training.evaluate(trained.network, test, device="cpu").predictions
+    pils = [Image.fromarray(image[0].numpy()) for image in data.load("fashion-mini")[1].images[:40]]
+    for name, pil in enumerate(pils):
+        for part in ("train", "val"):
+            (tmp_path / part / "any").mkdir(parents=True, exist_ok=True)
+            pil.save(tmp_path / part / "any" / f"{name:03}.png")
+    _, folder = data.load(f"imagefolder:{tmp_path}", size=32, channels=1)
+    for given in (test, MapStyle(pils), MapStyle([(pil, 3) for pil in pils]), folder):
+        rows = training.predict(trained, given, top=1, device="cpu")
+        assert [row["class_index"] for row in rows] == expected.tolist()
+        assert [row["class"] for row in rows] == [test.classes[i] for i in expected]
+
+
+def test_predict_restores_what_it_changes(file):
+    trained = training.load(file)
+    trained.network.train()
+    trained.network.s2.eval()
+    training.predict(trained, torch.rand(1, 32, 32), device="cpu")
+    assert trained.network.training
+    assert not trained.network.s2.training
+    half = training.TrainedModel(trained.network.double(), trained.classes, trained.info)
+    assert len(training.predict(half, torch.rand(70, 1, 32, 32), top=1, device="cpu")) == 70
+
+
+# ---- by name
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return training.load("efficientnet_lite0")
+
+
+def test_published_weights_by_name(photographs, tmp_path, monkeypatch):
+    assert repr(photographs) == (
+        "<TrainedModel: efficientnet_lite0, images of 3×224×224, 1000 classes>"
+    )
+    assert not photographs.network.training
+    published = models.model_spec("efficientnet_lite0").weights["imagenet"].preprocessing
+    cat = data.photo("cat")
+    assert torch.equal(photographs.prepare(cat), published(cat)[None])
+    picture_of(cat.permute(1, 2, 0), tmp_path / "cat.png")
+    for given in (tmp_path / "cat.png", cat, cat / 255, data.photo("cat", 224)):
+        rows = training.predict(photographs, given, device="cpu")
+        assert [row["class_index"] for row in rows] == [285, 282, 281]
+        assert rows[0]["class"] == "Egyptian cat"
+
+
+def test_a_file_named_like_a_network_is_the_file(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cnnbook.load("efficientnet_lite0").info["model"] == "efficientnet_lite0"
+    (tmp_path / "efficientnet_lite0").write_bytes(file.read_bytes())
+    assert cnnbook.load("efficientnet_lite0").info["model"] == "lenet5"
+    assert len(training.predict("efficientnet_lite0", torch.rand(1, 32, 32), device="cpu")) == 3
+
+
+def test_what_is_neither_a_file_nor_has_weights():
+    with pytest.raises(ValueError, match="no published weights for lenet5; there are for alexnet_"):
+        training.load("lenet5")
+    with pytest.raises(
+        CheckpointError, match=r"no file efficientnet_lit0.*Did you mean 'efficient"
+    ):
+        training.load("efficientnet_lit0")
+    with pytest.raises(CheckpointError, match=r"there is no file .*none\.safetensors"):
+        training.load("none.safetensors")
+    with pytest.raises(TypeError, match="takes a file or the name of a network, got LeNet5"):
+        training.load(models.lenet5())
+
+
+def test_a_network_trained_on_imagenet_and_its_folders(photographs, tmp_path):
+    with pytest.raises(ValueError, match=r"'ostrich', … \(1000 in all\)\], fashion-mini has"):
+        photographs.load_data("fashion-mini")
+    for part in ("train", "val"):
+        for number in range(1000):
+            folder = tmp_path / part / f"n{number:08}"
+            folder.mkdir(parents=True)
+            if number == 0 or part == "train":
+                Image.new("RGB", (4, 4)).save(folder / "1.png")
+    _, val = photographs.load_data(f"imagefolder:{tmp_path}")
+    assert (val.size, val.margin) == (224, 1.0)
+    assert (val.mean, val.std) == ((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+# ---- what a network knows of itself
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (lambda train: training.build_for("resnet20", train, width=0.25), {"width": 0.25}),
+        (lambda train: training.build_for("resnet18", train, width=0.125), {"stem": "small"}),
+        (lambda _: models.create("resnet18", 10, 1, width=0.125), {"stem": None}),
+        (
+            lambda train: models.create("efficientnet_lite0", 10, 1, width=0.25),
+            {"stem": "imagenet"},
+        ),
+    ],
+)
+def test_a_network_is_rebuilt_as_it_was_built(sets, tmp_path, build, options):
+    torch.manual_seed(0)
+    net = build(sets[0]).eval()
+    info = training.model_info(net, sets[0])
+    assert options.items() <= info["options"].items()
+    path = training.save_checkpoint(tmp_path / "net", net.state_dict(), {"info": info})
+    again = training.load(path).network
+    x = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(net(x), again(x))
+
+
+def test_a_network_that_does_not_know_its_name(sets):
+    with pytest.raises(TypeError, match=r"LeNet5 was not built by models.create.*register_model"):
+        training.model_info(models.lenet5(), sets[0])
+    with pytest.raises(TypeError, match="knows the options that it was built with: leave out"):
+        training.model_info(models.create("lenet5"), sets[0], {"pool": "max"})
 
 
 def test_a_file_that_does_not_say_what_it_holds(tmp_path):
