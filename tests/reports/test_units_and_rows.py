@@ -137,10 +137,11 @@ def test_values_that_are_no_numbers(bad):
     x = torch.rand(3, 1, 2, 2)
     x[1, 0, 0, 0] = bad
     rows = analysis.activation_statistics(net, x, batch_size=1).rows
-    linear = F.relu(net[1](x.flatten(1))) if math.isinf(bad) else None
     assert not math.isfinite(rows[1]["mean"])
-    if linear is None or linear.isnan().any():
+    assert rows[1]["dead"] is None
+    if math.isnan(bad):  # of the first image alone, too
         assert rows[2]["dead"] is None
+        assert "nan" in repr(analysis.activation_statistics(net, x))
 
 
 def test_outputs_that_are_a_number_per_image_or_per_batch():
@@ -153,13 +154,13 @@ def test_outputs_that_are_a_number_per_image_or_per_batch():
         net[1].bias -= 100
     rows = analysis.activation_statistics(net, torch.rand(3, 1, 2, 2), batch_size=2).rows
     assert [row["units"] for row in rows] == [4, 1, 1, 1, 1]
-    assert [row["dead"] for row in rows] == [0, None, 1, 1, 1] or rows[2]["dead"] is None
+    assert [row["dead"] for row in rows] == [0, None, None, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_sums_do_not_overflow(dtype):
     net = nn.Sequential(nn.Identity())
-    big = 3e4 if dtype == torch.float16 else 1e30 if dtype == torch.bfloat16 else 1e200
+    big = 3e4 if dtype == torch.float16 else 1e30 if dtype == torch.bfloat16 else 1e100
     (row,) = analysis.activation_statistics(net, torch.full((9, 1, 8, 8), big, dtype=dtype)).rows
     assert row["mean"] == pytest.approx(big, rel=0.01)
     if dtype != torch.bfloat16:
