@@ -26,7 +26,8 @@ def labeled_batches(
     """
     if isinstance(data, Iterator):  # which needs no length: it is used up once
         for batch in data:
-            yield from labeled_batches([batch], batch_size, device)
+            alone: Any = [batch]
+            yield from labeled_batches(alone, batch_size, device)
         return
     for x, y in make_batches(data, batch_size, shuffle=False, device=device).epoch(0):
         yield x.to(device), y.to(device)
