@@ -1,6 +1,8 @@
 """``fit`` and ``evaluate`` take what people hold: loaders, data sets, pairs, generators."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -213,3 +215,11 @@ def test_regression_on_pairs(pair):
     with torch.no_grad():
         assert history.val_loss[-1] == pytest.approx(F.mse_loss(net(x), y).item(), rel=1e-4)
     assert all(map(math.isnan, history.val_accuracy))
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_the_example_of_the_packages_page(capsys):
+    page = Path(__file__).parents[2] / "chapters/reference/package/training.md"
+    section = page.read_text().partition("## Any data, any network")[2]
+    exec(re.search(r"```python\n(.*?)```", section, flags=re.S)[1], {})
+    assert re.search(r"<96 images: loss \d\.\d{4}, accuracy ", capsys.readouterr().out)
