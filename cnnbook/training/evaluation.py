@@ -295,7 +295,11 @@ class _MeanLoss:
             self.weights.append(len(labels) if weight is None else weight)
 
     def _value(self, output: Any, labels: Tensor) -> Tensor:
-        value = self.loss(output, labels)
+        try:
+            value = self.loss(output, labels)
+        except IndexError:
+            check_labels(scores_of(output, None if self.takes_scores else self.output), labels)
+            raise
         check_loss_value(value)
         value = value.detach().reshape(())
         return value if value.dtype == torch.float64 else value.float()
@@ -399,11 +403,7 @@ def _predictions(
                     if mean.loss is F.cross_entropy and not checked:
                         check_labels(scores, y)
                     checked = True
-                    try:
-                        mean.add(output, scores, y)
-                    except IndexError:
-                        check_labels(scores, y)
-                        raise
+                    mean.add(output, scores, y)
                 yield widened(scores), y
         if not checked and processes.world_size() == 1:
             raise ValueError(

@@ -12,7 +12,7 @@ from cnnbook._networks import evaluating, input_type
 from cnnbook.data import BatchSource
 from cnnbook.training import processes
 from cnnbook.training._checks import check_batch
-from cnnbook.training.device import autocast, one_image_error
+from cnnbook.training.device import autocast, explain_errors, one_image_error
 from cnnbook.training.run import Run
 
 
@@ -152,9 +152,10 @@ def leaves_unused(run: Run) -> bool:
     x, y = _own_part(run, run.batches)
     twin = _twin(run)
     twin.zero_grad(set_to_none=True)
-    with autocast(run.device, run.precision):
-        loss = run.loss_fn(twin(x), y)
-    loss.backward()
+    with explain_errors(twin, x, run.output):
+        with autocast(run.device, run.precision):
+            loss = run.loss_fn(twin(x), y)
+        loss.backward()
     unused = any(p.requires_grad and p.grad is None for p in twin.parameters())
     return processes.sum_numbers([float(unused)])[0] > 0
 
@@ -178,6 +179,6 @@ def _fits(run: Run, images: Tensor) -> bool:
     try:
         with torch.no_grad(), autocast(run.device, run.precision):
             _twin(run)(images)
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, TypeError):  # TypeError: no copy can be made
         return False
     return True

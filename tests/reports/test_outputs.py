@@ -134,6 +134,7 @@ def test_auxiliary_scores_are_not_silently_left_out(digits, form):
     assert chosen.step_loss == training.fit(Returns(), digits[0], **OPTIONS).step_loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
 def test_wrapped_networks_return_what_is_in_them(digits, wrap):
     net = wrap(Returns(lambda s, h: {"logits": s, "h": h}))

@@ -238,7 +238,7 @@ class Fixed(nn.Sequential):
         self.losses = list(losses)
 
     def loss(self, output, labels):
-        if self.training:
+        if torch.is_grad_enabled():  # not `training`: an average is validated while this trains
             return F.cross_entropy(output, labels)
         return torch.tensor(self.losses.pop(0))
 
@@ -280,6 +280,91 @@ def test_early_stopping_goes_on_counting_in_a_resumed_run(fit, small, tmp_path):
     history = fit(small, **options, callbacks=[patient()])
     assert len(history.val_accuracy) == 4
     assert fit(small, **options, callbacks=[patient()]) == history  # at once
+
+
+class Mark(Callback):
+    """Sets the first bias to the number of the epoch."""
+
+    def on_step(self, run):
+        with torch.no_grad():
+            run.model[1].bias[0] = run.epoch
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ([3, 2, 2.5, 2.6, 1], 2),  # stopped
+        ([3, 2, 1, 1.5], 3),  # not stopped, but the best is not the last
+        ([3, 2, 1], 3),
+        ([3, 1, float("nan"), 2], 2),
+    ],
+)
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_best_weights_are_put_back(fit, small, tmp_path, losses, best, averaged):
+    net = Fixed(losses)
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_end(self, run):
+            seen.append({n: v.clone() for n, v in run.evaluated.state_dict().items()})
+
+    options = {"epochs": len(losses), "loss": net.loss, "ema_decay": 0.9 if averaged else None}
+    path = tmp_path / "run"
+    callbacks = [training.EarlyStopping(patience=2), Mark(), Watch()]
+    fit((net, *small[1:]), **options, callbacks=callbacks, checkpoint=path)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, seen[best - 1][name]), name
+    # The file has them, too, and the last ones to continue from.
+    weights, state = training.load_checkpoint(path)
+    assert all(torch.equal(weights[name], value) for name, value in net.state_dict().items())
+    assert state.get("model", weights)["1.bias"][0] == len(seen)
+
+    # A finished run that is read again leaves them, too.
+    again = Fixed([])
+    fit((again, *small[1:]), **options | {"loss": again.loss}, callbacks=[
+        training.EarlyStopping(patience=2)], checkpoint=path)  # fmt: skip
+    assert all(torch.equal(v, again.state_dict()[n]) for n, v in net.state_dict().items())
+
+
+def test_the_last_weights_stay_if_wanted(fit, small):
+    net = Fixed([1, 2, 3, 4])
+    stopping = training.EarlyStopping(patience=2, restore_best=False)
+    fit((net, *small[1:]), epochs=4, loss=net.loss, callbacks=[stopping, Mark()])
+    assert net[1].bias[0] == 3
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6, 9])
+@pytest.mark.parametrize("averaged", [False, True])
+def test_best_weights_of_a_resumed_run(fit, small, tmp_path, stop, averaged):
+    """Interrupted anywhere, the run goes on with the last weights and returns the best."""
+    losses = [3, 1, 2, 2.5, 0]
+    options = {"epochs": 5, "ema_decay": 0.9 if averaged else None}
+
+    def run(net, path, *more):
+        callbacks = [training.EarlyStopping(patience=2), *more]
+        options["loss"] = net.loss
+        return fit((net, *small[1:]), **options, callbacks=callbacks, checkpoint=path)
+
+    torch.manual_seed(0)
+    whole = Fixed(losses)
+    expected = run(whole, tmp_path / "whole")
+    torch.manual_seed(0)
+    begun = Fixed(losses)
+    run(begun, tmp_path / "parts", stop_after(stop, ""))
+    resumed = Fixed(begun.losses)
+    history = run(resumed, tmp_path / "parts")
+    assert history.step_loss == expected.step_loss
+    assert history.stopped == expected.stopped == "val_loss has not improved for 2 epochs"
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_one_early_stopping_watches_one_run_after_another(fit, small):
+    stopping = training.EarlyStopping(patience=9)
+    first, second = Fixed([1, 2]), Fixed([3, 2])
+    for net in (first, second):
+        fit((net, *small[1:]), epochs=2, loss=net.loss, callbacks=[stopping, Mark()])
+    assert [first[1].bias[0], second[1].bias[0]] == [1, 2]
 
 
 def test_time_limit(fit, small, monkeypatch):
