@@ -141,8 +141,8 @@ def operation(
     Parameters
     ----------
     *names
-        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"cumsum"``
-        for one of torch's own. All overloads, and the in-place variant, share one name. For a name
+        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"cumsum"`` for one of
+        torch's own. All overloads, and the in-place variant, share one name. For a name
         that is already known, the new function replaces the old one.
     role
         How drawings show a layer that is made of such an operation: ``"convolution"``, ``"fully
@@ -310,13 +310,16 @@ _COUNTED: dict[str, Callable[[Mapping[str, Any], tuple[int, ...]], int]] = {
     "_scaled_dot_product_flash_attention_for_cpu": lambda given, out: _attention_macs(given),
     "_scaled_dot_product_fused_attention_overrideable": lambda given, out: _attention_macs(given),
     # Of nn.Bilinear: the weights with the first input, what that gives with the second.
-    "_trilinear": lambda given, out: prod(out[:-1])
-    * (given["i2"].numel() + given["i2"].numel() // given["i2"].shape[1]),
+    "_trilinear": lambda given, out: (
+        prod(out[:-1]) * (given["i2"].numel() + given["i2"].numel() // given["i2"].shape[1])
+    ),
     "torchvision::deform_conv2d": lambda given, out: prod(out) * given["weight"][0].numel(),
 }
 
 # Names of operations that multiply matrices.
-_PRODUCTS = re.compile(r"(^|_)(\w*mm|conv\w*|linear|lstm|gru|rnn\w*|attention|matmul|einsum|bilinear)(_|\d|$)")
+_PRODUCTS = re.compile(
+    r"(^|_)(\w*mm|conv\w*|linear|lstm|gru|rnn\w*|attention|matmul|einsum|bilinear)(_|\d|$)"
+)
 _NO_PRODUCTS = re.compile(r"upsample|im2col|col2im|conj|thnn_fused|torchvision::(nms|roi_|ps_roi_)")
 
 
@@ -382,7 +385,9 @@ def _everywhere(reach: Reach, shape: Sequence[int]) -> Reach:
     """Return the reach of a tensor each of whose elements depends on the whole of another."""
     reach = reach.reduce(range(len(reach.shape)))
     tables = tuple(
-        Table(t.first.reshape((1,) * len(shape)), t.last.reshape((1,) * len(shape)), (0,) * len(shape))
+        Table(
+            t.first.reshape((1,) * len(shape)), t.last.reshape((1,) * len(shape)), (0,) * len(shape)
+        )
         for t in reach.tables
     )
     return Reach(tuple(shape), tables, None)
@@ -394,7 +399,7 @@ def _everywhere(reach: Reach, shape: Sequence[int]) -> Reach:
 # Most elementwise operations carry a tag; these do not.
 @operation("detach", "alias", "lift_fresh", "_to_copy", "expand", "native_dropout")
 @operation("hardswish", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise")
-@operation("tril", "triu")
+@operation("tril", "triu", "_conj", "resolve_conj", "resolve_neg", "real", "imag")
 @operation("clone", role="view")
 def _same_position(call: OperationCall) -> Result:
     return join(call.inputs, call.shape)
@@ -417,6 +422,17 @@ def _overwrite(call: OperationCall) -> Result:
 @operation("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", role="view")
 def _view(call: OperationCall) -> Result:
     return call.x.reshape(call.shape)
+
+
+@operation("view_as_real", role="view")
+def _view_as_real(call: OperationCall) -> Result:
+    x = call.x
+    return x.reshape((*x.shape, 1)).broadcast(call.shape)
+
+
+@operation("view_as_complex", role="view")
+def _view_as_complex(call: OperationCall) -> Result:
+    return call.x.reduce([-1])
 
 
 @operation("permute", role="view")
