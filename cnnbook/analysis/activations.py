@@ -254,12 +254,13 @@ class _Moments:
         # Chan, Golub and LeVeque (1983): combines two parts without the cancellation error of a
         # difference of sums of squares.
         total, step = self.count + new, mean - self.mean
-        self.squares += variance * new + step**2 * self.count * new / total
+        self.squares += variance * new + step * step * self.count * new / total
         self.mean += step * new / total
         self.count = total
         self.zeros += int((values == 0).sum())
         lowest = values.min().item()
-        self.lowest = lowest if math.isnan(lowest) else min(lowest, self.lowest)
+        if math.isnan(lowest) or lowest < self.lowest:  # once not a number, it stays so
+            self.lowest = lowest
         self.ndim = values.ndim
         for dim in {1, values.ndim - 1} if values.ndim > 1 else {0}:
             self._raise(dim, values)
@@ -269,8 +270,10 @@ class _Moments:
         parts = values.transpose(0, dim).flatten(1) if dim else values.reshape(1, -1)
         highest = parts.amax(1)
         before = self.highest.get(dim, highest)
-        same = before is not None and before.shape == highest.shape
-        self.highest[dim] = torch.maximum(before, highest) if same else None
+        if before is not None and before.shape == highest.shape:
+            self.highest[dim] = torch.maximum(before, highest)
+        else:
+            self.highest[dim] = None
 
     def row(self, layer: str, dim: int | None) -> dict[str, object]:
         highest = None if dim is None else self.highest.get(dim)

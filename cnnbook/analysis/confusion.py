@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor
-from cnnbook.tables import pandas_frame
+from cnnbook._frames import data_frame
 
 if TYPE_CHECKING:
-    import pandas
-
     from cnnbook.plots import Figure
 
 
@@ -44,7 +42,7 @@ class ConfusionMatrix:
         """Draw the matrix. See :func:`cnnbook.plots.confusion_matrix`."""
         return draw("confusion_matrix", self, alt=alt)
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self) -> Any:
         """Return the counts as a pandas.DataFrame: true classes down, predicted ones across.
 
         Raises
@@ -53,7 +51,7 @@ class ConfusionMatrix:
             If pandas is not installed.
         """
         names = list(self.classes)
-        frame = pandas_frame(self.counts.tolist(), index=names, columns=names)
+        frame = data_frame(self.counts.tolist(), index=names, columns=names)
         return frame.rename_axis(index="true", columns="predicted")
 
     def __repr__(self) -> str:
