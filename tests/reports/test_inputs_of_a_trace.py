@@ -39,8 +39,10 @@ def test_all_forms_give_the_same_numbers(form):
 
 @pytest.mark.parametrize(
     "wrong",
-    [8, 8.5, None, "small", (), (3, 0, 8), (3, -8, 8), (3, 8.0, 8), {"x": (3, 8, 8)}]
-    + [(True, 8, 8), ((3, 8, 8), 4), np.zeros((3, 8, 8)), torch.zeros(0, 3, 8, 8), ((),)],
+    [
+        *(8, 8.5, None, "small", (), (3, 0, 8), (3, -8, 8), (3, 8.0, 8), {"x": (3, 8, 8)}),
+        *((True, 8, 8), ((3, 8, 8), 4), np.zeros((3, 8, 8)), torch.zeros(0, 3, 8, 8), ((),)),
+    ],
 )
 def test_other_forms_are_refused_by_name(wrong):
     for look in (
@@ -161,7 +163,7 @@ def test_kinds_of_networks(kind):
         assert found.calls[0].macs == 36 * 4 * 27
     if kind in ("scripted", "traced"):  # their layers are not seen
         assert [call.name for call in found.calls] == [""]
-        with pytest.raises(ValueError, match="'0' does not run|cannot be|unknown layer"):
+        with pytest.raises(ValueError, match=r"'0' does not run|unknown layer"):
             analysis.receptive_field(net, (3, 8, 8), "0")
     else:
         assert [call.name for call in found.calls][:2] == ["", "0"]

@@ -23,6 +23,7 @@ from cnnbook.analysis.graph.reach import (
     Reach,
     Table,
     Untraceable,
+    Which,
     join,
     per_dimension,
     product,
@@ -357,8 +358,8 @@ def count_macs(
 
 def _attention_macs(given: Mapping[str, Any]) -> int:
     query, key, value = given["query"], given["key"], given["value"]
-    scores: int = prod(query.shape[:-1]) * key.shape[-2]
-    return scores * (query.shape[-1] + value.shape[-1])
+    sides: int = query.shape[-1] + value.shape[-1]
+    return int(prod(query.shape[:-1]) * key.shape[-2]) * sides
 
 
 def _without_positions(call: OperationCall) -> Result:
@@ -375,10 +376,9 @@ def _without_positions(call: OperationCall) -> Result:
             f"nothing is known about the operation {call.name!r}; cnnbook.analysis.operation can "
             "add it"
         )
-    return [
-        join([_everywhere(r, shape) for r in inputs], shape) if inputs else None
-        for shape in call.shapes
-    ]
+    if not inputs:
+        return None
+    return [join([_everywhere(r, shape) for r in inputs], shape) for shape in call.shapes]
 
 
 def _everywhere(reach: Reach, shape: Sequence[int]) -> Reach:
@@ -500,7 +500,7 @@ def _concatenated(reaches: Sequence[Reach], dim: int) -> Reach:
     tables = []
     for versions in zip(*(r.tables for r in reaches), strict=True):
         others = np.broadcast_shapes(
-            *(t.first.shape[:dim] + (1,) + t.first.shape[dim + 1 :] for t in versions)
+            *((*t.first.shape[:dim], 1, *t.first.shape[dim + 1 :]) for t in versions)
         )
         firsts, lasts = (
             [
@@ -677,7 +677,7 @@ def _matrix_products_with_bias(call: OperationCall) -> Result:
 def _product_and_bias(call: OperationCall, first: str, second: str) -> Reach:
     a, b, bias = call.reach(first), call.reach(second), call.reach("self")
     found = [product(a, b, call.shape)] if a is not None or b is not None else []
-    return join(found + ([bias] if bias is not None else []), call.shape)
+    return join([*found, *([bias] if bias is not None else [])], call.shape)
 
 
 @operation("mv", role="fully connected")
@@ -775,7 +775,7 @@ def _adaptive_pool(call: OperationCall, n: int) -> list[Reach]:
     return [x] * len(call.shapes)
 
 
-def _taps(starts: Bounds, stops: Bounds) -> tuple[Bounds, Bounds]:
+def _taps(starts: Bounds, stops: Bounds) -> tuple[Bounds, Which]:
     """Return the positions of windows of different lengths, and which of them count."""
     taps = starts[:, None] + np.arange((stops - starts).max())
     return taps, taps < stops[:, None]

@@ -13,7 +13,8 @@ def check(seed: int) -> bool:
     try:
         field = receptive_field(net, net.shape, "last")
     except ValueError as error:
-        assert "cannot be followed" in str(error), names
+        if "cannot be followed" not in str(error):
+            raise
         return False
     seen = supports(net, net.shape)
     # Where channels and positions cannot be told apart, all units see the same.
