@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Bounds = np.ndarray[Any, np.dtype[np.int64]]
+Which = np.ndarray[Any, np.dtype[np.bool_]]
 
 #: Beyond any image: the first pixel of an empty box, and minus the last.
 NOTHING = 1 << 40
@@ -78,7 +79,8 @@ class Table(NamedTuple):
         First and last pixel, one dimension for each of the tensor, of length 1 where nothing
         changes.
     steps
-        For dimensions of length 1: how far apart in pixels neighbors would be, which padding needs.
+        For dimensions of the tensor of length 1: how far apart in pixels neighbors would be, which
+        padding needs; 0 for others.
     """
 
     first: Bounds
@@ -87,7 +89,7 @@ class Table(NamedTuple):
 
     def varies(self, dim: int) -> bool:
         """Return whether the bounds change along a dimension."""
-        return self.first.shape[dim] > 1
+        return bool(self.first.shape[dim] > 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ class Reach:
         tables = []
         for dim in range(2, len(shape)):
             pixels = np.arange(shape[dim], dtype=np.int64).reshape(_along(dim, len(shape)))
-            steps = tuple(int(d == dim) for d in range(len(shape)))
+            steps = tuple(int(d == dim and size == 1) for d, size in enumerate(shape))
             tables.append(Table(pixels, pixels, steps))
         axes = (None, None, *range(len(shape) - 2))
         layout = tuple((Part(size, a),) for size, a in zip(shape, axes, strict=False))
@@ -153,7 +155,8 @@ class Reach:
         """Return whether all elements have the same boxes."""
         return (
             isinstance(other, Reach)
-            and (self.shape, self.layout) == (other.shape, other.layout)
+            and self.shape == other.shape
+            and _essential(self.layout) == _essential(other.layout)
             and all(
                 a.steps == b.steps
                 and np.array_equal(a.first, b.first)
@@ -320,7 +323,7 @@ class Reach:
         return self.keep(dim, index % self.shape[dim], 1, 1)._without((dim,), kept)
 
     def gather(
-        self, dim: int, index: Bounds, valid: Bounds | None = None, *, stride: int = 1
+        self, dim: int, index: Bounds, valid: Which | None = None, *, stride: int = 1
     ) -> "Reach":
         """Let each new position along a dimension depend on some old ones.
 
@@ -495,6 +498,7 @@ def _made(
                 head = (slice(None),) * dim + (slice(0, 1),)
                 if (first == first[head]).all() and (last == last[head]).all():
                     first, last = first[head], last[head]
+        steps = tuple(step if n == 1 else 0 for step, n in zip(steps, shape, strict=True))
         kept.append(Table(first, last, steps))
     return Reach(tuple(shape), tuple(kept), layout)
 
@@ -554,8 +558,8 @@ def _extended(table: Table, dim: int, index: Bounds) -> tuple[Bounds, Bounds]:
     outside = (index < 0) | (index >= n)
     others = tuple(range(index.ndim, index.ndim + first.ndim - 1))
     if n == 1:
-        shift = np.expand_dims(index * table.steps[dim], others)
-        return first[0] + shift, last[0] + shift
+        away = np.expand_dims(index * table.steps[dim], others)
+        return first[0] + away, last[0] + away
     if not outside.any():
         return first[index], last[index]
     found = regular(first, last)
@@ -613,6 +617,13 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
                 news, b, j = [*news, j], b * new[j], j + 1
         groups.append((olds, news))
     return groups
+
+
+def _essential(layout: tuple[tuple[Part, ...], ...] | None) -> object:
+    """Return a layout without what has length 1 and is no position."""
+    if layout is None:
+        return None
+    return [[p for p in dim if p.length != 1 or p.axis is not None] for dim in layout]
 
 
 def _labeled(

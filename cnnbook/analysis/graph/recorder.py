@@ -134,7 +134,11 @@ def _record(model: nn.Module, running: nn.Module, inputs: Sequence[Tensor]) -> T
         _EagerCircularPadding(),
         recorder,
     ):
-        running(*inputs)
+        if isinstance(running, torch.jit.ScriptModule):  # scripts do not call Python's hooks
+            recorder.begin("", model)
+            recorder.end(running(*inputs))
+        else:
+            running(*inputs)
     return Trace(tuple(image.shape[1:]), tuple(recorder.calls), tuple(recorder.operations))
 
 
@@ -153,8 +157,11 @@ def _plain_kernels(model: nn.Module) -> Iterator[None]:
         math = torch.nn.attention.SDPBackend.MATH
         stack.enter_context(torch.nn.attention.sdpa_kernel(math))
         if recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            # torch.backends.mkldnn.flags would also touch settings that warn on some machines.
+            stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
+            stack.callback(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled())
+            torch._C._set_mkldnn_enabled(False)
+            torch._C._set_cudnn_enabled(False)
         # What torch.compile has already compiled does not call hooks that are added later.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -196,8 +203,8 @@ def _boundaries(
     with contextlib.ExitStack() as stack:
         for name, module in running.named_modules():
             shown = modules[name]
-            if isinstance(module, torch.jit.ScriptModule) and name:
-                continue  # scripts do not call Python's hooks
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
 
             def begin(
                 _module: nn.Module, _inputs: object, name: str = name, shown: nn.Module = shown
