@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for editors and type checkers
     from cnnbook.settings import preset as preset
     from cnnbook.settings import seed as seed
     from cnnbook.settings import start as start
+    from cnnbook.training import load as load
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _SUBMODULES = (
 _FUNCTIONS = {
     "choose": "settings",
     "device": "settings",
+    "load": "training",
     "preset": "settings",
     "seed": "settings",
     "start": "settings",

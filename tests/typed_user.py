@@ -29,13 +29,16 @@ def networks_by_name() -> None:
 
 
 def a_trained_network() -> None:
-    trained = training.load_trained("net.safetensors")
+    trained = training.load("net.safetensors")
     assert_type(trained, training.TrainedModel)
     assert_type(trained.network, nn.Module)
     assert_type(trained.classes, tuple[str, ...])
     rows = training.predict(trained, ["boot.png"], top=1).to_dicts()
     assert_type(rows, list[dict[str, object]])
-    training.predict("net.safetensors", ["boot.png"])  # type: ignore[arg-type]
+    assert_type(cnnbook.load("efficientnet_lite0"), training.TrainedModel)
+    assert_type(trained.preprocessing, models.Preprocessing)
+    training.predict("efficientnet_lite0", data.photo("cat"))
+    training.predict(nn.Linear(2, 2), ["boot.png"])  # type: ignore[arg-type]
 
 
 def results_that_draw_themselves(x: Tensor, y: Tensor) -> None:

@@ -21,12 +21,15 @@ def list_models(chosen: argparse.Namespace) -> int:
         rows = table.to_dicts()
         if names:
             rows = [row | {"options": _plain(str(row["name"]))} for row in rows]
+        rows = [row | {"weights": _weights_in_full(str(row["name"]))} for row in rows]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0
     print(table)
     for name in names:
         options = " ".join(f"{option}={value}" for option, value in _plain(name).items())
         print(f"options of {name}: {options or 'none'}")
+        for of, weights in models.model_spec(name).weights.items():
+            print(f"weights={of} of {name}: {weights.credit}; from {weights.source}")
     return 0
 
 
@@ -87,7 +90,8 @@ def models_table(names: Sequence[str] = ()) -> Table:
     -------
     Table
         Columns ``name``, ``paper``, ``input``, ``parameters``, ``macs`` (multiply–adds for one
-        image of that input) and ``last_layers``; of a network that fails, why it does.
+        image of that input), ``last_layers`` (of a network that fails, why it does) and
+        ``weights`` (published ones: name, accuracy as published, license).
     """
     rows = []
     for name in names or models.list_models():
@@ -102,8 +106,35 @@ def models_table(names: Sequence[str] = ()) -> Table:
         except Exception as error:  # of a network from outside; the others are listed all the same
             message = (str(error) or type(error).__name__).splitlines()[0]
             row |= {"parameters": None, "macs": None, "last_layers": f"fails: {message}"}
-        rows.append(row)
+        rows.append(row | {"weights": _weights(spec)})
     return Table(rows)
+
+
+def _weights_in_full(name: str) -> dict[str, object]:
+    """Return a network's published weights, for JSON."""
+    return {
+        of: {
+            "accuracy": dict(weights.accuracy),
+            "license": weights.license,
+            "credit": weights.credit,
+            "source": weights.source,
+        }
+        for of, weights in models.model_spec(name).weights.items()
+    }
+
+
+def _weights(spec: models.ModelSpec) -> str:
+    """Return name, accuracy and license of a network's published weights."""
+    return "; ".join(
+        ", ".join(
+            [
+                name,
+                *([f"top-1 {weights.accuracy['top1']:.1%}"] if "top1" in weights.accuracy else []),
+                weights.license,
+            ]
+        )
+        for name, weights in spec.weights.items()
+    )
 
 
 def _costs(name: str) -> dict[str, object]:

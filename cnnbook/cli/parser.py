@@ -148,8 +148,11 @@ def _models(commands: "_Commands") -> None:
         """\
 List the networks that can be built by name: the paper each comes from, the image
 it was made for (channels × height × width), its parameters, its multiply–adds
-(MACs) for one such image, and its last layers. For networks that are named, list
-their options too, as `cnnbook train --option` takes them.""",
+(MACs) for one such image, and its last layers; and which have weights trained on
+ImageNet: their license and top-1 accuracy as published. `cnnbook predict` takes
+these by name, and `cnnbook train --option weights=imagenet` starts from them. For
+networks that are named, list options, as `cnnbook train --option` takes them, and
+where the weights come from.""",
         """\
   cnnbook models
   cnnbook models vgg16 resnet50
@@ -314,6 +317,10 @@ again resumes from there.""",
     output.add_argument("--quiet", action="store_true", help="print nothing but the result")
 
 
+_TRAINED = (
+    "file that `cnnbook train` wrote, or, if there is no such file, name of a network with "
+    "published weights, see `cnnbook models`"
+)
 _DEVICE = "cpu, cuda, cuda:1, mps … (default: the fastest on this machine)"
 
 
@@ -329,7 +336,7 @@ class its accuracy and the class it is most often confused with.""",
   cnnbook evaluate resnet18-fashion-mini.safetensors
   cnnbook evaluate resnet18-fashion-mini.safetensors --data fashion-mnist --json""",
     )
-    parser.add_argument("checkpoint", metavar="FILE", help="what `cnnbook train` wrote")
+    parser.add_argument("model", metavar="MODEL", help=_TRAINED)
     parser.add_argument(
         "--data", metavar="NAME",
         help="data set with the same classes (default: the one that the network was trained on)",
@@ -347,9 +354,9 @@ Classify pictures: print the most probable classes of each. A picture may have a
 size, but should look like the images that the network was trained on.""",
         """\
   cnnbook predict resnet18-fashion-mini.safetensors boot.png
-  cnnbook predict clothes.safetensors *.jpg --top 1 --json""",
+  cnnbook predict efficientnet_lite0 *.jpg --top 1 --json""",
     )
-    parser.add_argument("checkpoint", metavar="FILE", help="what `cnnbook train` wrote")
+    parser.add_argument("model", metavar="MODEL", help=_TRAINED)
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
         "--top", type=int, default=3, metavar="N",

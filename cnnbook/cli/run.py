@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main(["models", "lenet5"])
-    name    paper                               input    parameters     MACs  last layers
+    name    paper                               input    parameters     MACs  last layers   weights
     lenet5  LeCun et al. 1998, as taught today  1×32×32      61,706  416,520  c5 f6 output
     options of lenet5: activation=tanh pool=avg
     0
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cnnbook.cli.train import train
     from cnnbook.cli.trained import evaluate, predict
     from cnnbook.data import DataError
+    from cnnbook.models import WeightsError
     from cnnbook.training import CheckpointError
 
     commands = {
@@ -61,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 2
-    except (DataError, CheckpointError, OSError, MemoryError, FloatingPointError) as error:
+    except (
+        *(DataError, CheckpointError, WeightsError),
+        *(OSError, MemoryError, FloatingPointError),
+    ) as error:
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -203,7 +203,7 @@ def run_training(
     seed: int,
     **fit_options: Any,
 ) -> dict[str, Any]:
-    """Train a network and save it to a file for :func:`cnnbook.training.load_trained`.
+    """Train a network and save it to a file for :func:`cnnbook.training.load`.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def run_training(
         raise ValueError(f"cannot augment with {augment}: {error}") from None
     torch.manual_seed(seed)
     network = training.build_for(name, train_set, **options)
-    info = training.model_info(name, train_set, options, source=dataset, side=side)
+    info = training.model_info(network, train_set, source=dataset, side=side)
     if "loss" in loss:  # otherwise fit itself stores the smoothing in the file, and compares it
         info["label_smoothing"] = label_smoothing
     if checkpoint is not None and fit_options.get("resume", True):

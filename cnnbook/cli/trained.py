@@ -10,10 +10,10 @@ from cnnbook.tables import Table
 
 def evaluate(chosen: argparse.Namespace) -> int:
     """Print the loss and accuracy of a trained network, and its accuracy on each class."""
-    trained = training.load_trained(chosen.checkpoint)
+    trained = training.load(chosen.model)
     if chosen.data is None and trained.info["data"] is None:
         raise ValueError(
-            f"{chosen.checkpoint} does not say what the network was trained on: --data NAME"
+            f"it is not known which data set {chosen.model} was trained on: name one with --data"
         )
     _, test = trained.load_data(chosen.data)
     loss = models.model_spec(trained.info["model"]).loss
@@ -59,7 +59,6 @@ def by_class(result: training.Evaluation, classes: tuple[str, ...]) -> Table:
 
 def predict(chosen: argparse.Namespace) -> int:
     """Print a trained network's predictions for pictures."""
-    trained = training.load_trained(chosen.checkpoint)
-    rows = training.predict(trained, chosen.image, top=chosen.top, device=chosen.device)
+    rows = training.predict(chosen.model, chosen.image, top=chosen.top, device=chosen.device)
     show(rows, as_json=chosen.json)
     return 0

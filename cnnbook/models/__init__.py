@@ -7,7 +7,7 @@ network.
 
 from typing import NoReturn
 
-from cnnbook.models._common import copy_weights
+from cnnbook.models._common import WeightsError, copy_weights
 from cnnbook.models.alexnet import AlexNet, AlexNet2014, AlexNetTwoDevices
 from cnnbook.models.efficientnet import EfficientNetLite0
 from cnnbook.models.googlenet import GoogLeNet, GoogLeNetOutput, googlenet_loss
@@ -43,6 +43,7 @@ __all__ = [
     "ResNet",
     "TorchvisionTwin",
     "Weights",
+    "WeightsError",
     "copy_weights",
     "create",
     "create_for",

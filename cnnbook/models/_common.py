@@ -35,6 +35,20 @@ def check_exact_input(x: Tensor, name: str, channels: int, size: int) -> None:
         )
 
 
+class WeightsError(RuntimeError):
+    """Weights cannot be downloaded, are damaged, or belong to another network.
+
+    Examples
+    --------
+    >>> from cnnbook import models
+    >>> lenet5, vgg = models.create("lenet5"), models.create_scaled_down("vgg11")
+    >>> models.copy_weights(lenet5.state_dict(), vgg)
+    Traceback (most recent call last):
+    cnnbook.models._common.WeightsError: the weights have 10 tensors, VGG has 22: they belong to \
+another network
+    """
+
+
 def check_classes(num_classes: int) -> None:
     """Raise ValueError unless a number of classes is a positive whole number."""
     if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 1:
@@ -57,7 +71,7 @@ def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
 
     Raises
     ------
-    RuntimeError
+    WeightsError
         If the number of entries or a shape differs. The message names the first difference.
 
     Examples
@@ -73,13 +87,13 @@ def copy_weights(state: dict[str, Tensor], model: nn.Module) -> None:
     """
     own = model.state_dict()
     if len(state) != len(own):
-        raise RuntimeError(
+        raise WeightsError(
             f"the weights have {len(state)} tensors, {type(model).__name__} has {len(own)}: they "
             "belong to another network"
         )
     for (theirs, value), (ours, target) in zip(state.items(), own.items(), strict=True):
         if value.shape != target.shape:
-            raise RuntimeError(
+            raise WeightsError(
                 f"{theirs} has shape {tuple(value.shape)}, but {ours} of {type(model).__name__} "
                 f"needs {tuple(target.shape)}: the weights belong to another network or number "
                 "of classes"

@@ -421,7 +421,8 @@ class GoogLeNet(nn.Module):
         """
         self.output = new_classifier(self.output, num_classes)
         if self.auxiliary:
-            for classifier in (self.auxiliary_4a, self.auxiliary_4d):
+            for name in ("auxiliary_4a", "auxiliary_4d"):
+                classifier: AuxiliaryClassifier = getattr(self, name)
                 classifier.output = new_classifier(classifier.output, num_classes)
 
 

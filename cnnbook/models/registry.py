@@ -421,7 +421,7 @@ def create(
     ValueError
         For an unknown name, an option that the network does not have, weights that do not exist or
         contradict an option, or as documented for the class.
-    RuntimeError
+    WeightsError
         If weights cannot be downloaded, are damaged, or do not fit the options.
 
     Examples
@@ -442,12 +442,18 @@ def create(
         )
     check_options(f"option of {name}", options, spec.build, without=_COMMON)
     if weights is not None:
-        return _trained(name, weights, num_classes, in_channels, options)
-    return spec.build(
-        num_classes=spec.num_classes if num_classes is None else num_classes,
-        in_channels=spec.input_shape[0] if in_channels is None else in_channels,
-        **options,
-    )
+        network, options = _trained(name, weights, num_classes, in_channels, options)
+    else:
+        network = spec.build(
+            num_classes=spec.num_classes if num_classes is None else num_classes,
+            in_channels=spec.input_shape[0] if in_channels is None else in_channels,
+            **options,
+        )
+    # For training.model_info. What create_for would choose by the size of the images is kept, too.
+    defaults = model_options(name)
+    decided = {option: defaults[option] for option in spec.small_images or () if option in defaults}
+    network.created_as = (name, {**decided, **options})
+    return network
 
 
 def _trained(
@@ -456,8 +462,11 @@ def _trained(
     num_classes: int | None,
     in_channels: int | None,
     options: Mapping[str, Any],
-) -> nn.Module:
-    """Build a network with published weights; only its classifier may be another."""
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a network with published weights; only its classifier may be another.
+
+    Returned with the options that it was built with.
+    """
     spec = model_spec(name)
     if not spec.weights:
         others = ", ".join(other for other in _MODELS if _MODELS[other].weights)
@@ -473,18 +482,22 @@ def _trained(
             )
     if in_channels not in (None, spec.input_shape[0]):
         raise ValueError(
-            f"the published weights of {name} belong to images of {spec.input_shape[0]} channels, "
-            f"got in_channels={in_channels}; leave out in_channels, or weights="
+            f"the published weights of {name} take images of {spec.input_shape[0]} channels, got "
+            f"in_channels={in_channels}; convert the images, or leave out weights="
         )
+    built_with = {**published.options, **options}
     network = spec.build(
-        num_classes=spec.num_classes,
-        in_channels=spec.input_shape[0],
-        **{**published.options, **options},
+        num_classes=spec.num_classes, in_channels=spec.input_shape[0], **built_with
     )
     copy_weights(published.read(), network)
-    if num_classes not in (None, spec.num_classes):
+    if num_classes is not None and num_classes != spec.num_classes:
+        if not hasattr(network, "reset_classifier"):
+            raise ValueError(
+                f"{name} has no reset_classifier(num_classes), so its weights are for "
+                f"{spec.num_classes} classes only; leave out num_classes, or weights="
+            )
         network.reset_classifier(num_classes)
-    return network
+    return network, built_with
 
 
 def create_for(

@@ -25,7 +25,7 @@ from cnnbook.training.run import Run
 from cnnbook.training.trained import (
     TrainedModel,
     build_for,
-    load_trained,
+    load,
     model_info,
     predict,
 )
@@ -49,8 +49,8 @@ __all__ = [
     "evaluate",
     "fit",
     "join_processes",
+    "load",
     "load_checkpoint",
-    "load_trained",
     "load_weights",
     "model_info",
     "predict",

@@ -1,26 +1,38 @@
-"""Trained networks: built for a data set, read from a file, used on pictures."""
+"""Trained networks: built for a data set, read from a file or by name, used on pictures."""
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnbook import data, models
-from cnnbook._errors import check_options
-from cnnbook.data.pixels import normalize
+from cnnbook import data, models, settings
+from cnnbook._errors import check_options, unknown
+from cnnbook._networks import device_of, evaluating, input_type, scores_of, unwrapped
+from cnnbook.models import Preprocessing
 from cnnbook.tables import Table
 from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
-from cnnbook.training.evaluation import evaluate
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture: TypeAlias = "str | Path | Image.Image | Tensor"
+Pictures: TypeAlias = (
+    "Picture | Iterable[Picture] | data.Dataset | data.ImageFolder | torch.utils.data.Dataset[Any]"
+)
+
+_BATCH = 64  # pictures that are classified at a time
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A network read from a file, with everything needed to use it.
+    """A trained network, with everything needed to use it.
 
     Parameters
     ----------
@@ -29,18 +41,25 @@ class TrainedModel:
     classes
         Names of the classes; score ``i`` belongs to ``classes[i]``.
     info
-        What the file says about it, see :func:`model_info`.
+        What is known about it, see :func:`model_info`.
 
     Examples
     --------
-    The network expects normalized images. For files, :meth:`prepare` and :func:`predict` normalize
-    them; a tensor ``x`` of fractions from 0 to 1, ``(N, C, H, W)``, is classified by
-    ``network((x - mean) / std)``, with ``info["mean"]`` and ``info["std"]`` of each channel. See
-    :func:`load_trained`:
-
     >>> info = {"model": "lenet5", "image": [1, 32, 32]}
     >>> TrainedModel(models.lenet5(2), ("even", "odd"), info)
     <TrainedModel: lenet5, images of 1×32×32, 2 classes>
+
+    The network takes normalized images. :meth:`prepare` and :func:`predict` resize, crop and
+    normalize pictures as `preprocessing` says:
+
+    >>> trained = load("efficientnet_lite0")
+    >>> trained
+    <TrainedModel: efficientnet_lite0, images of 3×224×224, 1000 classes>
+    >>> trained.preprocessing.resize, trained.preprocessing.interpolation
+    (224, 'bicubic')
+    >>> scores = trained.network(trained.prepare(data.photo("cat")))
+    >>> trained.classes[scores.argmax()]
+    'Egyptian cat'
     """
 
     network: nn.Module
@@ -54,14 +73,29 @@ class TrainedModel:
             f"<TrainedModel: {self.info['model']}, images of {shape}, {len(self.classes)} classes>"
         )
 
-    def prepare(self, pictures: str | Path | Sequence[str | Path]) -> Tensor:
-        """Read image files as the network's test images were read.
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become the network's input."""
+        info = self.info
+        return Preprocessing(
+            resize=round(info["side"] * info["margin"]),
+            crop=info["side"],
+            mean=tuple(info["mean"]),
+            std=tuple(info["std"]),
+            interpolation=info.get("interpolation", "bilinear"),
+            padded_to=info["image"][1],
+        )
+
+    def prepare(self, pictures: Pictures) -> Tensor:
+        """Read pictures as the network's test images were read.
 
         Parameters
         ----------
         pictures
-            One image file or several, of any size, in color or gray. Each is resized,
-            center-cropped and normalized.
+            One or several: image files, PIL images, tensors ``(C, H, W)`` or ``(N, C, H, W)``
+            (uint8, or floats from 0 to 1), or a data set. Of any size, in color or gray: each is
+            resized, center-cropped and normalized as `preprocessing` says. Tensors, and data sets
+            in memory, that already have the network's height and width are only normalized.
 
         Returns
         -------
@@ -73,45 +107,31 @@ class TrainedModel:
         DataError
             If a file is missing or not an image.
         TypeError
-            If `pictures` are not paths.
+            If `pictures` are none of these.
         ValueError
-            If there are no pictures, or a path is a folder.
+            If there are no pictures, a path is a folder, or a tensor holds no image.
         """
-        given = self._read(_paths(pictures))
-        return normalize(given.images, given.mean, given.std)
+        return torch.stack([self._input(picture) for _, picture in _each(pictures)])
 
-    def _read(self, pictures: Sequence[str | Path]) -> data.Dataset:
-        """Return image files as a data set without true labels: all are 0."""
-        info = self.info
-        channels, side, _ = info["image"]
-        folder = data.ImageFolder(
-            "pictures",
-            Path(),
-            np.array([os.fsencode(picture) for picture in pictures]),
-            torch.zeros(len(pictures), dtype=torch.int64),
-            self.classes,
-            train=False,
-            size=info["side"],
-            channels=channels,
-            mean=tuple(info["mean"]),
-            std=tuple(info["std"]),
-            margin=info["margin"],
-        )
-        transform = folder.transform()
-        images = torch.stack([folder.read(i, transform) for i in range(len(folder))])
-        return data.Dataset(
-            folder.name, images, folder.labels, folder.classes, folder.mean, folder.std
-        ).padded(side)
+    def _input(self, picture: Picture) -> Tensor:
+        """Return one picture as the network takes it, ``(C, H, W)``."""
+        channels, *size = self.info["image"]
+        if isinstance(picture, Tensor) and list(picture.shape[-2:]) == size:
+            return self.preprocessing.normalize(picture)
+        if isinstance(picture, (str, Path)):
+            picture = _read(picture, channels)
+        return self.preprocessing(picture)
 
     def load_data(
         self, name: str | None = None
     ) -> tuple[data.Dataset | data.ImageFolder, data.Dataset | data.ImageFolder]:
-        """Load a data set in the size and with the channels that the network takes.
+        """Load a data set in the size, with the channels and normalized as the network takes it.
 
         Parameters
         ----------
         name
-            As in :func:`cnnbook.data.load`; what the network was trained on if not given.
+            As in :func:`cnnbook.data.load`; what the network was trained on if not given. A network
+            trained on ImageNet also takes ImageNet's own folders, named n01440764 and so on.
 
         Returns
         -------
@@ -121,50 +141,114 @@ class TrainedModel:
         ------
         ValueError
             If the data set has other classes than the network learned, or if no name is given and
-            the file holds none.
+            it is not known what the network was trained on.
         DataError
             If files of the data set are missing or damaged.
         """
         name = name or self.info["data"]
         if name is None:
             raise ValueError(
-                "the file does not say what the network was trained on: give load_data the name of "
-                "a data set"
+                "it is not known which data set the network was trained on: give load_data the "
+                "name of one"
             )
         channels, side, _ = self.info["image"]
         train, test = data.load(name, size=side, channels=channels)
-        if test.classes != self.classes:
+        if test.classes != self.classes and not (
+            self.info.get("weights") == "imagenet" and _are_wordnet_ids(test.classes)
+        ):
             raise ValueError(
-                f"the network was trained on the classes {list(self.classes)}, {name} has "
-                f"{list(test.classes)}"
+                f"the network was trained on the classes {_listed(self.classes)}, {name} has "
+                f"{_listed(test.classes)}"
             )
-        return train, test
+        return self._normalized(train), self._normalized(test)
+
+    def _normalized(
+        self, dataset: data.Dataset | data.ImageFolder
+    ) -> data.Dataset | data.ImageFolder:
+        mean, std = tuple(self.info["mean"]), tuple(self.info["std"])
+        if isinstance(dataset, data.ImageFolder):
+            margin = self.info["margin"]
+            return dataclasses.replace(dataset, mean=mean, std=std, margin=margin)
+        return dataclasses.replace(dataset, mean=mean, std=std)
 
 
-def _paths(pictures: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """Return paths as a list; raise an error that says what else was given."""
-    if isinstance(pictures, (str, Path)):
-        pictures = [pictures]
-    if isinstance(pictures, (Tensor, np.ndarray)):
-        raise TypeError(
-            f"pictures are paths of image files, got a {type(pictures).__name__} of shape "
-            f"{tuple(pictures.shape)}; for images in memory, normalize them as the training images "
-            "were and call the network: trained.network(x)"
-        )
-    try:
-        paths = list(pictures)
-    except TypeError:
-        raise TypeError(
-            f"pictures are paths of image files, got {type(pictures).__name__}"
-        ) from None
-    for path in paths:
-        if not isinstance(path, (str, Path)):
-            raise TypeError(f"pictures are paths of image files, got {type(path).__name__} in them")
-        if Path(path).is_dir():
-            raise ValueError(f"{path} is a folder; name the pictures in it ({path}/*.png)")
-    if not paths:
-        raise ValueError("there are no pictures to read: give at least one file")
-    return paths
+def _are_wordnet_ids(classes: tuple[str, ...]) -> bool:
+    # In alphabetical order, as here, ImageNet's folders are in the order of its 1000 classes.
+    return len(classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in classes)
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    more = f", … ({len(classes)} in all)" if len(classes) > 12 else ""
+    return f"[{', '.join(map(repr, classes[: 10 if more else None]))}{more}]"
+
+
+def _read(path: str | Path, channels: int) -> Any:
+    """Return an image file as a PIL image; raise DataError if it cannot be read."""
+    folder = data.ImageFolder(
+        "pictures",
+        Path(),
+        np.array([os.fsencode(path)]),
+        torch.zeros(1, dtype=torch.int64),
+        ("any",),
+        train=False,
+        channels=channels,
+    )
+    return folder.read(0, lambda image: image)
+
+
+def _each(pictures: Pictures) -> Iterator[tuple[str | int, Picture]]:
+    """Yield a name, or a number, and one picture after the other; refuse what is none."""
+    number = -1
+    for number, picture in enumerate(_one_by_one(pictures)):
+        if isinstance(picture, (str, Path)):
+            if Path(picture).is_dir():
+                name = str(picture)
+                raise ValueError(f"{name} is a folder; name the pictures in it ({name}/*.png)")
+            yield str(picture), picture
+        else:
+            yield number, picture
+    if number < 0:
+        raise ValueError("there are no pictures to read: give at least one")
+
+
+def _one_by_one(pictures: Any) -> Iterator[Any]:
+    if isinstance(pictures, data.ImageFolder):
+        yield from (pictures.folder / os.fsdecode(bytes(path)) for path in pictures.paths)
+    elif isinstance(pictures, data.Dataset):
+        yield from pictures.images
+    elif isinstance(pictures, torch.utils.data.Dataset):
+        items: Any = (pictures[i] for i in range(len(pictures)))  # type: ignore[arg-type]
+        yield from (item[0] if isinstance(item, (tuple, list)) else item for item in items)
+    elif isinstance(pictures, Tensor) and pictures.ndim == 4:
+        yield from pictures
+    elif isinstance(pictures, Tensor) or not _is_several(pictures):
+        yield _known(pictures)
+    else:
+        for picture in pictures:
+            if isinstance(picture, Tensor) and picture.ndim == 4:
+                yield from picture
+            else:
+                yield _known(picture)
+
+
+def _is_several(pictures: Any) -> bool:
+    return hasattr(pictures, "__iter__") and not isinstance(
+        pictures, (str, Path, bytes, np.ndarray, Mapping)
+    )
+
+
+def _known(picture: Any) -> Any:
+    """Return a picture; raise TypeError if it is of no kind that can be read."""
+    from PIL import Image
+
+    if isinstance(picture, (str, Path, Tensor, Image.Image)):
+        return picture
+    shape = f" of shape {picture.shape}" if isinstance(picture, np.ndarray) else ""
+    cure = "; Image.fromarray(…) or torch.from_numpy(…) makes one" if shape else ""
+    raise TypeError(
+        "pictures are image files, PIL images, tensors or a data set, got "
+        f"{type(picture).__name__}{shape}{cure}"
+    )
 
 
 def build_for(name: str, dataset: data.Dataset | data.ImageFolder, **options: Any) -> nn.Module:
@@ -226,23 +310,24 @@ def _build(
 
 
 def model_info(
-    name: str,
+    network: str | nn.Module,
     dataset: data.Dataset | data.ImageFolder,
     options: Mapping[str, Any] | None = None,
     *,
     source: str | None = None,
     side: int | None = None,
 ) -> dict[str, Any]:
-    """Return what :func:`load_trained` needs to find in a file: `checkpoint_info` of :func:`fit`.
+    """Return what :func:`load` needs to find in a file: `checkpoint_info` of :func:`fit`.
 
     Parameters
     ----------
-    name
-        Name of the network.
+    network
+        The network, if :func:`cnnbook.models.create` or :func:`build_for` built it; otherwise the
+        name under which it is registered.
     dataset
         What it is trained on.
     options
-        Options that the network was built with.
+        With a name: the options that the network was built with.
     source
         Name under which :func:`cnnbook.data.load` finds the data set.
     side
@@ -258,25 +343,31 @@ def model_info(
     Raises
     ------
     TypeError
-        If `dataset` is not a data set, or `options` are not a mapping.
+        If `dataset` is not a data set, `options` are not a mapping, or the network was built by
+        something else.
     ValueError
         For an unknown name, or an option that the network does not have.
 
     Examples
     --------
     >>> train, _ = data.load("digits", size=32)
-    >>> info = model_info("lenet5", train, {"activation": "relu"}, source="digits", side=8)
-    >>> info["image"], info["side"], info["data"]
-    ([1, 32, 32], 8, 'digits')
+    >>> net = build_for("lenet5", train, activation="relu")
+    >>> info = model_info(net, train, source="digits", side=8)
+    >>> info["model"], info["options"], info["image"], info["side"], info["data"]
+    ('lenet5', {'activation': 'relu'}, [1, 32, 32], 8, 'digits')
     """
-    build = models.model_spec(name).build
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f'options are a dict such as {{"width": 0.5}}, got {options!r:.50}')
-    check_options(f"option of {name}", options or {}, build, ("num_classes", "in_channels"))
+    if isinstance(network, nn.Module):
+        name, options = _built_as(network, options)
+    else:
+        name, options = network, dict(options or {})
+    build = models.model_spec(name).build
+    check_options(f"option of {name}", options, build, ("num_classes", "in_channels"))
     shape = image_shape(dataset)
     return {
         "model": name,
-        "options": dict(options or {}),
+        "options": dict(options),
         "data": source,
         "image": list(shape),
         "margin": getattr(dataset, "margin", 1.0),
@@ -287,38 +378,66 @@ def model_info(
     }
 
 
-def load_trained(path: str | Path) -> TrainedModel:
-    """Rebuild a network from the file that its training wrote.
+def _built_as(network: nn.Module, options: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options with which a network was built."""
+    if options is not None:
+        raise TypeError(
+            "a network knows the options that it was built with: leave out options, or give its "
+            "name instead of the network"
+        )
+    built = getattr(unwrapped(network), "created_as", None)
+    if built is None:
+        raise TypeError(
+            f"this {type(unwrapped(network)).__name__} was not built by models.create or "
+            "training.build_for, so its name is not known; register it with "
+            "models.register_model, and give its name"
+        )
+    name, given = built
+    return name, dict(given)
+
+
+def load(path_or_name: str | Path) -> TrainedModel:
+    """Reopen a trained network: from the file that its training wrote, or by name.
 
     Parameters
     ----------
-    path
+    path_or_name
         File that ``cnnbook train`` wrote, or :func:`fit` with ``checkpoint=`` and
-        ``checkpoint_info=model_info(...)``.
+        ``checkpoint_info=model_info(...)``; or the name of a network with published weights, such
+        as ``"efficientnet_lite0"``, see :class:`cnnbook.models.Weights`. If there is a file of that
+        name, the file is meant.
 
     Returns
     -------
     TrainedModel
-        The network, in evaluation mode, and the names of its classes.
+        The network, in evaluation mode, with its classes and preprocessing.
 
     Raises
     ------
     CheckpointError
         If the file is missing or damaged, does not say which network it holds, or holds one that
         is not registered here.
+    WeightsError
+        If published weights cannot be downloaded, are damaged, or their package is not installed.
+    ValueError
+        For the name of a network without published weights.
 
     Examples
     --------
+    >>> trained = load("efficientnet_lite0")
+    >>> predict(trained, data.photo("coffee"), top=1, device="cpu")[0]["class"]
+    'espresso'
+
     >>> import tempfile
-    >>> from cnnbook.training import fit
+    >>> from cnnbook.training import evaluate, fit
     >>> train, _ = data.load("digits", size=32)
     >>> net = build_for("lenet5", train, activation="relu")
-    >>> info = model_info("lenet5", train, {"activation": "relu"}, source="digits", side=8)
+    >>> info = model_info(net, train, source="digits", side=8)
     >>> options = {"checkpoint_info": info, "device": "cpu", "progress": False}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "digits.safetensors")
     ...     _ = fit(net, train, epochs=1, checkpoint=path, **options)
-    ...     trained = load_trained(path)
+    ...     trained = load(path)
     >>> trained
     <TrainedModel: lenet5, images of 1×32×32, 10 classes>
     >>> _, test = trained.load_data()
@@ -326,6 +445,44 @@ def load_trained(path: str | Path) -> TrainedModel:
     >>> torch.allclose(before.scores, after.scores, atol=1e-5)
     True
     """
+    if not isinstance(path_or_name, (str, Path)):
+        raise TypeError(
+            f"load takes a file or the name of a network, got {type(path_or_name).__name__}"
+        )
+    path = Path(path_or_name).expanduser()
+    if str(path_or_name) in models.list_models() and not path.exists():
+        return _published(str(path_or_name))
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        known = [n for n in models.list_models() if models.model_spec(n).weights]
+        instead = unknown("network with published weights", str(path), known)
+        raise CheckpointError(f"there is no file {path}, and it is an {instead}")
+    return _from_file(path_or_name)
+
+
+def _published(name: str) -> TrainedModel:
+    """Return a network with the weights that were published for it."""
+    spec = models.model_spec(name)
+    which = next(iter(spec.weights), "imagenet")  # if there are none, create says so
+    network = models.create(name, weights=which).eval()
+    weights = spec.weights[which]
+    wanted = weights.preprocessing
+    info = {
+        "model": name,
+        "options": dict(weights.options),
+        "weights": which,
+        "data": None,
+        "image": list(spec.input_shape),
+        "margin": wanted.resize / wanted.crop,
+        "side": wanted.crop,
+        "classes": list(weights.classes),
+        "mean": list(wanted.mean),
+        "std": list(wanted.std),
+        "interpolation": wanted.interpolation,
+    }
+    return TrainedModel(network, weights.classes, info)
+
+
+def _from_file(path: str | Path) -> TrainedModel:
     weights, state = load_checkpoint(path)
     info = state.get("info") if isinstance(state, dict) else None
     if not isinstance(info, dict) or "model" not in info:
@@ -370,8 +527,8 @@ def _mismatches(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[
 
 
 def predict(
-    trained: TrainedModel,
-    pictures: str | Path | Sequence[str | Path],
+    trained: TrainedModel | str | Path,
+    pictures: Pictures,
     *,
     top: int = 3,
     device: torch.device | str | None = None,
@@ -381,70 +538,89 @@ def predict(
     Parameters
     ----------
     trained
-        A network with its classes, see :func:`load_trained`.
+        A network with its classes, or what :func:`load` takes: a file, or a name such as
+        ``"efficientnet_lite0"``.
     pictures
-        One image file or several, of any size; resized and cropped as the test images were.
+        One or several: image files, PIL images, tensors or a data set, as
+        :meth:`TrainedModel.prepare` takes them; of any size, resized and cropped as the test
+        images were.
     top
         How many classes to name for each picture.
     device
-        Where to run; the machine's fastest device if not given.
+        Where to run; the machine's fastest device if not given. Afterwards, the network is where
+        it was.
 
     Returns
     -------
     Table
-        One row for each picture and each of its `top` classes: ``image``, ``rank``, ``class``,
-        ``probability``.
+        One row for each picture and each of its `top` classes: ``image`` (the file's name, or a
+        number counted from 0), ``rank``, ``class``, ``class_index``, ``probability``.
 
     Raises
     ------
     DataError
         If a file is missing or not an image.
     TypeError
-        If `trained` is not a :class:`TrainedModel`, or `pictures` are not paths.
+        If `trained` is none of these, or `pictures` are no pictures.
     ValueError
         If there are no pictures, a path is a folder, or `top` is not positive.
 
     Examples
     --------
-    A network that has learned nothing, and a picture that shows nothing:
-
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> train, _ = data.load("digits", size=32)
-    >>> net = build_for("lenet5", train).eval()
-    >>> _ = nn.init.zeros_(net.output.weight), nn.init.zeros_(net.output.bias)
-    >>> trained = TrainedModel(net, train.classes, model_info("lenet5", train))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     picture = Path(folder, "black.png")
-    ...     Image.new("L", (40, 30)).save(picture)
-    ...     rows = predict(trained, [picture], top=2, device="cpu")
-    >>> [(row["rank"], round(row["probability"], 3)) for row in rows]
-    [(1, 0.1), (2, 0.1)]
+    >>> predict("efficientnet_lite0", data.photo("cat"), device="cpu")
+    image  rank  class         class index  probability
+        0     1  Egyptian cat          285        37.9%
+        0     2  tiger cat             282        33.3%
+        0     3  tabby                 281        16.9%
     """
+    if isinstance(trained, (str, Path)):
+        trained = load(trained)
     if not isinstance(trained, TrainedModel):
         raise TypeError(
             f"predict takes a TrainedModel, which knows its classes, got {type(trained).__name__}; "
-            "load_trained(FILE) returns one"
+            "load(FILE or NAME) returns one"
         )
-    pictures = _paths(pictures)
     if not isinstance(top, int):
         raise TypeError(f"top is a whole number, got top={top!r}")
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
-    # The 1998 network's scores are minus distances: their softmax is that of the paper's eq. 9,
-    # without its constant class.
-    scores = evaluate(trained.network, trained._read(pictures), device=device).scores
+    names: list[str | int] = []
+    inputs: list[Tensor] = []
+    chances: list[Tensor] = []
+    network, home = trained.network, device_of(trained.network)
+    target, kind = settings.device(device), input_type(trained.network)
+
+    def classify() -> None:
+        if inputs:
+            scores = scores_of(network(torch.stack(inputs).to(target, kind)))
+            # The 1998 network's scores are minus distances: their softmax is that of the paper's
+            # eq. 9, without its constant class.
+            chances.extend(scores.float().softmax(1).cpu())
+            inputs.clear()
+
+    try:
+        with torch.no_grad(), evaluating(network):
+            network.to(target)
+            for name, picture in _each(pictures):
+                names.append(name)
+                inputs.append(trained._input(picture).cpu())
+                if len(inputs) == _BATCH:
+                    classify()
+            classify()
+    finally:
+        network.to(home)
     rows = []
-    for picture, chances in zip(pictures, scores.softmax(1), strict=True):
-        best = chances.topk(min(top, len(chances)))
+    for name, of_one in zip(names, chances, strict=True):
+        best = of_one.topk(min(top, len(of_one)))
         for rank, (chance, i) in enumerate(
             zip(best.values.tolist(), best.indices.tolist(), strict=True), 1
         ):
             rows.append(
                 {
-                    "image": str(picture),
+                    "image": name,
                     "rank": rank,
                     "class": trained.classes[i],
+                    "class_index": i,
                     "probability": chance,
                 }
             )

@@ -28,7 +28,7 @@ def test_train_keeps_what_evaluate_needs(trained, said):
 
 def test_pictures_are_named_as_the_test_images_are(trained, said, tmp_path):
     path = trained.path
-    net = training.load_trained(path).network
+    net = training.load(path).network
     _, test = data.load("fashion-mini", size=32)
     expected = training.evaluate(net, test[:3], device="cpu").scores.softmax(1)
     plain = data.load("fashion-mini")[1].images[:3, 0].numpy()

@@ -21,6 +21,7 @@ SMALL = {
     "googlenet": {"stem": "small", "width": 0.1},
     "googlenet_bn": {"stem": "small", "width": 0.1},
     **{f"resnet{d}": {"stem": "small", "width": 0.1} for d in (18, 34, 50, 101, 152)},
+    "efficientnet_lite0": {"stem": "small", "width": 0.25},
     **{f"resnet{d}": {"width": 0.5} for d in (20, 32, 44, 56, 110)},
 }
 

@@ -1,18 +1,13 @@
 """What holds for every network, by name."""
 
-import functools
-import hashlib
-import http.server
-import threading
-import types
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-import torchvision
 from helpers import SMALL
+from torch import nn
 
 from cnnbook import models
 
@@ -112,91 +107,80 @@ def test_hub(name):
     assert shapes[0] == shapes[1]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def published(tmp_path, monkeypatch):
-    """A server with random ResNet-18 weights under a name like torchvision's."""
-    torch.manual_seed(0)
-    theirs = torchvision.models.resnet18()
-    (tmp_path / "www").mkdir()
-    file = tmp_path / "www" / "part"
-    torch.save(theirs.state_dict(), file)
-    name = f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
-    file.rename(tmp_path / "www" / name)
-    handler = functools.partial(Quiet, directory=tmp_path / "www")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/{name}"
-    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: types.SimpleNamespace(url=url))
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    yield types.SimpleNamespace(
-        theirs=theirs, file=tmp_path / "www" / name, cached=tmp_path / "hub" / "checkpoints" / name
-    )
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.slow
-def test_published_weights_load_into_ours(published):
-    ours = models.create("resnet18", weights="imagenet").eval()
-    x = torch.randn(1, 3, 64, 64)
+@every_model
+def test_features_are_what_the_classifier_reads(name):
+    net, (x, _) = small(name).eval(), batch(name, 2)
+    seen = []
+    before = {
+        "lenet5": "c5",
+        "lenet5_1998": "c5",
+        "alexnet": "pool5",
+        "alexnet_one_column": "pool5",
+        "alexnet_2014": "pool5",
+        "googlenet": "inception5b",
+        "googlenet_bn": "inception5b",
+        "efficientnet_lite0": "stage9",
+    }
+    last = before.get(name) or ("block5" if "vgg" in name else net.stages[-1])
+    net.get_submodule(last).register_forward_hook(lambda _m, _i, output: seen.append(output))
     with torch.no_grad():
-        torch.testing.assert_close(ours(x), published.theirs.eval()(x))
-    published.file.unlink()  # the second time they come from the cache
-    models.create("resnet18", weights="imagenet")
+        features = net.forward_features(x)
+        scores = net(x)
+    assert features.ndim == 4
+    assert torch.equal(features, seen[0])
+    assert torch.equal(features, seen[1])  # forward goes the same way
+    assert scores.shape == (2, 4)
+    with pytest.raises(ValueError, match=r"takes images|was built for images"):
+        net.forward_features(x[0])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("quiet", [False, True])
-def test_the_progress_of_a_download_can_be_hidden(published, monkeypatch, capfd, quiet):
-    monkeypatch.setenv("TQDM_DISABLE", "1" if quiet else "")
-    models.create("resnet18", weights="imagenet")
-    assert ("100%" in capfd.readouterr().err) is not quiet
+@every_model
+def test_a_classifier_can_be_replaced(name):
+    net, (x, _) = small(name).eval(), batch(name, 2)
+    kept = {n: p.clone() for n, p in net.named_parameters()}
+    with torch.no_grad():
+        features = net.forward_features(x)
+        net.reset_classifier(7)
+        assert net(x).shape == (2, 7)
+        assert torch.equal(net.forward_features(x), features)
+        if "googlenet" in name:
+            assert [scores.shape for scores in net.train()(x)] == [(2, 7)] * 3
+    changed = [n for n, p in net.named_parameters() if p.shape != kept[n].shape]
+    layers = {n.rsplit(".", 1)[0] for n in changed}
+    assert len(layers) == {"lenet5_1998": 0, "googlenet": 3, "googlenet_bn": 3}.get(name, 1)
+    for wrong in (0, -1, 2.5, "7", True):
+        with pytest.raises(ValueError, match="num_classes must be a positive whole number"):
+            net.reset_classifier(wrong)
 
 
-@pytest.mark.slow
-def test_weights_of_another_number_of_classes_are_refused(published):
-    with pytest.raises(RuntimeError, match=r"fc\.weight.*\(1000, 512\).*needs \(10, 512\)"):
-        models.create("resnet18", num_classes=10, weights="imagenet")
+def test_a_new_classifier_keeps_type_and_device():
+    net = small("resnet20").to(torch.float64)
+    net.reset_classifier(3)
+    assert net.fc.weight.dtype == torch.float64
+    with torch.device("meta"):
+        net = models.create("vgg11", 4)
+    net.reset_classifier(3)
+    assert net.fc8.weight.device.type == "meta"
 
 
-@pytest.mark.slow
-def test_altered_download_is_refused_and_not_kept(published):
-    published.file.write_bytes(published.file.read_bytes()[:-100])
-    with pytest.raises(RuntimeError, match="could not download"):
-        models.create("resnet18", weights="imagenet")
-    assert not list(published.cached.parent.iterdir())
-
-
-@pytest.mark.slow
-def test_damaged_cache_is_named(published):
-    models.create("resnet18", weights="imagenet")
-    published.cached.write_bytes(published.cached.read_bytes()[:-100])
-    with pytest.raises(RuntimeError, match=rf"{published.cached.name} is damaged.*Delete it"):
-        models.create("resnet18", weights="imagenet")
-
-
-def test_offline_says_what_to_do(published, monkeypatch):
-    dead = types.SimpleNamespace(url="http://127.0.0.1:1/resnet18-01234567.pth")
-    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: dead)
-    with pytest.raises(RuntimeError, match=r"could not download http.*weights=None"):
-        models.create("resnet18", weights="imagenet")
-
-
-def test_real_addresses_are_https_and_carry_a_checksum():
-    from cnnbook.models._common import _hash_prefix
-
-    specs = map(models.model_spec, models.list_models())
-    published = [weights for spec in specs for weights in spec.weights.values()]
-    assert len(published) == 14  # AlexNet, eight VGGs, five ResNets
-    for weights in published:
-        url = torchvision.models.get_weight(weights.enum_name).url
-        assert url.startswith("https://")
-        assert len(_hash_prefix(Path(url))) == 8
+@every_model
+def test_every_activation_is_a_layer_of_its_own_that_hooks_find(name):
+    """Each call of ReLU that autograd records is made by a module, and no module makes two."""
+    net, (x, _) = small(name).eval(), batch(name, 2)
+    calls = []
+    for module in net.modules():
+        if isinstance(module, (nn.ReLU, nn.ReLU6)):
+            assert not module.inplace
+            module.register_forward_hook(lambda m, _i, _o: calls.append(m))
+    nodes, seen = [net(x).grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [following for following, _ in node.next_functions]
+    recorded = [n for n in seen if n.name().startswith(("ReluBackward", "HardtanhBackward"))]
+    assert len(calls) == len(set(calls)) == len(recorded)
+    assert bool(calls) is ("lenet" not in name)
 
 
 def test_copy_weights_refuses_another_network():

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from cnnbook import models
@@ -193,40 +192,3 @@ def test_what_a_network_does_not_have_is_refused_with_those_that_have_it():
         models.torchvision_model("googlenet")
     with pytest.raises(ValueError, match="Did you mean 'vgg1"):
         models.torchvision_model("vgg17")
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: models.create("vgg16_c", weights="imagenet"), "weights for vgg16_c; there are"),
-        (lambda: models.create("resnet20", weights="imagenet"), "weights for resnet20; there are"),
-        (lambda: models.create("vgg16", weights="imagenet21k"), "Did you mean 'imagenet'"),
-        (
-            lambda: models.create("resnet50", weights="imagenet", version="v1"),
-            r"belong to version='v1\.5', got version='v1'",
-        ),
-    ],
-)
-def test_weights_that_do_not_exist(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-@pytest.mark.slow
-def test_weights_bring_their_options(monkeypatch):
-    torch.manual_seed(0)
-    theirs = torchvision.models.resnet50()
-    asked = []
-
-    def load(network, enum_name):
-        asked.append(enum_name)
-        models.copy_weights(theirs.state_dict(), network)
-
-    monkeypatch.setattr(registry, "load_imagenet_weights", load)
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        expected = theirs.eval()(x)
-        for options in ({}, {"version": "v1.5"}):
-            ours = models.create("resnet50", weights="imagenet", **options).eval()
-            torch.testing.assert_close(ours(x), expected)
-    assert asked == ["ResNet50_Weights.IMAGENET1K_V1"] * 2

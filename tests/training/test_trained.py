@@ -66,7 +66,7 @@ def test_a_network_is_built_for_the_data():
 
 
 def test_a_network_comes_back_as_it_was_trained(file, sets):
-    trained = training.load_trained(file)
+    trained = training.load(file)
     assert isinstance(trained.network, models.LeNet5)
     assert isinstance(trained.network.s2, torch.nn.MaxPool2d)
     assert not trained.network.training
@@ -78,11 +78,11 @@ def test_a_network_comes_back_as_it_was_trained(file, sets):
 
 
 def test_a_network_brings_its_data(file, sets):
-    train, test = training.load_trained(file).load_data()
+    train, test = training.load(file).load_data()
     assert (len(train), len(test)) == (10_000, 2_000)
     assert torch.equal(test.images[:40], sets[1].images)
     with pytest.raises(ValueError, match=r"trained on the classes \['T-shirt/top'.*digits has"):
-        training.load_trained(file).load_data("digits")
+        training.load(file).load_data("digits")
     info = training.model_info("lenet5", sets[0])
     nowhere = training.TrainedModel(models.lenet5(), sets[0].classes, info)
     with pytest.raises(ValueError, match="does not say what the network was trained on"):
@@ -91,7 +91,7 @@ def test_a_network_brings_its_data(file, sets):
 
 @pytest.mark.slow
 def test_pictures_are_read_as_the_test_images_were(file, sets, tmp_path):
-    trained, (_, test) = training.load_trained(file), sets
+    trained, (_, test) = training.load(file), sets
     plain = data.load("fashion-mini")[1].images[:3, 0]
     pictures = [picture_of(image, tmp_path / f"{i}.png") for i, image in enumerate(plain)]
     x, _ = next(data.Batches(test[:3], 3, shuffle=False, device="cpu").epoch(0))
@@ -110,7 +110,7 @@ def test_pictures_are_read_as_the_test_images_were(file, sets, tmp_path):
 
 
 def test_pictures_of_any_kind(file, tmp_path):
-    trained = training.load_trained(file)
+    trained = training.load(file)
     photo = tmp_path / "photo.jpg"  # color, another size, not square
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)).save(photo)
     assert trained.prepare([photo]).shape == (1, 1, 32, 32)
@@ -129,7 +129,7 @@ def test_pictures_of_any_kind(file, tmp_path):
 
 
 def test_one_picture_needs_no_list(file, tmp_path):
-    trained = training.load_trained(file)
+    trained = training.load(file)
     photo = tmp_path / "photo.png"
     Image.new("L", (40, 40)).save(photo)
     for one in (photo, str(photo)):
@@ -139,7 +139,7 @@ def test_one_picture_needs_no_list(file, tmp_path):
 
 
 def test_what_is_not_a_picture_or_a_trained_network_is_named(file, tmp_path):
-    trained = training.load_trained(file)
+    trained = training.load(file)
     with pytest.raises(ValueError, match=r"is a folder; name the pictures in it \(.*/\*\.png\)"):
         training.predict(trained, tmp_path)
     x = torch.zeros(2, 1, 32, 32)
@@ -159,9 +159,9 @@ def test_what_is_not_a_picture_or_a_trained_network_is_named(file, tmp_path):
 def test_a_file_that_does_not_say_what_it_holds(tmp_path):
     path = training.save_checkpoint(tmp_path / "x", models.lenet5().state_dict(), {})
     with pytest.raises(CheckpointError, match=r"does not say which network.*load_weights\(\)"):
-        training.load_trained(path)
+        training.load(path)
     with pytest.raises(CheckpointError, match="there is no file"):
-        training.load_trained(tmp_path / "y")
+        training.load(tmp_path / "y")
 
 
 def test_a_network_that_is_not_known_or_another_here(file, sets, tmp_path, monkeypatch):
@@ -171,14 +171,14 @@ def test_a_network_that_is_not_known_or_another_here(file, sets, tmp_path, monke
     info = training.model_info("lenet5", sets[0]) | {"model": "mine"}
     path = training.save_checkpoint(tmp_path / "mine", weights, {"info": info})
     with pytest.raises(CheckpointError, match=r"'mine', which is not registered.*--import"):
-        training.load_trained(path)
+        training.load(path)
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     spec = models.model_spec("lenet5")
     models.register_model("mine", spec)
-    assert training.load_trained(path).info["model"] == "mine"
+    assert training.load(path).info["model"] == "mine"
     monkeypatch.setitem(registry._MODELS, "mine", models.model_spec("resnet20"))
     with pytest.raises(CheckpointError, match="does not fit mine as it is built here"):
-        training.load_trained(path)
+        training.load(path)
 
 
 def test_options_that_model_info_was_not_given(sets, tmp_path):
@@ -186,7 +186,7 @@ def test_options_that_model_info_was_not_given(sets, tmp_path):
     info = training.model_info("resnet20", sets[0])
     path = training.save_checkpoint(tmp_path / "narrow", weights, {"info": info})
     with pytest.raises(CheckpointError, match=r"was not given \(options=\{\}\)\?$") as caught:
-        training.load_trained(path)
+        training.load(path)
     message = str(caught.value)
     assert "(4, 1, 3, 3) in the file, (16, 1, 3, 3) in the network" in message
     assert message.count("in the file") == 5
