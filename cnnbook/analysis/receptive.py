@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook.analysis._batches import check_images
 from cnnbook.analysis._hooks import Hook, device_of, evaluation, find_layer, forward_hooks
-from cnnbook.analysis.graph import Reach, Untraceable, trace
+from cnnbook.analysis.graph import Reach, Span, Untraceable, trace
+from cnnbook.analysis.graph.reach import regular
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -20,21 +24,25 @@ if TYPE_CHECKING:
 class ReceptiveField:
     """The pixels that the units of a layer can depend on.
 
-    Tuples have one entry per dimension of the image: height and width. The unit at position i
-    of a dimension sees the pixels ``start + i*jump`` … ``start + i*jump + size - 1``. The box
-    may reach beyond the image, where the network sees padding.
+    Tuples have one entry per dimension of the image: height and width. Where units are `even`, as
+    in most networks, the unit at position i of a dimension sees the pixels ``start + i*jump`` …
+    ``start + i*jump + size - 1``. :meth:`box` is right for every unit of any layer. Boxes may reach
+    beyond the image, where the network sees padding.
 
-    It is the smallest box around all paths from the image to the unit, in all channels. Inside
-    it there may be pixels that no path reaches, between the taps of a dilated kernel for example.
+    A box is the smallest around all paths from the image to the unit, in all channels. Inside it
+    there may be pixels that no path reaches, between the taps of a dilated kernel for example.
 
     Attributes
     ----------
     layer
         Name of the layer.
     size
-        Height and width of the box, in pixels.
+        Height and width of the box, in pixels; where units differ, of the largest in the middle
+        half of the layer.
     jump
-        Pixels between the boxes of neighboring units; 0 if all units see the same.
+        Pixels between the boxes of neighboring units; 0 if all units see the same. On average,
+        where units share boxes: a fraction after upsampling, such as 1/2. None if units in the
+        middle half of the layer are not regular.
     start
         First row and column of the box of unit (0, 0); negative in the padding.
     positions
@@ -44,6 +52,8 @@ class ReceptiveField:
     shared
         Whether there are several units that all see the same, as after squeeze-and-excitation;
         `positions` then counts them as one.
+    bounds
+        First and last pixel of every unit, for each dimension; None if units are `even`.
 
     Examples
     --------
@@ -62,11 +72,17 @@ class ReceptiveField:
 
     layer: str
     size: tuple[int, ...]
-    jump: tuple[int, ...]
+    jump: tuple[int | Fraction | None, ...]
     start: tuple[int, ...]
     positions: tuple[int, ...]
     image: tuple[int, ...]
     shared: bool = field(default=False, repr=False, compare=False)
+    bounds: tuple[tuple[Span, ...], ...] | None = field(default=None, repr=False)
+
+    @property
+    def even(self) -> bool:
+        """Whether all boxes have one size, and neighbors the same distance everywhere."""
+        return self.bounds is None
 
     @property
     def center(self) -> tuple[int, ...]:
@@ -102,8 +118,14 @@ class ReceptiveField:
                 f"layer {self.layer!r} has units at {times(self.positions)} positions, none at "
                 f"{position}"
             )
-        first = [s + i * j for s, i, j in zip(self.start, position, self.jump, strict=True)]
-        bounds = [(f, f + size) for f, size in zip(first, self.size, strict=True)]
+        if self.bounds is not None:
+            spans = [row[i] for row, i in zip(self.bounds, position, strict=True)]
+            bounds = [(span.first, span.last + 1) for span in spans]
+        else:
+            regular = zip(self.start, position, self.jump, self.size, strict=True)
+            bounds = [
+                (s + i * int(j or 0), s + i * int(j or 0) + size) for s, i, j, size in regular
+            ]
         if clip:
             bounds = [
                 (max(a, 0), min(b, side)) for (a, b), side in zip(bounds, self.image, strict=True)
@@ -149,13 +171,16 @@ class ReceptiveField:
         """Return a one-line description."""
         if self.shared:
             return f"{self.layer}: all units see the same {times(self.size)} pixels"
+        size, units = times(self.size), times(self.positions)
+        if None in self.jump:
+            return f"{self.layer}: {size} pixels, {units} units at uneven distances"
         return (
-            f"{self.layer}: {times(self.size)} pixels, {times(self.positions)} units "
-            f"{times(self.jump)} pixels apart, the first from {self.start}"
+            f"{self.layer}: {size} pixels, {units} units {times(self.jump)} pixels apart, "
+            f"the first from {self.start}"
         )
 
 
-def times(numbers: Sequence[int]) -> str:
+def times(numbers: Sequence[object]) -> str:
     """Return numbers as in 16×5×5."""
     return "×".join(map(str, numbers))
 
@@ -166,21 +191,80 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
     Raises
     ------
     Untraceable
-        If its units do not lie on one grid.
+        If its units do not lie on one grid, or some of them see nothing of the image.
     """
     axes = range(len(image))
-    grid = [reach.grid(axis) for axis in axes]
+    rows = _rows_of_units(reach, len(image))
+    if any(first > last for row in rows for first, last in row):
+        raise Untraceable("some of its units see nothing of the image")
+    grid = [_grid(row) for row in rows]
+    for axis in axes:
+        if len(rows[axis]) == 1:  # how far neighbors would be, if there were any
+            grid[axis] = (grid[axis][0], max(reach.tables[axis].steps, default=0), True)
+    if len(reach.shape) == 2 + len(image):
+        first = 1 if reach.channels_last else 2
+        units = reach.shape[first : first + len(image)]
+    else:  # tokens (N, T, C), or vectors
+        units = reach.shape[1:-1]
     return ReceptiveField(
         layer,
-        size=tuple(reach.spans[a].last - reach.spans[a].first + 1 for a in axes),
-        jump=tuple(step for _, step in grid),
-        start=tuple(reach.spans[a].first for a in axes),
-        positions=tuple(count for count, _ in grid),
+        size=tuple(size for size, _, _ in grid),
+        jump=tuple(jump for _, jump, _ in grid),
+        start=tuple(row[0].first for row in rows),
+        positions=tuple(len(row) for row in rows),
         image=tuple(image),
-        shared=len(reach.dims) == 2 + len(image)
-        and max(reach.shape[2:]) > 1
-        and all(count == 1 for count, _ in grid),
+        shared=max(units, default=1) > 1 and all(len(row) == 1 for row in rows),
+        bounds=None if all(even for _, _, even in grid) else tuple(rows),
     )
+
+
+def _rows_of_units(reach: Reach, axes: int) -> list[tuple[Span, ...]]:
+    """Return the bounds of the units along each axis of the image."""
+    if len(reach.shape) == 2 + axes:  # feature maps: the box of all channels
+        reach = reach.mix([-1 if reach.channels_last else 1])
+    moving = [
+        {dim for dim in range(len(reach.shape)) if table.varies(dim)} for table in reach.tables
+    ]
+    if any(len(dims) > 1 for dims in moving):
+        raise Untraceable("its positions are split into windows")
+    if len(reach.shape) == 2 + axes:
+        first = 1 if reach.channels_last else 2
+        if any(dims - {first + axis} for axis, dims in enumerate(moving)):
+            raise Untraceable("its rows and columns are not those of the image, as after turning it")
+    rows = []
+    for axis, table in enumerate(reach.tables):
+        pairs = zip(table.first.flat, table.last.flat, strict=True)
+        row = tuple(Span(int(first), int(last)) for first, last in pairs)
+        if any(moving[axis] & other for a, other in enumerate(moving) if a != axis):
+            row = tuple(sorted(set(row)))  # rows and columns in one dimension
+        rows.append(row)
+    for dim in range(len(reach.shape)):
+        shared = [axis for axis, dims in enumerate(moving) if dim in dims]
+        if len(shared) > 1:
+            tables = [reach.tables[axis] for axis in shared]
+            flat = (bound.reshape(-1) for t in tables for bound in (t.first, t.last))
+            if len(set(zip(*flat, strict=True))) != prod(len(rows[axis]) for axis in shared):
+                raise Untraceable("its units do not lie on one grid")
+    return rows
+
+
+def _grid(row: Sequence[Span]) -> tuple[int, int | Fraction | None, bool]:
+    """Return the size of the boxes, the pixels between them, and whether all are alike."""
+    n = len(row)
+    bounds = np.array(row)
+    middle = bounds[n // 4 : n - n // 4]
+    size = int((middle[:, 1] - middle[:, 0]).max()) + 1
+    if n == 1:
+        return size, 0, True
+    found = regular(bounds[:, 0], bounds[:, 1])
+    even = found is not None and found[0] == 1 and len({b - a for a, b in row}) == 1
+    if found is None and len(middle) > 1:
+        found = regular(middle[:, 0], middle[:, 1])
+    if found is None:
+        return size, None, False
+    period, shift = found
+    jump = Fraction(shift, period)
+    return size, int(jump) if jump.denominator == 1 else jump, even
 
 
 def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) -> ReceptiveField:
