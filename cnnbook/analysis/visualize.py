@@ -1,5 +1,6 @@
 """What a unit responds to: images optimized for it, and image patches found for it."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from cnnbook._draw import draw
 from cnnbook._errors import unknown
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
-from cnnbook.analysis._batches import check_tensor, image_batches
-from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names
+from cnnbook.analysis._batches import Labeled, check_tensor, image_batches
+from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names, unchanged
 from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
@@ -76,13 +77,14 @@ def maximize_activation(
     mean: float | Sequence[float] | Tensor = 0.0,
     std: float | Sequence[float] | Tensor = 1.0,
     objective: Literal["channel", "neuron"] = "channel",
-    steps: int = 128,
+    steps: int = 256,
     lr: float = 0.1,
-    decay: float = 1.0,
+    decay: float = 0.4,
     jitter: float = 0.05,
     scale: float = 0.1,
     rotate: float = 10.0,
     fourier: bool = True,
+    power: float = 2.0,
     decorrelate: bool = True,
     seed: int = 0,
 ) -> MaximizedUnits:
@@ -128,8 +130,12 @@ def maximize_activation(
         Largest angle, in degrees.
     fourier
         Whether steps are taken on the image's Fourier coefficients, so that a step's spectrum
-        falls like one over the frequency, as that of natural images does. It reaches higher
-        activations than steps on the pixels, which show finer texture.
+        falls with the frequency, as that of photographs does. It reaches higher activations than
+        steps on the pixels, which show finer texture.
+    power
+        How fast it falls, with `fourier`: like one over the frequency to this power. Amplitudes of
+        photographs fall with a power near 1; more makes smoother images, 0 treats all frequencies
+        alike.
     decorrelate
         Whether steps are taken along the principal colors of photographs, each by as much as
         photographs vary along it: much along gray, little along blue–yellow and green–magenta.
@@ -192,6 +198,7 @@ def maximize_activation(
     columns = torch.tensor(numbers, device=device)
     channels_last = name in channels_last_layers(net, sides, [name])
     kept: list[Tensor] = []
+    runs = 0  # of the layer in one run of the network; counted in the first step
     activation = torch.empty(steps, len(numbers))
     climbed = torch.zeros(len(numbers), dtype=torch.bool, device=device)
 
@@ -200,8 +207,8 @@ def maximize_activation(
             maps = check_tensor(name, output)
             if maps.ndim not in (2, 4):
                 raise ValueError(
-                    f"layer {name!r} outputs {tuple(maps.shape)}, neither feature maps (N, M, h, w) "
-                    "nor vectors (N, M)"
+                    f"layer {name!r} outputs {tuple(maps.shape)}, neither feature maps "
+                    "(N, M, h, w) nor vectors (N, M)"
                 )
             if channels_last and maps.ndim == 4:
                 maps = maps.permute(0, 3, 1, 2)
@@ -211,23 +218,30 @@ def maximize_activation(
             if own.ndim == 3:
                 middle = own[:, own.shape[1] // 2, own.shape[2] // 2]
                 own = own.mean((1, 2)) if objective == "channel" else middle
-            kept[:] = [own]
+            kept.append(own)
+            if len(kept) == runs:
+                raise _Reached
 
         return hook
 
     with (
-        torch.inference_mode(False),
+        unchanged(net),
         forward_hooks(net, [name], keeper),
         evaluating(net),
         torch.enable_grad(),
     ):
-        painted = _Painted((len(numbers), *sides), generator, device, fourier, decorrelate)
+        painted = _Painted(
+            (len(numbers), *sides), generator, device, power if fourier else None, decorrelate
+        )
         for step in range(steps):
             changed = _changed(painted.image(), jitter, scale, rotate, generator)
-            net(((changed - mu) / sigma).to(dtype))
+            kept.clear()
+            # What the network computes after the layer's last run is not needed.
+            with contextlib.suppress(_Reached):
+                net(((changed - mu) / sigma).to(dtype))
             if not kept:
                 raise ValueError(f"layer {name!r} does not run in evaluation mode")
-            excited = kept[0]
+            runs, excited = len(kept), kept[-1]
             gradient = None
             if excited.requires_grad:
                 (gradient,) = torch.autograd.grad(
@@ -252,6 +266,10 @@ def maximize_activation(
             stacklevel=2,
         )
     return MaximizedUnits(name, numbers, painted.image().detach().cpu(), activation)
+
+
+class _Reached(BaseException):
+    """Ends a run of a network, which does not catch it as it would an Exception."""
 
 
 # Principal components of the colors of ImageNet's photographs, red, green and blue from 0 to 1, as
@@ -282,19 +300,19 @@ class _Painted:
         shape: tuple[int, ...],
         generator: torch.Generator,
         device: torch.device,
-        fourier: bool,
+        power: float | None,
         decorrelate: bool,
     ):
         *_, self.height, self.width = shape
         self.colors = _colors().to(device) if decorrelate and shape[1] == 3 else None
         self.spread: Tensor | None = None
-        if fourier:
+        if power is not None:
             rows = torch.fft.fftfreq(self.height)[:, None]
             columns = torch.fft.rfftfreq(self.width)
             frequency = (rows**2 + columns**2).sqrt()
-            # The constant is treated like the lowest frequency. The square root, because the scale
+            # The constant is treated like the lowest frequency. Half the power, because the scale
             # acts twice: on the gradient, and on what the step changes.
-            spread = frequency.clamp(min=1 / max(self.height, self.width)).rsqrt()
+            spread = frequency.clamp(min=1 / max(self.height, self.width)) ** (-power / 2)
             # At mean square 1, steps change the image as much as steps on the pixels would.
             self.spread = (spread / spread.square().mean().sqrt()).to(device)
             shape = (*shape[:2], *frequency.shape, 2)
@@ -395,9 +413,9 @@ class TopPatches:
 
 def top_patches(
     model: nn.Module,
-    images: Tensor | Dataset,
-    layer: str,
-    units: int | Sequence[int],
+    images: Tensor | Labeled,
+    layer: str | nn.Module,
+    units: Units,
     k: int = 9,
     *,
     batch_size: int = 100,
@@ -413,14 +431,16 @@ def top_patches(
     model
         Any network. It runs in evaluation mode, without gradients, and is left unchanged.
     images
-        ``(N, C, H, W)`` as the network takes them, or a data set, whose images are normalized
-        first.
+        ``(N, C, H, W)`` as the network takes them, or any labeled data that
+        :func:`cnnbook.data.make_batches` takes, all images of one size. It is read once, in order;
+        the images of a :class:`cnnbook.data.Dataset` are normalized first.
     layer
-        Name as in ``model.named_modules()`` of a layer that outputs feature maps
-        ``(N, M, h, w)``, or vectors ``(N, M)``, which see the whole image. If it runs
-        more than once, the last run counts.
+        A layer that outputs feature maps ``(N, M, h, w)`` or ``(N, h, w, M)``, or vectors
+        ``(N, M)``, which see the whole image: the module, or its name as in
+        ``model.named_modules()``. If it runs more than once, the last run counts.
     units
-        Number of a channel of the feature maps or of an entry of the vector, or several.
+        Number of a channel of the feature maps or of an entry of the vector, or several, as a list,
+        a range, an array or a tensor.
     k
         Patches per unit.
     batch_size
@@ -434,8 +454,9 @@ def top_patches(
     Raises
     ------
     ValueError
-        If the layer or a unit does not exist, k is not from 1 to N, or the layer's receptive
-        field cannot be followed.
+        If the layer or a unit does not exist, k is not from 1 to N, images differ in size, it
+        cannot be told which dimension holds the units, or the layer's receptive field cannot be
+        followed.
     TypeError
         If `images` is neither of these, or the layer does not return a tensor.
 
@@ -451,43 +472,62 @@ def top_patches(
     >>> found.images.tolist(), found.positions.tolist(), found.activation.tolist()
     ([[7]], [[[2, 3]]], [[4.0]])
     """
-    if not isinstance(images, Tensor | Dataset):
-        raise TypeError(f"images must be a tensor or a Dataset, got {type(images).__name__}")
-    units = _listed(units)
-    raw = images if isinstance(images, Tensor) else images.images
-    if not 1 <= k <= len(raw):
-        raise ValueError(f"k must be from 1 to the number of images, {len(raw)}; got {k}")
-    best, flat = [], []
-    for x in image_batches(images, batch_size, device_of(model)):
-        output = activations(model, x, [layer])[layer]
-        if output.ndim not in (2, 4):
+    (name,) = layer_names(model, [layer])
+    net = unwrapped(model)
+    numbers = _listed(units)
+    if k < 1:
+        raise ValueError(f"k must be from 1 to the number of images; got {k}")
+    activation = torch.empty(len(numbers), 0)
+    index = torch.empty(len(numbers), 0, dtype=torch.long)
+    positions = torch.empty(len(numbers), 0, 2, dtype=torch.long)
+    kept: dict[int, Tensor] = {}  # the images that are among the best so far
+    count, maps, last, sides = 0, False, False, torch.Size()
+    for x in image_batches(images, batch_size, device_of(net)):
+        found = activations(net, x, [name])[name]
+        if count == 0:
+            sides, maps = x.shape[1:], found.ndim == 4
+            last = maps and name in channels_last_layers(net, sides, [name])
+        if x.shape[1:] != sides:
             raise ValueError(
-                f"layer {layer!r} outputs {tuple(output.shape)}, neither feature maps "
+                f"images must be of one size; got {tuple(sides)} and {tuple(x.shape[1:])}"
+            )
+        if found.ndim not in (2, 4):
+            raise ValueError(
+                f"layer {name!r} outputs {tuple(found.shape)}, neither feature maps "
                 "(N, M, h, w) nor vectors (N, M)"
             )
-        _check_units(layer, units, output.shape[1])
+        found = found.permute(0, 3, 1, 2) if last else found
+        _check_units(name, numbers, found.shape[1])
         # A vector counts as maps with one position.
-        value, where = output[:, list(units)].reshape(len(output), len(units), -1).max(2)
-        best.append(value)
-        flat.append(where)
-    activation, index = torch.cat(best).T.sort(dim=1, descending=True, stable=True)
-    activation, index = activation[:, :k], index[:, :k]
-    where = torch.cat(flat).T.gather(1, index)
-    columns = output.shape[3] if output.ndim == 4 else 1
-    positions = torch.stack([where // columns, where % columns], 2)
-    height, width = raw.shape[2:]
-    field = receptive_field(model, raw.shape[1:], layer) if output.ndim == 4 else None
+        value, flat = found[:, list(numbers)].reshape(len(x), len(numbers), -1).max(2)
+        columns = found.shape[3] if maps else 1
+        at = torch.stack([flat // columns, flat % columns], 2).transpose(0, 1)
+        here = torch.arange(count, count + len(x)).expand(len(numbers), -1)
+        activation, order = torch.cat([activation, value.T], 1).sort(
+            dim=1, descending=True, stable=True
+        )
+        activation, order = activation[:, :k], order[:, :k]
+        index = torch.cat([index, here], 1).gather(1, order)
+        positions = torch.cat([positions, at], 1).gather(1, order[..., None].expand(-1, -1, 2))
+        best = set(index.flatten().tolist())
+        kept = {i: kept[i] if i < count else x[i - count].detach().cpu() for i in best}
+        count += len(x)
+    if k > count:
+        raise ValueError(f"k must be from 1 to the number of images, {count}; got {k}")
+    if isinstance(images, Dataset):  # its raw pixels
+        kept = {i: images.images[i].cpu() for i in kept}
+    field = receptive_field(net, sides, name) if maps else None
     patches = []
-    for image, at in zip(index.flatten().tolist(), positions.flatten(0, 1).tolist(), strict=True):
-        box: Sequence[tuple[int, int]] = ((0, height), (0, width))
+    for image, spot in zip(index.flatten().tolist(), positions.flatten(0, 1).tolist(), strict=True):
+        box: Sequence[tuple[int, int]] = ((0, sides[1]), (0, sides[2]))
         if field is not None:
             # If all units see the same, for example after squeeze-and-excitation, the field has one
             # position.
-            box = field.box(*(min(i, n - 1) for i, n in zip(at, field.positions, strict=True)))
-        patches.append(_crop(raw[image].cpu(), box))
+            box = field.box(*(min(i, n - 1) for i, n in zip(spot, field.positions, strict=True)))
+        patches.append(_crop(kept[image], box))
     stacked = torch.stack(patches)
-    stacked = stacked.view(len(units), k, *stacked.shape[1:])
-    return TopPatches(layer, units, stacked, index, positions, activation)
+    stacked = stacked.view(len(numbers), k, *stacked.shape[1:])
+    return TopPatches(name, numbers, stacked, index, positions, activation)
 
 
 def _crop(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
