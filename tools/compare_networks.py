@@ -499,6 +499,9 @@ def units_of(output, positions, same):
     if same:
         flat = output.flatten()
         return (1, len(flat)), lambda _, j: flat[j : j + 1]
+    for dim in range(output.ndim - 1):
+        if tuple(output.shape[dim : dim + 2]) == positions:
+            return positions, lambda i, j, dim=dim: output.select(dim, i).select(dim, j).flatten()
     for dim, length in enumerate(output.shape):  # some networks merge N and the tokens
         if length == rows * columns and (dim == 0 or len(output) == 1):
             return positions, partial(_token, output, dim, columns)
@@ -551,9 +554,12 @@ def attributions(name, shape, budget=60.0):
                 if not row.get("zero"):
                     break
             result["grad_cam"].append(row)
+        except (ValueError, TypeError) as error:
+            what = str(error).splitlines()[0][:200]
+            result["grad_cam"].append({"layer": call.name, "refused": what})
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            result["grad_cam"].append({"layer": call.name, "refused": what})
+            result["grad_cam"].append({"layer": call.name, "fails": what})
 
     result["changed"] = changes(before, net)
     if duration * 60 > budget:
@@ -800,6 +806,8 @@ def wrong(row):
     if "occlusion_fails" in attribution:
         found.append(f"occlusion fails: {attribution['occlusion_fails']}")
     for cam in attribution.get("grad_cam", []):
+        if "fails" in cam:
+            found.append(f"Grad-CAM of {cam['layer']} fails: {cam['fails']}")
         for by in ("captum", "definition"):
             if cam.get(by, 0) > 1e-6:
                 found.append(f"Grad-CAM of {cam['layer']}: {cam[by]:.1e} from {by}")
