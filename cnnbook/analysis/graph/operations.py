@@ -5,13 +5,16 @@ drawings show it. An operation without a function is followed if torch tags it a
 other is :class:`Untraceable` as soon as it reads positions of the image.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import flop_registry
 
 from cnnbook._errors import unknown
 from cnnbook.analysis.graph.reach import (
@@ -116,6 +119,7 @@ AnyFollow = TypeVar("AnyFollow", bound=Follow)
 class _Known(NamedTuple):
     follow: Follow
     role: Role | None
+    macs: Callable[[OperationCall], int] | None = None
 
 
 _KNOWN: dict[str, _Known] = {}
@@ -124,7 +128,9 @@ _KNOWN: dict[str, _Known] = {}
 _BY_VALUE = {"grid_sampler_2d", "grid_sampler_3d", "torchvision::deform_conv2d"}
 
 
-def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], AnyFollow]:
+def operation(
+    *names: str, role: Role | None = None, macs: Callable[[OperationCall], int] | None = None
+) -> Callable[[AnyFollow], AnyFollow]:
     """Decorate a function that teaches an operation to :func:`trace` and all that uses it.
 
     The function receives an :class:`OperationCall` and returns the :class:`Reach` of the result, or
@@ -142,6 +148,9 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
         How drawings show a layer that is made of such an operation: ``"convolution"``, ``"fully
         connected"``, ``"pooling"``, ``"mean"`` (pooling if it leaves one position) or ``"view"``
         (not at all, since it computes nothing).
+    macs
+        Returns the multiply–adds of a call. Without it, those of another library's operation are
+        taken to be none if it reads one tensor, and not known if it reads several.
 
     Returns
     -------
@@ -190,7 +199,7 @@ def operation(*names: str, role: Role | None = None) -> Callable[[AnyFollow], An
         raise unknown("role", role, get_args(Role))
 
     def register(follow: AnyFollow) -> AnyFollow:
-        _KNOWN.update((_base(name), _Known(follow, role)) for name in names)
+        _KNOWN.update((_base(name), _Known(follow, role, macs)) for name in names)
         return follow
 
     return register
@@ -285,6 +294,70 @@ def propagate(call: OperationCall, *, elementwise: bool) -> list[Reach] | None:
                 f"{reach.shape} was expected"
             )
     return list(reaches)
+
+
+# ---------------------------------------------------------------- multiply–adds
+
+# What torch's own counter leaves out.
+_COUNTED: dict[str, Callable[[Mapping[str, Any], tuple[int, ...]], int]] = {
+    "mv": lambda given, out: given["self"].numel(),
+    "addmv": lambda given, out: given["mat"].numel(),
+    "dot": lambda given, out: given["self"].numel(),
+    "vdot": lambda given, out: given["self"].numel(),
+    "addr": lambda given, out: prod(out),
+    "addbmm": lambda given, out: given["batch1"].numel() * out[-1],
+    "_int_mm": lambda given, out: given["self"].numel() * out[-1],
+    "_scaled_dot_product_flash_attention_for_cpu": lambda given, out: _attention_macs(given),
+    "_scaled_dot_product_fused_attention_overrideable": lambda given, out: _attention_macs(given),
+    # As the products of two matrices each: weights with the second input, and with the first.
+    "_trilinear": lambda given, out: given["i2"].numel() * (given["i3"].shape[-1] + 1)
+    * prod(given["i1"].shape[:1])
+    if given["i2"].ndim == 3
+    else 0,
+    "torchvision::deform_conv2d": lambda given, out: prod(out) * given["weight"][0].numel(),
+}
+
+# Names of operations that multiply matrices.
+_PRODUCTS = re.compile(r"(^|_)(\w*mm|conv\w*|linear|lstm|gru|rnn\w*|attention|matmul|einsum|bilinear)(_|\d|$)")
+_NO_PRODUCTS = re.compile(r"upsample|im2col|col2im|conj|thnn_fused|torchvision::(nms|roi_|ps_roi_)")
+
+
+def count_macs(
+    operation: torch._ops.OpOverload,
+    arguments: Mapping[str, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    result: Any,
+) -> int | None:
+    """Return the multiply–adds of convolutions and matrix products; None if not known.
+
+    These are half the floating-point operations that torch's counter reports, where it knows the
+    operation.
+    """
+    name = name_of(operation)
+    registered = _KNOWN[name].macs if name in _KNOWN else None
+    outputs = tensors_in([result])
+    shapes = tuple(tuple(out.shape) for out in outputs)
+    if registered is not None:
+        return registered(OperationCall(name, arguments, shapes, lambda _: None))
+    counter = flop_registry.get(operation.overloadpacket)
+    if counter is not None:
+        return int(counter(*args, **kwargs, out_val=result)) // 2
+    if name in _COUNTED:
+        return int(_COUNTED[name](arguments, shapes[0]))
+    if _NO_PRODUCTS.search(name):
+        return 0
+    if "::" in name:
+        packed = any(isinstance(value, torch.ScriptObject) for value in arguments.values())
+        if packed or len(tensors_in(arguments.values())) > 1:
+            return None
+    return None if _PRODUCTS.search(name.split("::")[-1]) else 0
+
+
+def _attention_macs(given: Mapping[str, Any]) -> int:
+    query, key, value = given["query"], given["key"], given["value"]
+    scores: int = prod(query.shape[:-1]) * key.shape[-2]
+    return scores * (query.shape[-1] + value.shape[-1])
 
 
 def _without_positions(call: OperationCall) -> Result:

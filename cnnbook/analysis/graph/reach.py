@@ -185,10 +185,19 @@ class Reach:
         table = self.tables[axis]
         return Span(int(table.first.min()), int(table.last.max()))
 
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether no element depends on the image, but only on other inputs of the network."""
+        return bool(self.tables) and all((t.first > t.last).all() for t in self.tables)
+
+    @property
+    def dims(self) -> tuple[tuple[Part, ...], ...]:
+        """What the dimensions of the tensor count; nothing where that is not known."""
+        return self.layout if self.layout is not None else ((),) * len(self.shape)
+
     def axes(self, dim: int) -> set[int]:
         """Return the axes of the image whose positions a dimension counts."""
-        parts = self.layout[dim] if self.layout is not None else ()
-        return {p.axis for p in parts if p.axis is not None}
+        return {p.axis for p in self.dims[dim] if p.axis is not None}
 
     @property
     def channels_last(self) -> bool | None:

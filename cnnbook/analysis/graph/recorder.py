@@ -5,14 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
-from cnnbook.analysis._hooks import check_model, check_shape, device_of, evaluation
+from cnnbook._networks import device_of, evaluating, unwrapped
+from cnnbook.analysis._hooks import check_model, unchanged
+from cnnbook.analysis.graph.copies import is_lazy, meta_copy
+from cnnbook.analysis.graph.inputs import InputLike, choose, does_not_run, materialized
 from cnnbook.analysis.graph.operations import (
+    NeedsValues,
     OperationCall,
+    count_macs,
     name_of,
     propagate,
     role_of,
@@ -22,31 +28,38 @@ from cnnbook.analysis.graph.reach import Reach, Untraceable
 from cnnbook.analysis.graph.traces import IMAGE, Call, Operation, Trace
 
 
-def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
+def trace(model: nn.Module, input_shape: InputLike) -> Trace:
     """Run a network once and record what depends on what.
 
-    The network runs in evaluation mode, without gradients, on tensors that have shapes but no
-    values (torch's "meta" device), so that even the largest networks cost nothing; a network that
-    needs values along the way, or creates tensors on a device of its choice, is run on zeros
-    instead.
+    The network runs in evaluation mode, without gradients: a copy of it, on tensors that have
+    shapes but no values (torch's "meta" device), so that even the largest networks cost nothing. A
+    network that needs values along the way is run on zeros, or on the example, instead.
 
     Parameters
     ----------
     model
-        Any network; left unchanged. Its parameters may be on the meta device.
+        Any network; left unchanged. Its parameters may be on the meta device. A wrapper, as of
+        torch.compile or ``nn.DataParallel``, is taken off. Of a scripted network
+        (``torch.jit.script``), only the whole is seen, not its layers.
     input_shape
-        Shape of one image, ``(C, H, W)``, without the batch dimension; any number of spatial
-        dimensions.
+        What the network takes:
+
+        * the shape of one image, ``(C, H, W)``, with any number of spatial dimensions. A batch
+          dimension before it, ``(N, C, H, W)``, is dropped if the network does not run on it;
+        * an example tensor, ``(N, C, H, W)`` or one image. It keeps its type, as the integers of
+          words do; of several images, the first is taken;
+        * a tuple of shapes or tensors for a network with several inputs. "The image", for
+          receptive fields, is the first that has four dimensions with N.
 
     Returns
     -------
     Trace
+        For one image.
 
     Raises
     ------
     ValueError
-        If the shape is not made of positive integers, has a batch dimension, or does not begin with
-        the channels.
+        If `input_shape` is none of these, or the network does not run on it.
     TypeError
         If `model` is not a network.
 
@@ -60,82 +73,136 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     >>> whole = trace(net, (3, 224, 224)).calls[0]
     >>> f"{whole.macs:,}", whole.shape
     ('15,470,264,320', (1000,))
+
+    Two inputs, of which the second is an example:
+
+    >>> class Shifted(torch.nn.Module):
+    ...     def forward(self, x, offset):
+    ...         return x + offset[:, None, None, None]
+    >>> trace(Shifted(), ((3, 8, 8), torch.zeros(1))).calls[0].shape
+    (3, 8, 8)
     """
     check_model(model)
-    shape = check_shape("input_shape", input_shape)
-    try:
-        return _run(model, shape)
-    except RuntimeError as error:
-        hint = _hint(shape)
-        if hint is None:
-            raise
-        raise ValueError(
-            f"the network does not run on an image of shape {shape}; input_shape {hint}"
-        ) from error
-
-
-def _hint(shape: tuple[int, ...]) -> str | None:
-    """Return what is probably wrong with a shape on which a network does not run."""
-    if len(shape) == 4 and shape[0] == 1:
-        return f"has no dimension for the batch: try {shape[1:]}"
-    if len(shape) == 2:
-        return f"begins with the channels: try {(3, *shape)} or {(1, *shape)}"
-    if len(shape) == 3 and shape[2] <= 4 < shape[0]:
-        return f"begins with the channels: try {(shape[2], *shape[:2])}"
-    return None
-
-
-def _run(model: nn.Module, shape: tuple[int, ...]) -> Trace:
-    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
-    dtype = next(floats, torch.get_default_dtype())
-    with evaluation(model), torch.no_grad():
+    network = unwrapped(model)
+    errors = []
+    for inputs in choose(network, input_shape):
         try:
-            with _without_values(model), torch.device("meta"):
-                return _record(model, torch.empty(1, *shape, dtype=dtype))
-        except Exception:  # whatever a network does with missing values
-            device = device_of(model)
-            if device.type == "meta":
+            return _run(network, inputs)
+        except Exception as error:  # whatever a network says to an input it does not take
+            errors.append(error)
+    raise does_not_run(network, input_shape, errors[0]) from errors[0]
+
+
+def _run(model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]]) -> Trace:
+    device = device_of(model)
+    with torch.no_grad(), torch.inference_mode(False), _plain_kernels(model):
+        found = None
+        if not any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+            try:
+                with meta_copy(model) as copy, evaluating(copy), torch.device("meta"):
+                    found = _record(model, copy, materialized(model, inputs, torch.device("meta")))
+            except Exception:  # whatever a network does with missing values
+                if device.type == "meta":
+                    raise
+            if found is not None and (device.type == "meta" or not _lacks_values(found)):
+                return found
+        try:
+            with unchanged(model), evaluating(model):
+                return _record(model, model, materialized(model, inputs, device))
+        except Exception:
+            if found is None:
                 raise
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return _record(model, torch.zeros(1, *shape, dtype=dtype, device=device))
+            return found
 
 
-def _record(model: nn.Module, x: Tensor) -> Trace:
-    recorder = _Recorder(x)
-    with _boundaries(model, recorder), recorder:
-        model(x)
-    return Trace(tuple(x.shape[1:]), tuple(recorder.calls), tuple(recorder.operations))
+def _lacks_values(found: Trace) -> bool:
+    """Return whether something could not be followed only because there were no values."""
+    return any(isinstance(call.reach, NeedsValues) for call in found.calls)
+
+
+def _record(model: nn.Module, running: nn.Module, inputs: Sequence[Tensor]) -> Trace:
+    """Run a network, or a copy of it, and record the layers of the network."""
+    image = next((x for x in inputs if x.ndim == 4 and not _is_integer(x)), None)
+    if image is None:
+        image = next((x for x in inputs if x.ndim > 2 and not _is_integer(x)), inputs[0])
+    recorder = _Recorder(inputs, image)
+    names = [name for name, _ in running.named_modules()]
+    # Layers without weights yet get them in the copy only.
+    modules = list((running if is_lazy(model) else model).modules())
+    with (
+        _boundaries(dict(zip(names, modules, strict=True)), running, recorder),
+        _EagerCircularPadding(),
+        recorder,
+    ):
+        running(*inputs)
+    return Trace(tuple(image.shape[1:]), tuple(recorder.calls), tuple(recorder.operations))
+
+
+def _is_integer(x: Tensor) -> bool:
+    return not x.is_floating_point() and not x.is_complex()
 
 
 @contextlib.contextmanager
-def _without_values(model: nn.Module) -> Iterator[None]:
-    """Exchange a model's parameters and buffers for meta tensors while the block runs."""
-    held: list[tuple[dict[str, Any], str, Tensor]] = [
-        (store, name, value)
-        for module in model.modules()
-        for store in (module._parameters, module._buffers)
-        for name, value in store.items()
-        if value is not None
-    ]
-    # Not torch.func.functional_call: it mixes up the weights of a layer that has two names.
-    meta = {id(value): torch.empty_like(value, device="meta") for _, _, value in held}
-    try:
-        for store, name, value in held:
-            store[name] = meta[id(value)]
+def _plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Let attention and recurrent layers run as products of matrices, which can be counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with contextlib.ExitStack() as stack:
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        math = torch.nn.attention.SDPBackend.MATH
+        stack.enter_context(torch.nn.attention.sdpa_kernel(math))
+        if recurrent:
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        # What torch.compile has already compiled does not call hooks that are added later.
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
-    finally:
-        for store, name, value in held:
-            store[name] = value
+
+
+class _EagerCircularPadding(TorchFunctionMode):
+    """Pads circularly by joining slices; torch writes into an empty tensor instead."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (F.pad, torch._C._nn.pad):
+            given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
+            if given.get("mode") == "circular":
+                return _pad_circular(given["input"], given["pad"])
+        return func(*args, **kwargs)
+
+
+def _pad_circular(x: Tensor, pad: Sequence[int]) -> Tensor:
+    for i, (first, last) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+        dim = x.ndim - 1 - i
+        length = x.shape[dim]
+        if max(first, last) > length:
+            raise ValueError(f"circular padding {tuple(pad)} of {length} positions wraps twice")
+        before = [x.narrow(dim, length - first, first)] if first > 0 else []
+        after = [x.narrow(dim, 0, last)] if last > 0 else []
+        cut = max(-first, 0)
+        middle = x.narrow(dim, cut, length - cut - max(-last, 0))
+        x = torch.cat([*before, middle, *after], dim) if before or after else middle
+    return x
 
 
 @contextlib.contextmanager
-def _boundaries(model: nn.Module, recorder: "_Recorder") -> Iterator[None]:
+def _boundaries(
+    modules: Mapping[str, nn.Module], running: nn.Module, recorder: "_Recorder"
+) -> Iterator[None]:
     """Tell the recorder when layers begin and end, while the block runs."""
     with contextlib.ExitStack() as stack:
-        for name, module in model.named_modules():
+        for name, module in running.named_modules():
+            shown = modules[name]
+            if isinstance(module, torch.jit.ScriptModule) and name:
+                continue  # scripts do not call Python's hooks
 
-            def begin(module: nn.Module, _inputs: object, name: str = name) -> None:
-                recorder.begin(name, module)
+            def begin(
+                _module: nn.Module, _inputs: object, name: str = name, shown: nn.Module = shown
+            ) -> None:
+                recorder.begin(name, shown)
 
             def end(_module: nn.Module, _inputs: object, output: object) -> None:
                 recorder.end(output)
@@ -156,12 +223,16 @@ class _Known(NamedTuple):
 class _Recorder(TorchDispatchMode):
     """Records every operation of a run."""
 
-    def __init__(self, x: Tensor):
+    def __init__(self, inputs: Sequence[Tensor], image: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no types
         self.calls: list[Call] = []
         self.operations: list[Operation] = []
         self.stack: list[int] = []
-        self.known = {id(x): _Known(x, IMAGE, Reach.of_image(x.shape))}
+        seen = Reach.of_image(image.shape)
+        self.known = {
+            id(x): _Known(x, IMAGE, Reach.of_nothing(x.shape, len(seen.tables))) for x in inputs
+        }
+        self.known[id(image)] = _Known(image, IMAGE, seen)
         # By memory: the last operation that changed in place what its values depend on.
         self.written: dict[int, int] = {}
 
@@ -177,7 +248,9 @@ class _Recorder(TorchDispatchMode):
         if tensors:
             call.shape = tuple(tensors[0].shape[1:])
             found = self.find(tensors[0])
-            if found is not None:
+            if found is not None and not (
+                isinstance(found.reach, Reach) and found.reach.sees_nothing
+            ):
                 call.reach = found.reach
 
     def find(self, tensor: Tensor) -> _Known | None:
@@ -219,19 +292,20 @@ class _Recorder(TorchDispatchMode):
         result = operation(*args, **kwargs)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
-        count = flop_registry.get(operation.overloadpacket)
-        if count is not None:
-            self.add("macs", count(*args, **kwargs, out_val=result) // 2)
+        macs = count_macs(operation, arguments, args, kwargs, result)
+        if macs != 0:
+            self.add("macs", macs)
         if makers and outputs:
             reaches = self.follow(operation, arguments, outputs)
             if reaches is not None:
                 self.note(name_of(operation), makers, read, outputs, reaches)
         return result
 
-    def add(self, what: str, amount: int) -> None:
-        """Add to a number of every layer that is running."""
-        for call in self.stack:
-            setattr(self.calls[call], what, getattr(self.calls[call], what) + amount)
+    def add(self, what: str, amount: int | None) -> None:
+        """Add to a number of every layer that is running; None makes it unknown."""
+        for number in self.stack:
+            call, before = self.calls[number], getattr(self.calls[number], what)
+            setattr(call, what, None if amount is None or before is None else before + amount)
 
     def follow(
         self,

@@ -61,7 +61,8 @@ class Call:
         What each element of its output depends on; None if it does not depend on the image; an
         exception that says why if it could not be followed.
     macs
-        Half of the operations that torch's counter finds in it: convolutions and matrix products.
+        Multiply–adds of the convolutions and matrix products in it; None if it has an operation
+        whose number of products is not known.
     memory
         Bytes of all floating-point tensors created in it. Views and in-place operations take none.
     """
@@ -71,7 +72,7 @@ class Call:
     calls: tuple[int, ...]
     shape: tuple[int, ...] = ()
     reach: Reach | Untraceable | None = field(default=None, repr=False)
-    macs: int = 0
+    macs: int | None = 0
     memory: int = 0
 
     @property

@@ -266,4 +266,4 @@ def supports(net: nn.Module, shape: tuple[int, ...]) -> Tensor:
         for j in range(y.shape[1])
     ]
     # What is smaller than this is the rounding of weights that are zero.
-    return (torch.stack(found) > 1e-14).view(*y.shape, *shape[1:])
+    return (torch.stack(found) > 1e-17).view(*y.shape, *shape[1:])
