@@ -1,14 +1,12 @@
 """Tables and single values that read well in a terminal and on a web page."""
 
 import html
+import importlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnbook._errors import unknown
-
-if TYPE_CHECKING:
-    import pandas
 
 # Headings that cannot be derived from a key.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
@@ -30,10 +28,10 @@ def _shown(value: object, spec: str | None) -> str:
     return format(value, default if spec is None else spec)
 
 
-def pandas_frame(rows: Any, **options: Any) -> "pandas.DataFrame":
+def pandas_frame(rows: Any, **options: Any) -> Any:
     """Return ``pandas.DataFrame(rows, **options)``, or say that pandas is not installed."""
     try:
-        import pandas  # no requirement of this package
+        pandas = importlib.import_module("pandas")  # no requirement of this package
     except ImportError as error:
         raise ImportError("to_pandas needs pandas: pip install pandas") from error
     return pandas.DataFrame(rows, **options)
@@ -100,7 +98,7 @@ class Table:
         """Return the rows as plain dicts, values unformatted."""
         return [dict(row) for row in self.rows]
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self) -> Any:
         """Return the rows as a ``pandas.DataFrame``, values unformatted.
 
         Raises

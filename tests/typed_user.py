@@ -66,7 +66,7 @@ def from_data_to_a_figure() -> None:
     shape = (1, 32, 32)
     layers = analysis.summary(net, shape)
     assert_type(layers, analysis.Summary)
-    assert_type(layers.total_macs, int)
+    assert_type(layers.total_macs, int | None)
     assert_type(layers.plot(), plots.Figure)
     assert_type(analysis.receptive_field(net, shape, "conv1").size, tuple[int, ...])
     seen = analysis.activations(net, test.images[:1] / 255)

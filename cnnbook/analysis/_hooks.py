@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cnnbook._errors import unknown
 from cnnbook._networks import unwrapped
+
+# Weights and averages of lazy layers before the first run.
+_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 
 # What torch calls after a layer, with the layer, its inputs and its output.
 Hook = Callable[[nn.Module, Any, Any], Any]
@@ -61,7 +64,8 @@ def layer_names(model: nn.Module, layers: Layers | None) -> list[str]:
     -------
     list of str
         Names as in ``unwrapped(model).named_modules()``, each once, in the order given. A layer
-        that the network has under two names keeps the one given; a module gets the first.
+        that the network has under two names keeps the one given, and so does one in a compiled part
+        of the network; a module gets the first.
 
     Raises
     ------
@@ -129,7 +133,8 @@ def _find(model: nn.Module, layer: object) -> tuple[str, nn.Module]:
     found = plain.get(_without_wrappers(layer))
     if found is None:
         raise unknown("layer", layer, layers, see="model.named_modules()")
-    return found, layers[found]
+    # Without the wrapper of the whole network; that of one of its layers may be named or not.
+    return found if layer.endswith(f".{found}") else layer, layers[found]
 
 
 def _without_wrappers(name: str) -> str:
@@ -210,7 +215,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 def is_lazy(model: nn.Module) -> bool:
     """Whether a network has weights that get their shape in the first run."""
     tensors = (*model.parameters(), *model.buffers())
-    return any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors)
+    return any(isinstance(tensor, _UNINITIALIZED) for tensor in tensors)
 
 
 class _Kept:
@@ -249,5 +254,5 @@ class _Kept:
 
 def _may_change(value: object) -> bool:
     """Whether running a network may change a tensor in place: parameters stay as they are."""
-    kinds = (nn.Parameter, UninitializedTensorMixin)
-    return isinstance(value, Tensor) and not isinstance(value, kinds) and not value.is_meta
+    fixed = isinstance(value, (nn.Parameter, *_UNINITIALIZED))
+    return isinstance(value, Tensor) and not fixed and not value.is_meta

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from cnnbook._networks import unwrapped
-from cnnbook.analysis._hooks import find_layer
+from cnnbook.analysis._hooks import find_layer, layer_names
 from cnnbook.analysis._layout import channels_last_layers
 
 # What these return is (N, C, …) or (N, …, C). Not what is derived from them: torchvision's
@@ -32,9 +32,10 @@ def unit_dims(
         Layer to the number of dimensions of its output.
     """
     found: dict[str, int | None] = {}
-    maps = []
+    maps = {}  # to its first name
     for name, ndim in dims.items():
-        layer = type(find_layer(model, name))
+        module = find_layer(model, name)
+        layer = type(module)
         if ndim < 3:
             found[name] = max(0, ndim - 1)
         elif layer in _CHANNELS_FIRST:
@@ -42,21 +43,24 @@ def unit_dims(
         elif layer in _CHANNELS_LAST:
             found[name] = ndim - 1
         elif ndim == 4:
-            maps.append(name)
+            maps[name] = layer_names(model, module)[0]
         else:
             found[name] = None
     return found | _map_dims(unwrapped(model), image, maps)
 
 
-def _map_dims(network: nn.Module, image: tuple[int, ...], maps: list[str]) -> dict[str, int | None]:
-    """Return :func:`unit_dims` of layers with four dimensions."""
+def _map_dims(
+    network: nn.Module, image: tuple[int, ...], maps: Mapping[str, str]
+) -> dict[str, int | None]:
+    """Return :func:`unit_dims` of layers with four dimensions, given with their first names."""
     if not maps:
         return {}
     try:
-        last = channels_last_layers(network, image, maps)
-        return {name: 3 if name in last else 1 for name in maps}
+        last = channels_last_layers(network, image, list(maps.values()))
+        return {name: 3 if first in last else 1 for name, first in maps.items()}
     except ValueError:
         if len(maps) == 1:
-            return {maps[0]: None}
+            return dict.fromkeys(maps)
     # Of one of them it cannot be told.
-    return {name: dim for each in maps for name, dim in _map_dims(network, image, [each]).items()}
+    alone = [_map_dims(network, image, {name: first}) for name, first in maps.items()]
+    return {name: dim for each in alone for name, dim in each.items()}

@@ -269,8 +269,10 @@ class _Moments:
         parts = values.transpose(0, dim).flatten(1) if dim else values.reshape(1, -1)
         highest = parts.amax(1)
         before = self.highest.get(dim, highest)
-        same = before is not None and before.shape == highest.shape
-        self.highest[dim] = torch.maximum(before, highest) if same else None
+        if before is not None and before.shape == highest.shape:
+            self.highest[dim] = torch.maximum(before, highest)
+        else:
+            self.highest[dim] = None
 
     def row(self, layer: str, dim: int | None) -> dict[str, object]:
         highest = None if dim is None else self.highest.get(dim)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,6 @@ from cnnbook._errors import no_tensor
 from cnnbook.tables import pandas_frame
 
 if TYPE_CHECKING:
-    import pandas
-
     from cnnbook.plots import Figure
 
 
@@ -44,7 +42,7 @@ class ConfusionMatrix:
         """Draw the matrix. See :func:`cnnbook.plots.confusion_matrix`."""
         return draw("confusion_matrix", self, alt=alt)
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self) -> Any:
         """Return the counts as a pandas.DataFrame: true classes down, predicted ones across.
 
         Raises

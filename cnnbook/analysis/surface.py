@@ -16,8 +16,6 @@ from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
 from cnnbook.tables import pandas_frame
 
 if TYPE_CHECKING:
-    import pandas
-
     from cnnbook.plots import Figure
 
 
@@ -57,7 +55,7 @@ class LossSurface:
         """
         return draw("loss_surface", self, levels=levels, highest=highest, alt=alt)
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self) -> Any:
         """Return the loss as a pandas.DataFrame: a row for each of `a`, a column for each of `b`.
 
         Raises
@@ -193,12 +191,12 @@ def loss_surface(
     if span <= 0:
         raise ValueError(f"span must be positive, got {span}")
     check_model(model)
-    device = device_of(model)
-    batches = [(as_input(model, x), y) for x, y in labeled_batches(data, batch_size, device)]
-    axis = torch.linspace(-span, span, steps)
-    axis[steps // 2] = 0  # exactly
-    grid = torch.empty(steps, steps)
     with unchanged(model), evaluating(model), torch.no_grad():
+        axis = torch.linspace(-span, span, steps)
+        axis[steps // 2] = 0  # exactly
+        grid = torch.empty(steps, steps)
+        given = labeled_batches(data, batch_size, device_of(model))
+        batches = [(as_input(model, x), y) for x, y in given]
         if is_lazy(model):
             forward(model, batches[0][0])  # gives the layers their weights
         first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))

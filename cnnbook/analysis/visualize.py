@@ -2,23 +2,29 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
-from cnnbook.analysis._batches import check_tensor, image_batches
-from cnnbook.analysis._hooks import check_shape, device_of, evaluation, forward_hooks
+from cnnbook._errors import unknown
+from cnnbook._networks import device_of, evaluating, input_type, unwrapped
+from cnnbook.analysis._batches import Labeled, check_tensor, image_batches
+from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names
+from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
 from cnnbook.data import Dataset
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
+
+#: Number of a unit, or of several.
+Units = int | Iterable[int] | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +69,13 @@ class MaximizedUnits:
 
 def maximize_activation(
     model: nn.Module,
-    layer: str,
-    units: int | Sequence[int],
+    layer: str | nn.Module,
+    units: Units,
     *,
     shape: Sequence[int],
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
+    mean: float | Sequence[float] | Tensor = 0.0,
+    std: float | Sequence[float] | Tensor = 1.0,
+    objective: Literal["channel", "neuron"] = "channel",
     steps: int = 128,
     lr: float = 0.1,
     decay: float = 1.0,
@@ -76,6 +83,7 @@ def maximize_activation(
     scale: float = 0.1,
     rotate: float = 10.0,
     fourier: bool = True,
+    decorrelate: bool = True,
     seed: int = 0,
 ) -> MaximizedUnits:
     """Make images that excite units of a layer, by gradient ascent from faint noise.
@@ -90,16 +98,20 @@ def maximize_activation(
     model
         Any network. It runs in evaluation mode and is left unchanged.
     layer
-        Name as in ``model.named_modules()``. Prefer the output of a convolution to that of the ReLU
-        after it, whose gradient is zero where the unit is silent.
+        A layer whose output is feature maps ``(N, M, h, w)`` or ``(N, h, w, M)``, or vectors
+        ``(N, M)``: the module, or its name as in ``model.named_modules()``. Prefer the output of a
+        convolution to that of the ReLU after it, whose gradient is zero where the unit is silent.
     units
         Number of a channel of the layer's feature maps, or of an entry of its output vector;
-        several are optimized at once. What is maximized is the mean of the unit's map.
+        several, as a list, a range, an array or a tensor, are optimized at once.
     shape
         ``(C, H, W)`` of the images.
     mean, std
         How the network's images are normalized, per channel or one for all; those of a data set
         are its ``mean`` and ``std``.
+    objective
+        What is maximized: the mean of the unit's feature map, ``"channel"``, which fills the image
+        with a texture, or the activation in its middle, ``"neuron"``, which shows one object.
     steps
         Steps of gradient ascent.
     lr
@@ -118,6 +130,10 @@ def maximize_activation(
         Whether steps are taken on the image's Fourier coefficients, so that a step's spectrum
         falls like one over the frequency, as that of natural images does. It reaches higher
         activations than steps on the pixels, which show finer texture.
+    decorrelate
+        Whether steps are taken along the principal colors of photographs, each by as much as
+        photographs vary along it: much along gray, little along blue–yellow and green–magenta.
+        Without it, colors are garish. Only for images of three channels, red, green and blue.
     seed
         Seed of the first image and of the transforms. The same seed gives the same images on one
         device. The caller's random state is left unchanged.
@@ -130,9 +146,10 @@ def maximize_activation(
     Raises
     ------
     ValueError
-        If the layer or a unit does not exist, or an option is out of range.
+        If the layer or a unit does not exist, the layer does not depend on the image, it cannot be
+        told which dimension of its output holds the units, or an option is out of range.
     TypeError
-        If the layer does not return a tensor.
+        If the layer does not return a tensor, or the units are not integers.
 
     Warns
     -----
@@ -150,55 +167,77 @@ def maximize_activation(
     >>> bool(found.activation[-1] > found.activation[0])
     True
     """
-    units = _listed(units)
+    (name,) = layer_names(model, [layer])
+    net = unwrapped(model)
+    numbers = _listed(units)
     sides = check_shape("shape", shape)
     if len(sides) != 3:
         hint = f"; try {sides[1:]}" if len(sides) == 4 else ""
         raise ValueError(f"shape must be the shape of one image, (C, H, W), got {sides}{hint}")
-    channels, height, width = sides
+    if objective not in ("channel", "neuron"):
+        raise unknown("objective", objective, ("channel", "neuron"))
     if steps < 1 or lr <= 0:
         raise ValueError(f"steps and lr must be positive, got steps={steps}, lr={lr}")
     if not 0 <= lr * decay < 1:
         raise ValueError(f"decay must be from 0 to less than 1/lr = {1 / lr:g}, got {decay}")
-    for name, values in {"mean": mean, "std": std}.items():
-        if isinstance(values, int | float) or len(values) not in (1, channels):
-            given = (
-                f"{values} alone, in no list" if isinstance(values, int | float) else len(values)
-            )
-            raise ValueError(f"{name} needs 1 or {channels} values, got {given}")
-    for name, value in {"jitter": jitter, "scale": scale}.items():
+    for option, value in {"jitter": jitter, "scale": scale}.items():
         if not 0 <= value < 1:
-            raise ValueError(f"{name} is a fraction from 0 to 1, got {value}")
-    device = device_of(model)
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+            raise ValueError(f"{option} is a fraction from 0 to 1, got {value}")
+    device = device_of(net)
+    dtype = input_type(net)
     generator = torch.Generator().manual_seed(seed)
-    mu, sigma = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (mean, std))
-    painted = (_Fourier if fourier else _Pixels)(
-        (len(units), channels, height, width), generator, device
-    )
-    rows = torch.arange(len(units), device=device)
-    columns = torch.tensor(units, device=device)
+    mu = _per_channel("mean", mean, sides[0]).to(device)
+    sigma = _per_channel("std", std, sides[0]).to(device)
+    rows = torch.arange(len(numbers), device=device)
+    columns = torch.tensor(numbers, device=device)
+    channels_last = name in channels_last_layers(net, sides, [name])
     kept: list[Tensor] = []
-    activation = torch.empty(steps, len(units))
-    climbed = torch.zeros(len(units), dtype=torch.bool, device=device)
+    activation = torch.empty(steps, len(numbers))
+    climbed = torch.zeros(len(numbers), dtype=torch.bool, device=device)
 
     def keeper(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: object) -> None:
-            # The mean is taken at once: the next layer may operate in place.
-            tensor = check_tensor(name, output)
-            _check_units(name, units, tensor.shape[1])
-            kept[:] = [tensor.flatten(2).mean(2) if tensor.ndim > 2 else tensor.clone()]
+            maps = check_tensor(name, output)
+            if maps.ndim not in (2, 4):
+                raise ValueError(
+                    f"layer {name!r} outputs {tuple(maps.shape)}, neither feature maps "
+                    "(N, M, h, w) nor vectors (N, M)"
+                )
+            if channels_last and maps.ndim == 4:
+                maps = maps.permute(0, 3, 1, 2)
+            _check_units(name, numbers, maps.shape[1])
+            # Taken at once: the next layer may operate in place.
+            own = maps[rows, columns]
+            if own.ndim == 3:
+                middle = own[:, own.shape[1] // 2, own.shape[2] // 2]
+                own = own.mean((1, 2)) if objective == "channel" else middle
+            kept[:] = [own]
 
         return hook
 
-    with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
+    with (
+        torch.inference_mode(False),
+        forward_hooks(net, [name], keeper),
+        evaluating(net),
+        torch.enable_grad(),
+    ):
+        painted = _Painted((len(numbers), *sides), generator, device, fourier, decorrelate)
         for step in range(steps):
             changed = _changed(painted.image(), jitter, scale, rotate, generator)
-            model(((changed - mu) / sigma).to(dtype))
+            net(((changed - mu) / sigma).to(dtype))
             if not kept:
-                raise ValueError(f"layer {layer!r} does not run in evaluation mode")
-            excited = kept[0][rows, columns]
-            (gradient,) = torch.autograd.grad(excited.sum(), painted.parameter)
+                raise ValueError(f"layer {name!r} does not run in evaluation mode")
+            excited = kept[0]
+            gradient = None
+            if excited.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    excited.sum(), painted.parameter, allow_unused=True
+                )
+            if gradient is None:
+                raise ValueError(
+                    f"layer {name!r} does not depend on the image, or the network computes without "
+                    "gradients before it; choose another"
+                )
             climbed |= gradient.flatten(1).any(1)
             # Normalize each image's gradient: units differ in scale by orders of magnitude.
             size = gradient.flatten(1).square().mean(1).sqrt().clamp(min=1e-20)
@@ -206,47 +245,70 @@ def maximize_activation(
             with torch.no_grad():
                 painted.parameter.mul_(1 - lr * decay).add_(direction, alpha=lr)
             activation[step] = excited.detach().cpu()
-    if silent := [unit for unit, rose in zip(units, climbed.tolist(), strict=True) if not rose]:
+    if silent := [unit for unit, rose in zip(numbers, climbed.tolist(), strict=True) if not rose]:
         warnings.warn(
-            f"the gradient of units {silent} of layer {layer!r} was zero at every step, so their "
+            f"the gradient of units {silent} of layer {name!r} was zero at every step, so their "
             "images show nothing; if a ReLU makes them silent, name the layer before it",
             stacklevel=2,
         )
-    return MaximizedUnits(layer, units, painted.image().detach().cpu(), activation)
+    return MaximizedUnits(name, numbers, painted.image().detach().cpu(), activation)
 
 
-class _Pixels:
-    """Images ``(N, C, H, W)`` between 0 and 1, as the sigmoid of free numbers."""
+# Principal components of the colors of ImageNet's photographs, red, green and blue from 0 to 1, as
+# published with fb.resnet.torch for the color augmentation of Krizhevsky et al. 2012, Section 4.1:
+# variances, and one direction per column.
+COLOR_VARIANCES = (0.2175, 0.0188, 0.0045)
+COLOR_DIRECTIONS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
 
-    def __init__(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device):
+
+def _colors() -> Tensor:
+    """Return the principal colors as columns, as long as colors vary along them; the longest, 1."""
+    spread = torch.tensor(COLOR_VARIANCES).sqrt()
+    return torch.tensor(COLOR_DIRECTIONS) * spread / spread.max()
+
+
+class _Painted:
+    """Images ``(N, C, H, W)`` between 0 and 1, as the sigmoid of what free numbers describe.
+
+    Those are pixels or Fourier coefficients, of red, green and blue or of principal colors.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        generator: torch.Generator,
+        device: torch.device,
+        fourier: bool,
+        decorrelate: bool,
+    ):
+        *_, self.height, self.width = shape
+        self.colors = _colors().to(device) if decorrelate and shape[1] == 3 else None
+        self.spread: Tensor | None = None
+        if fourier:
+            rows = torch.fft.fftfreq(self.height)[:, None]
+            columns = torch.fft.rfftfreq(self.width)
+            frequency = (rows**2 + columns**2).sqrt()
+            # The constant is treated like the lowest frequency. The square root, because the scale
+            # acts twice: on the gradient, and on what the step changes.
+            spread = frequency.clamp(min=1 / max(self.height, self.width)).rsqrt()
+            # At mean square 1, steps change the image as much as steps on the pixels would.
+            self.spread = (spread / spread.square().mean().sqrt()).to(device)
+            shape = (*shape[:2], *frequency.shape, 2)
         noise = 0.01 * torch.randn(shape, generator=generator)
         self.parameter = noise.to(device).requires_grad_()
 
     def image(self) -> Tensor:
-        return self.parameter.sigmoid()
-
-
-class _Fourier:
-    """The same, from scaled Fourier coefficients."""
-
-    def __init__(self, shape: tuple[int, ...], generator: torch.Generator, device: torch.device):
-        *_, self.height, self.width = shape
-        rows = torch.fft.fftfreq(self.height)[:, None]
-        columns = torch.fft.rfftfreq(self.width)
-        frequency = (rows**2 + columns**2).sqrt()
-        # The constant is treated like the lowest frequency. The square root, because the scale acts
-        # twice: on the gradient, and on what the step changes.
-        spread = frequency.clamp(min=1 / max(self.height, self.width)).rsqrt()
-        # At mean square 1, steps change the image as much as steps on the pixels would.
-        self.spread = (spread / spread.square().mean().sqrt()).to(device)
-        noise = 0.01 * torch.randn(*shape[:2], *frequency.shape, 2, generator=generator)
-        self.parameter = noise.to(device).requires_grad_()
-
-    def image(self) -> Tensor:
-        coefficients = torch.view_as_complex(self.parameter) * self.spread
-        # norm="ortho" keeps the step size independent of the image size.
-        size = (self.height, self.width)
-        pixels: Tensor = torch.fft.irfft2(coefficients, size, norm="ortho")
+        pixels: Tensor = self.parameter
+        if self.spread is not None:
+            coefficients = torch.view_as_complex(pixels) * self.spread
+            # norm="ortho" keeps the step size independent of the image size.
+            pixels = torch.fft.irfft2(coefficients, (self.height, self.width), norm="ortho")
+        if self.colors is not None:
+            pixels = torch.einsum("rc,nchw->nrhw", self.colors, pixels)
         return pixels.sigmoid()
 
 
@@ -333,9 +395,9 @@ class TopPatches:
 
 def top_patches(
     model: nn.Module,
-    images: Tensor | Dataset,
-    layer: str,
-    units: int | Sequence[int],
+    images: Tensor | Labeled,
+    layer: str | nn.Module,
+    units: Units,
     k: int = 9,
     *,
     batch_size: int = 100,
@@ -351,14 +413,16 @@ def top_patches(
     model
         Any network. It runs in evaluation mode, without gradients, and is left unchanged.
     images
-        ``(N, C, H, W)`` as the network takes them, or a data set, whose images are normalized
-        first.
+        ``(N, C, H, W)`` as the network takes them, or any labeled data that
+        :func:`cnnbook.data.make_batches` takes, all images of one size. It is read once, in order;
+        the images of a :class:`cnnbook.data.Dataset` are normalized first.
     layer
-        Name as in ``model.named_modules()`` of a layer that outputs feature maps
-        ``(N, M, h, w)``, or vectors ``(N, M)``, which see the whole image. If it runs
-        more than once, the last run counts.
+        A layer that outputs feature maps ``(N, M, h, w)`` or ``(N, h, w, M)``, or vectors
+        ``(N, M)``, which see the whole image: the module, or its name as in
+        ``model.named_modules()``. If it runs more than once, the last run counts.
     units
-        Number of a channel of the feature maps or of an entry of the vector, or several.
+        Number of a channel of the feature maps or of an entry of the vector, or several, as a list,
+        a range, an array or a tensor.
     k
         Patches per unit.
     batch_size
@@ -372,8 +436,9 @@ def top_patches(
     Raises
     ------
     ValueError
-        If the layer or a unit does not exist, k is not from 1 to N, or the layer's receptive
-        field cannot be followed.
+        If the layer or a unit does not exist, k is not from 1 to N, images differ in size, it
+        cannot be told which dimension holds the units, or the layer's receptive field cannot be
+        followed.
     TypeError
         If `images` is neither of these, or the layer does not return a tensor.
 
@@ -389,43 +454,62 @@ def top_patches(
     >>> found.images.tolist(), found.positions.tolist(), found.activation.tolist()
     ([[7]], [[[2, 3]]], [[4.0]])
     """
-    if not isinstance(images, Tensor | Dataset):
-        raise TypeError(f"images must be a tensor or a Dataset, got {type(images).__name__}")
-    units = _listed(units)
-    raw = images if isinstance(images, Tensor) else images.images
-    if not 1 <= k <= len(raw):
-        raise ValueError(f"k must be from 1 to the number of images, {len(raw)}; got {k}")
-    best, flat = [], []
-    for x in image_batches(images, batch_size, device_of(model)):
-        output = activations(model, x, [layer])[layer]
-        if output.ndim not in (2, 4):
+    (name,) = layer_names(model, [layer])
+    net = unwrapped(model)
+    numbers = _listed(units)
+    if k < 1:
+        raise ValueError(f"k must be from 1 to the number of images; got {k}")
+    activation = torch.empty(len(numbers), 0)
+    index = torch.empty(len(numbers), 0, dtype=torch.long)
+    positions = torch.empty(len(numbers), 0, 2, dtype=torch.long)
+    kept: dict[int, Tensor] = {}  # the images that are among the best so far
+    count, maps, last, sides = 0, False, False, torch.Size()
+    for x in image_batches(images, batch_size, device_of(net)):
+        found = activations(net, x, [name])[name]
+        if count == 0:
+            sides, maps = x.shape[1:], found.ndim == 4
+            last = maps and name in channels_last_layers(net, sides, [name])
+        if x.shape[1:] != sides:
             raise ValueError(
-                f"layer {layer!r} outputs {tuple(output.shape)}, neither feature maps "
+                f"images must be of one size; got {tuple(sides)} and {tuple(x.shape[1:])}"
+            )
+        if found.ndim not in (2, 4):
+            raise ValueError(
+                f"layer {name!r} outputs {tuple(found.shape)}, neither feature maps "
                 "(N, M, h, w) nor vectors (N, M)"
             )
-        _check_units(layer, units, output.shape[1])
+        found = found.permute(0, 3, 1, 2) if last else found
+        _check_units(name, numbers, found.shape[1])
         # A vector counts as maps with one position.
-        value, where = output[:, list(units)].reshape(len(output), len(units), -1).max(2)
-        best.append(value)
-        flat.append(where)
-    activation, index = torch.cat(best).T.sort(dim=1, descending=True, stable=True)
-    activation, index = activation[:, :k], index[:, :k]
-    where = torch.cat(flat).T.gather(1, index)
-    columns = output.shape[3] if output.ndim == 4 else 1
-    positions = torch.stack([where // columns, where % columns], 2)
-    height, width = raw.shape[2:]
-    field = receptive_field(model, raw.shape[1:], layer) if output.ndim == 4 else None
+        value, flat = found[:, list(numbers)].reshape(len(x), len(numbers), -1).max(2)
+        columns = found.shape[3] if maps else 1
+        at = torch.stack([flat // columns, flat % columns], 2).transpose(0, 1)
+        here = torch.arange(count, count + len(x)).expand(len(numbers), -1)
+        activation, order = torch.cat([activation, value.T], 1).sort(
+            dim=1, descending=True, stable=True
+        )
+        activation, order = activation[:, :k], order[:, :k]
+        index = torch.cat([index, here], 1).gather(1, order)
+        positions = torch.cat([positions, at], 1).gather(1, order[..., None].expand(-1, -1, 2))
+        best = set(index.flatten().tolist())
+        kept = {i: kept[i] if i < count else x[i - count].detach().cpu() for i in best}
+        count += len(x)
+    if k > count:
+        raise ValueError(f"k must be from 1 to the number of images, {count}; got {k}")
+    if isinstance(images, Dataset):  # its raw pixels
+        kept = {i: images.images[i].cpu() for i in kept}
+    field = receptive_field(net, sides, name) if maps else None
     patches = []
-    for image, at in zip(index.flatten().tolist(), positions.flatten(0, 1).tolist(), strict=True):
-        box: Sequence[tuple[int, int]] = ((0, height), (0, width))
+    for image, spot in zip(index.flatten().tolist(), positions.flatten(0, 1).tolist(), strict=True):
+        box: Sequence[tuple[int, int]] = ((0, sides[1]), (0, sides[2]))
         if field is not None:
             # If all units see the same, for example after squeeze-and-excitation, the field has one
             # position.
-            box = field.box(*(min(i, n - 1) for i, n in zip(at, field.positions, strict=True)))
-        patches.append(_crop(raw[image].cpu(), box))
+            box = field.box(*(min(i, n - 1) for i, n in zip(spot, field.positions, strict=True)))
+        patches.append(_crop(kept[image], box))
     stacked = torch.stack(patches)
-    stacked = stacked.view(len(units), k, *stacked.shape[1:])
-    return TopPatches(layer, units, stacked, index, positions, activation)
+    stacked = stacked.view(len(numbers), k, *stacked.shape[1:])
+    return TopPatches(name, numbers, stacked, index, positions, activation)
 
 
 def _crop(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
@@ -443,14 +527,27 @@ def _crop(image: Tensor, box: Sequence[tuple[int, int]]) -> Tensor:
     return image
 
 
-def _listed(units: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the numbers of one or several units."""
-    listed = (units,) if isinstance(units, int) else tuple(units)
+def _listed(units: Units) -> tuple[int, ...]:
+    """Return the numbers of one or several units, given as ints, arrays or tensors."""
+    listed = units.tolist() if hasattr(units, "tolist") else units
+    if isinstance(listed, Iterable) and not isinstance(listed, str):
+        # Also a list of numpy's integers, or of tensors.
+        listed = [one.item() if hasattr(one, "item") else one for one in listed]
+    else:
+        listed = [listed]
     if not listed:
         raise ValueError("units must name at least one unit")
-    if not all(isinstance(unit, int) for unit in listed):
+    if not all(isinstance(unit, int) and not isinstance(unit, bool) for unit in listed):
         raise TypeError(f"units must be the number of a unit, or several, got {units!r}")
-    return listed
+    return tuple(listed)
+
+
+def _per_channel(name: str, values: float | Sequence[float] | Tensor, channels: int) -> Tensor:
+    """Return one value, or one per channel, as ``(1 or C, 1, 1)``."""
+    given = torch.as_tensor(values, dtype=torch.float32)
+    if given.ndim > 1 or (given.ndim == 1 and len(given) not in (1, channels)):
+        raise ValueError(f"{name} needs 1 or {channels} values, got {given.numel()}")
+    return given.view(-1, 1, 1)
 
 
 def _check_units(layer: str, units: Sequence[int], count: int) -> None:

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 from cnnbook import analysis, data
+from cnnbook.analysis import visualize
 from cnnbook.models import lenet5
 
 STILL = {"jitter": 0.0, "scale": 0.0, "rotate": 0.0}
@@ -36,7 +38,7 @@ def test_without_decay_the_best_of_all_images_is_approached(fourier):
 def test_the_image_for_a_linear_unit_is_its_kernel():
     model = linear_net(n_in=3)
     found = analysis.maximize_activation(
-        model, "0", [1, 2], shape=(3, 9, 9), fourier=False, **STILL
+        model, "0", [1, 2], shape=(3, 9, 9), fourier=False, decorrelate=False, **STILL
     )
     for image, unit in zip(found.images, (1, 2), strict=True):
         assert cosine(image - 0.5, model[0].weight[unit].detach()) > 0.98
@@ -253,8 +255,8 @@ def test_top_patches_errors(arguments, message):
         analysis.top_patches(linear_net(), torch.zeros(2, 1, 9, 9), *arguments)
 
 
-def test_top_patches_of_a_folder_are_refused():
-    with pytest.raises(TypeError, match="a tensor or a Dataset, got list"):
+def test_what_holds_no_images_is_refused():
+    with pytest.raises(TypeError, match=r"expected .* got list"):
         analysis.top_patches(linear_net(), [1], "0", 0)
 
 
@@ -277,3 +279,98 @@ def test_patches_beside_the_image_are_black():
     found = analysis.top_patches(net, torch.rand(4, 1, 8, 8) + 0.5, "0", [0], k=2)
     assert found.patches[0][0].shape[-2:] == (1, 1)
     assert all(patch.eq(0).all() for patch in found.patches[0])
+
+
+def test_colors_are_those_of_photographs():
+    """The published components are orthogonal, and near those of our own photographs."""
+    directions = torch.tensor(visualize.COLOR_DIRECTIONS)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(3), atol=2e-3, rtol=0)
+    colors = visualize._colors()
+    published = torch.tensor(visualize.COLOR_VARIANCES)
+    covariance = directions @ torch.diag(published) @ directions.T
+    torch.testing.assert_close(colors @ colors.T, covariance / published[0], atol=1e-6, rtol=0)
+    assert colors.norm(dim=0).tolist() == pytest.approx([1, 0.294, 0.144], abs=2e-3)
+
+    pixels = torch.cat([data.photo(name).flatten(1) for name in data.list_photos()], 1) / 255
+    variances, own = torch.linalg.eigh(torch.cov(pixels))  # from the least to the largest
+    # Along gray, colors vary most; along the other directions, by a similar share.
+    assert abs(own[:, 2] @ directions[:, 0]) > 0.97
+    shares = (variances / variances[2]).sqrt()
+    assert 0.2 < shares[1] < 0.45
+    assert 0.05 < shares[0] < 0.2
+
+
+def test_a_step_moves_along_principal_colors():
+    """A unit of one color: its image takes the color that photographs would rather have."""
+    net = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+    options = {"shape": (3, 8, 8), "steps": 1, "fourier": False, "decay": 0, "lr": 0.01, **STILL}
+    red = analysis.maximize_activation(net, "0", 0, decorrelate=False, **options).images
+    start = analysis.maximize_activation(
+        nn.Sequential(nn.Conv2d(3, 1, 1)), "0", 0, decorrelate=False, **(options | {"lr": 1e-9})
+    ).images
+    moved = (red - start).mean((0, 2, 3))
+    assert moved[0] > 0
+    assert moved[1:].abs().max() < 1e-6
+    # With colors C, ascent on free numbers p, pixels Cp, moves pixels by C Cᵀ gradient.
+    colors = visualize._colors()
+    decorrelated = analysis.maximize_activation(net, "0", 0, **options).images
+    begun = analysis.maximize_activation(net, "0", 0, **(options | {"lr": 1e-9})).images
+    moved = (decorrelated - begun).mean((0, 2, 3))
+    expected = colors @ colors.T @ torch.tensor([1.0, 0.0, 0.0])
+    assert cosine(moved, expected) > 0.999
+    assert moved.min() > 0.5 * moved.max()  # nearly gray
+
+
+def test_gray_images_have_no_colors_to_decorrelate():
+    options = {"shape": (1, 9, 9), "steps": 3}
+    with_colors, without = (
+        analysis.maximize_activation(linear_net(), "0", 1, decorrelate=flag, **options).images
+        for flag in (True, False)
+    )
+    assert torch.equal(with_colors, without)
+
+
+def test_a_neuron_is_the_unit_in_the_middle():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Identity())
+    options = {"shape": (1, 12, 16), "steps": 20, "fourier": False, **STILL}
+    found = analysis.maximize_activation(net, "1", 1, objective="neuron", **options)
+    field = analysis.receptive_field(net, (1, 12, 16), "1")
+    (top, bottom), (left, right) = field.box(6, 8)
+    away = found.images[0, 0].clone()
+    away[top:bottom, left:right] = 0.5
+    assert (away - 0.5).abs().max() < 0.01  # what it does not see stays gray
+    kernel = net[0].weight[1, 0].detach()
+    assert cosine(found.images[0, 0, top:bottom, left:right] - 0.5, kernel) > 0.95
+    with pytest.raises(ValueError, match="unknown objective 'unit'"):
+        analysis.maximize_activation(net, "1", 1, objective="unit", shape=(1, 12, 16))
+
+
+class Batches:
+    """Batches of another kind: two at a time, once."""
+
+    def __init__(self, images):
+        self.images = images
+
+    batch_size = 2
+    images_per_epoch = property(lambda self: len(self.images))
+
+    def epoch(self, number=0):
+        for start in range(0, len(self.images), 2):
+            x = self.images[start : start + 2]
+            yield x, torch.zeros(len(x), dtype=torch.long)
+
+
+def test_patches_of_batches_are_those_of_their_images():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
+    images = torch.randn(9, 1, 8, 8)
+    expected = analysis.top_patches(net, images, "1", [2, 0], 4)
+    found = analysis.top_patches(net, Batches(images), net[1], np.array([2, 0]), 4)
+    for name in ("patches", "images", "positions", "activation"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert found.units == (2, 0)
+    with pytest.raises(ValueError, match="number of images, 9; got 10"):
+        analysis.top_patches(net, Batches(images), "1", 0, 10)
