@@ -42,6 +42,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbook import analysis
@@ -421,7 +422,8 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
 
     def keeper(layer):
         def hook(_module, _inputs, output):
-            kept[layer] = output.clone()  # the next layer may work in place
+            first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+            kept[layer] = first.clone()  # the next layer may work in place
 
         return hook
 
@@ -749,7 +751,7 @@ def _send(name, pipe, seconds):
 
 def alone(name, *, timeout, seconds):
     """Examine a network in a process of its own, whose memory goes with it."""
-    context = multiprocessing.get_context("fork" if hasattr(multiprocessing, "Pipe") else None)
+    context = multiprocessing.get_context("fork")  # what is imported is imported once
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(name, sender, seconds))
     process.start()
