@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
+from cnnbook._networks import device_of, evaluating, input_type, unwrapped
 from cnnbook.analysis._batches import check_images
-from cnnbook.analysis._hooks import Hook, device_of, evaluation, find_layer, forward_hooks
-from cnnbook.analysis.graph import Reach, Span, Untraceable, trace
+from cnnbook.analysis._hooks import Hook, find_layer, forward_hooks, layer_names
+from cnnbook.analysis._layout import channels_last_layers
+from cnnbook.analysis.graph import InputLike, Reach, Span, Untraceable, trace
 from cnnbook.analysis.graph.reach import regular
 
 if TYPE_CHECKING:
@@ -50,8 +52,9 @@ class ReceptiveField:
     image
         Height and width of the image.
     shared
-        Whether there are several units that all see the same, as after squeeze-and-excitation;
-        `positions` then counts them as one.
+        Whether there are several units that all see the same, as after squeeze-and-excitation.
+        Of vectors and tokens, and where channels and positions cannot be told apart, `positions`
+        then counts one.
     bounds
         First and last pixel of every unit, for each dimension; None if units are `even`.
 
@@ -195,17 +198,12 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
     """
     axes = range(len(image))
     rows = _rows_of_units(reach, len(image))
-    if any(first > last for row in rows for first, last in row):
-        raise Untraceable("some of its units see nothing of the image")
     grid = [_grid(row) for row in rows]
     for axis in axes:
         if len(rows[axis]) == 1:  # how far neighbors would be, if there were any
             grid[axis] = (grid[axis][0], max(reach.tables[axis].steps, default=0), True)
-    if len(reach.shape) == 2 + len(image):
-        first = 1 if reach.channels_last else 2
-        units = reach.shape[first : first + len(image)]
-    else:  # tokens (N, T, C), or vectors
-        units = reach.shape[1:-1]
+    first = _first_of_positions(reach)
+    units = reach.shape[1:-1] if first is None else reach.shape[first : first + len(image)]
     return ReceptiveField(
         layer,
         size=tuple(size for size, _, _ in grid),
@@ -213,30 +211,47 @@ def field_of(layer: str, reach: Reach, image: Sequence[int]) -> ReceptiveField:
         start=tuple(row[0].first for row in rows),
         positions=tuple(len(row) for row in rows),
         image=tuple(image),
-        shared=max(units, default=1) > 1 and all(len(row) == 1 for row in rows),
+        shared=max(units, default=1) > 1 and all(len(set(row)) == 1 for row in rows),
         bounds=None if all(even for _, _, even in grid) else tuple(rows),
     )
 
 
+def _first_of_positions(reach: Reach) -> int | None:
+    """Return the first dimension of positions, 1 or 2; None if the tensor has no such maps."""
+    if len(reach.shape) != 2 + len(reach.tables):
+        return None
+    if reach.channels_last is not None:
+        return 1 if reach.channels_last else 2
+    over = [any(table.varies(dim) for table in reach.tables) for dim in range(len(reach.shape))]
+    if not any(over):
+        return None  # all units see the same: how many there are cannot be told
+    if over[1] and over[-1]:
+        raise Untraceable("which dimension holds the channels cannot be told")
+    return 1 if over[1] else 2
+
+
 def _rows_of_units(reach: Reach, axes: int) -> list[tuple[Span, ...]]:
     """Return the bounds of the units along each axis of the image."""
-    if len(reach.shape) == 2 + axes:  # feature maps: the box of all channels
-        reach = reach.mix([-1 if reach.channels_last else 1])
+    if any((table.first > table.last).any() for table in reach.tables):
+        raise Untraceable("some of its units see nothing of the image")
+    first = _first_of_positions(reach)
+    if first is not None:  # feature maps: the box of all channels
+        reach = reach.mix([1 if first == 2 else -1])
     moving = [
         {dim for dim in range(len(reach.shape)) if table.varies(dim)} for table in reach.tables
     ]
     if any(len(dims) > 1 for dims in moving):
         raise Untraceable("its positions are split into windows")
-    if len(reach.shape) == 2 + axes:
-        first = 1 if reach.channels_last else 2
-        if any(dims - {first + axis} for axis, dims in enumerate(moving)):
-            raise Untraceable("its rows and columns are not those of the image, as after turning it")
+    if first is not None and any(dims - {first + axis} for axis, dims in enumerate(moving)):
+        raise Untraceable("its rows and columns are not those of the image, as after turning it")
     rows = []
     for axis, table in enumerate(reach.tables):
         pairs = zip(table.first.flat, table.last.flat, strict=True)
         row = tuple(Span(int(first), int(last)) for first, last in pairs)
         if any(moving[axis] & other for a, other in enumerate(moving) if a != axis):
             row = tuple(sorted(set(row)))  # rows and columns in one dimension
+        if first is not None and len(row) == 1:
+            row *= reach.shape[first + axis]
         rows.append(row)
     for dim in range(len(reach.shape)):
         shared = [axis for axis, dims in enumerate(moving) if dim in dims]
@@ -267,7 +282,9 @@ def _grid(row: Sequence[Span]) -> tuple[int, int | Fraction | None, bool]:
     return size, int(jump) if jump.denominator == 1 else jump, even
 
 
-def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) -> ReceptiveField:
+def receptive_field(
+    model: nn.Module, input_shape: InputLike, layer: str | nn.Module
+) -> ReceptiveField:
     """Return what part of the image the units of a layer can depend on.
 
     It is followed through everything the network does: strides, dilation, pooling, and branches and
@@ -280,24 +297,28 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     model
         Any network; left unchanged.
     input_shape
-        Shape of one input, ``(C, H, W)``.
+        Shape of one input, ``(C, H, W)``, or an example; see :func:`trace`.
     layer
-        Name as in ``model.named_modules()``. If it runs more than once, the last run counts.
+        Name as in ``model.named_modules()``, or the layer itself. If it runs more than once, the
+        last run counts.
 
     Returns
     -------
     ReceptiveField
-        Exact for units whose box lies inside the image. At the border, where windows reach into
+        Exact for units that see no padding on the way. At the border, where windows reach into
         padding, the box clipped to the image is an upper bound; and a slice of a layer's channels
-        has the box of all of them.
+        has the box of all of them. Circular padding wraps around: units at one border see the
+        other, and their box is the whole image.
 
     Raises
     ------
     ValueError
         If there is no such layer, if it does not run in evaluation mode, if its output does not
-        depend on the image, or if its field cannot be followed, as after a transposed convolution
-        or uneven adaptive pooling. A wrong number is never returned. Operations that are not yet
-        known can be added: :func:`operation`.
+        depend on the image, or if its field cannot be followed. A wrong number is never returned.
+        What cannot be followed: operations that read pixels by value, such as
+        ``F.grid_sample``; tensors written to in place, through a view; maps that are split into
+        windows or turned by 90° where the layer ends; layers of which some units see nothing; and
+        operations that are not yet known, which can be added: :func:`operation`.
 
     Examples
     --------
@@ -308,24 +329,42 @@ def receptive_field(model: nn.Module, input_shape: Sequence[int], layer: str) ->
     >>> field.box(4, 4)
     ((16, 32), (16, 32))
     """
-    find_layer(model, layer)
+    (name,) = _one_layer(model, layer)
     found = trace(model, input_shape)
-    runs = [call for call in found.calls if call.name == layer]
+    runs = [call for call in found.calls if call.name in _names(model, name)]
     if not runs:
         raise ValueError(
-            f"layer {layer!r} does not run in evaluation mode; analysis.summary lists those that do"
+            f"layer {name!r} does not run in evaluation mode; analysis.summary lists those that do"
         )
     reach = runs[-1].reach
     if reach is None:
-        raise ValueError(f"the output of layer {layer!r} does not depend on the image")
+        raise ValueError(f"the output of layer {name!r} does not depend on the image")
     try:
         if isinstance(reach, Untraceable):
             raise reach
-        return field_of(layer, reach, found.input_shape[1:])
+        return field_of(name, reach, found.input_shape[1:])
     except Untraceable as lost:
         raise ValueError(
-            f"the receptive field of layer {layer!r} cannot be followed: {lost}"
+            f"the receptive field of layer {name!r} cannot be followed: {lost}"
         ) from lost.__cause__  # the error in a function that the user gave to `operation`
+
+
+def _one_layer(model: nn.Module, layer: str | nn.Module) -> list[str]:
+    """Return the name of one layer, in a list."""
+    if isinstance(layer, nn.Module):  # of a list of layers, which never runs, not its members
+        layer = next((n for n, m in unwrapped(model).named_modules() if m is layer and n), layer)
+    find_layer(model, layer)
+    names = layer_names(model, layer)
+    if len(names) != 1:
+        raise ValueError(f"layer must be one layer, got {len(names)}: {', '.join(names[:5])}")
+    return names
+
+
+def _names(model: nn.Module, name: str) -> set[str]:
+    """Return all names of the layer that has one of them: a trace uses the first."""
+    network = unwrapped(model)
+    layers = dict(network.named_modules(remove_duplicate=False))
+    return {other for other, module in layers.items() if module is layers[name]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,7 +443,11 @@ class EffectiveReceptiveField:
 
 
 def effective_receptive_field(
-    model: nn.Module, x: Tensor, layer: str, *, unit: tuple[int, int] | None = None
+    model: nn.Module,
+    x: Tensor,
+    layer: str | nn.Module,
+    *,
+    unit: tuple[int, int] | None = None,
 ) -> EffectiveReceptiveField:
     """Return how strongly each pixel of the image affects one position of a layer.
 
@@ -422,7 +465,8 @@ def effective_receptive_field(
         Images, ``(N, C, H, W)``: like those the network is meant for, or noise. Moved to the device
         of the model's first parameter.
     layer
-        Name as in ``model.named_modules()``. If it runs more than once, the last run counts.
+        Name as in ``model.named_modules()``, or the layer itself. If it runs more than once, the
+        last run counts.
     unit
         Row and column in the layer's feature maps; the middle if not given.
 
@@ -434,9 +478,11 @@ def effective_receptive_field(
     Raises
     ------
     ValueError
-        If there is no such layer, it does not run, or there is no unit at that position.
+        If there is no such layer, it does not run, there is no unit at that position, its output
+        does not depend on the image, or whether its output is ``(N, C, H, W)`` or ``(N, H, W, C)``
+        cannot be told.
     TypeError
-        If the layer returns something other than feature maps ``(N, C, H, W)``.
+        If the layer returns something other than feature maps.
 
     Examples
     --------
@@ -456,26 +502,33 @@ def effective_receptive_field(
             if not isinstance(output, Tensor) or output.ndim != 4:
                 what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise TypeError(f"layer {name!r} returns {what}, not feature maps (N, C, H, W)")
-            rows, columns = output.shape[2:]
+            maps = output.movedim(-1, 1) if channels_last else output
+            rows, columns = maps.shape[2:]
             row, column = (rows // 2, columns // 2) if unit is None else unit
             if not (0 <= row < rows and 0 <= column < columns):
                 raise ValueError(f"layer {name!r} has {rows}×{columns} units, none at {unit}")
             # Summed immediately: the next layer may work in place.
-            sums.append(((row, column), output[:, :, row, column].sum()))
+            sums.append(((row, column), maps[:, :, row, column].sum()))
 
         return hook
 
     check_images(x)
     if not x.is_floating_point():
         raise ValueError(f"x must be floats, normalized as in training, got {x.dtype}")
-    x = x.detach().to(device_of(model), copy=True).requires_grad_()
-    with forward_hooks(model, [layer], keeper), evaluation(model), torch.enable_grad():
-        model(x)
-    if not sums:
-        raise ValueError(f"layer {layer!r} does not run in evaluation mode")
-    position, total = sums[-1]
-    (gradient,) = torch.autograd.grad(total, x)
-    return EffectiveReceptiveField(layer, position, gradient.abs().mean((0, 1)).cpu())
+    (name,) = _one_layer(model, layer)
+    channels_last = bool(channels_last_layers(model, tuple(x.shape[1:]), [name]))
+    with torch.inference_mode(False), forward_hooks(model, [name], keeper), evaluating(model):
+        x = x.detach().to(device_of(model), input_type(model), copy=True).requires_grad_()
+        with torch.enable_grad():
+            model(x)
+            if not sums:
+                raise ValueError(f"layer {name!r} does not run in evaluation mode")
+            position, total = sums[-1]
+            if total.grad_fn is None:
+                raise ValueError(f"the output of layer {name!r} does not depend on the image")
+            (gradient,) = torch.autograd.grad(total, x)
+    effect = gradient.abs().to(torch.promote_types(gradient.abs().dtype, torch.float32))
+    return EffectiveReceptiveField(name, position, effect.mean((0, 1)).cpu())
 
 
 def effective_size(effect: Tensor, *, share: float = 0.9545) -> float:

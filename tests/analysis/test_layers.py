@@ -72,9 +72,9 @@ def test_totals_and_drawing():
     assert table.plot(alt="Costs.").alt == "Costs."
 
 
-def test_a_shape_with_a_batch_is_refused_with_the_shape_that_is_meant():
-    with pytest.raises(ValueError, match=r"no dimension for the batch: try \(1, 32, 32\)"):
-        analysis.summary(nn.Conv2d(1, 2, 3), (1, 1, 32, 32))
+def test_a_shape_may_have_a_batch():
+    net = nn.Conv2d(1, 2, 3)
+    assert analysis.summary(net, (7, 1, 32, 32)).rows == analysis.summary(net, (1, 32, 32)).rows
     assert len(analysis.summary(nn.Conv3d(1, 2, 3), (1, 4, 8, 8))) == 1  # a volume is no batch
 
 

@@ -13,6 +13,17 @@ from cnnbook import analysis, models
 from cnnbook.analysis import effective_receptive_field, effective_size, receptive_field
 
 
+class Function(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 def positive(model):
     """Give a network positive weights, and pooling that looks at all of its window.
 
@@ -276,16 +287,16 @@ def test_members(member, size, jump):
 @pytest.mark.parametrize(
     ("member", "reason"),
     [
-        (nn.ConvTranspose2d(2, 2, 3, 2), "transposed convolution"),
-        (nn.AdaptiveAvgPool2d(3), "uneven"),
-        (nn.Upsample(scale_factor=2), "upsample"),
-        (nn.ReflectionPad2d(1), "reflection_pad2d"),
-        (nn.Unfold(2), "im2col"),
+        (Function(lambda x: torch.fft.rfft(x).abs()), "_fft_r2c"),
+        (Function(lambda x: x[:, :, x[0, 0, 0] > -9]), "index|nothing is known"),
+        (Function(lambda x: x.transpose(2, 3)), "rows and columns are not those of the image"),
+        (Function(lambda x: x.unflatten(2, (5, 2))), "split into windows"),
+        (Function(lambda x: torch.cat([x, torch.zeros(1, 2, 3, 10)], 2)), "see nothing"),
     ],
 )
 def test_what_cannot_be_followed_is_not_guessed(member, reason):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), member, nn.ReLU())
-    with pytest.raises(ValueError, match=rf"layer '2' cannot be followed: .*{reason}"):
+    with pytest.raises(ValueError, match=rf"layer '2' cannot be followed: .*({reason})"):
         receptive_field(model, (1, 12, 12), "2")
     row = analysis.summary(model, (1, 12, 12)).rows[-1]
     assert (row["receptive_field"], row["jump"]) == (None, None)

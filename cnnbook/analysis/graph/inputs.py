@@ -128,12 +128,12 @@ def _hint(model: nn.Module, given: Any, error: Exception) -> str | None:
         shape = tuple(int(size) for size in given)
         if len(shape) == 2:
             return f"begins with the channels: try {(3, *shape)} or {(1, *shape)}"
-        if len(shape) == 3 and shape[2] <= 4 < shape[0]:
-            return f"begins with the channels: try {(shape[2], *shape[:2])}"
         for module in model.modules():
             if isinstance(module, nn.modules.conv._ConvNd):
                 n = len(module.kernel_size)
                 if module.in_channels and len(shape) == 1 + n and shape[0] != module.in_channels:
+                    if shape[-1] == module.in_channels:
+                        return f"begins with the channels: try {(shape[-1], *shape[:-1])}"
                     return f"begins with the channels: try {(module.in_channels, *shape[1:])}"
                 break
     return None

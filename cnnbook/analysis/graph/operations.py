@@ -309,11 +309,9 @@ _COUNTED: dict[str, Callable[[Mapping[str, Any], tuple[int, ...]], int]] = {
     "_int_mm": lambda given, out: given["self"].numel() * out[-1],
     "_scaled_dot_product_flash_attention_for_cpu": lambda given, out: _attention_macs(given),
     "_scaled_dot_product_fused_attention_overrideable": lambda given, out: _attention_macs(given),
-    # As the products of two matrices each: weights with the second input, and with the first.
-    "_trilinear": lambda given, out: given["i2"].numel() * (given["i3"].shape[-1] + 1)
-    * prod(given["i1"].shape[:1])
-    if given["i2"].ndim == 3
-    else 0,
+    # Of nn.Bilinear: the weights with the first input, what that gives with the second.
+    "_trilinear": lambda given, out: prod(out[:-1])
+    * (given["i2"].numel() + given["i2"].numel() // given["i2"].shape[1]),
     "torchvision::deform_conv2d": lambda given, out: prod(out) * given["weight"][0].numel(),
 }
 

@@ -78,7 +78,8 @@ class Table(NamedTuple):
         First and last pixel, one dimension for each of the tensor, of length 1 where nothing
         changes.
     steps
-        For dimensions of length 1: how far apart in pixels neighbors would be, which padding needs.
+        For dimensions of the tensor of length 1: how far apart in pixels neighbors would be, which
+        padding needs; 0 for others.
     """
 
     first: Bounds
@@ -136,7 +137,7 @@ class Reach:
         tables = []
         for dim in range(2, len(shape)):
             pixels = np.arange(shape[dim], dtype=np.int64).reshape(_along(dim, len(shape)))
-            steps = tuple(int(d == dim) for d in range(len(shape)))
+            steps = tuple(int(d == dim and size == 1) for d, size in enumerate(shape))
             tables.append(Table(pixels, pixels, steps))
         axes = (None, None, *range(len(shape) - 2))
         layout = tuple((Part(size, a),) for size, a in zip(shape, axes, strict=False))
@@ -153,7 +154,8 @@ class Reach:
         """Return whether all elements have the same boxes."""
         return (
             isinstance(other, Reach)
-            and (self.shape, self.layout) == (other.shape, other.layout)
+            and self.shape == other.shape
+            and _essential(self.layout) == _essential(other.layout)
             and all(
                 a.steps == b.steps
                 and np.array_equal(a.first, b.first)
@@ -495,6 +497,7 @@ def _made(
                 head = (slice(None),) * dim + (slice(0, 1),)
                 if (first == first[head]).all() and (last == last[head]).all():
                     first, last = first[head], last[head]
+        steps = tuple(step if n == 1 else 0 for step, n in zip(steps, shape, strict=True))
         kept.append(Table(first, last, steps))
     return Reach(tuple(shape), tuple(kept), layout)
 
@@ -613,6 +616,13 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
                 news, b, j = [*news, j], b * new[j], j + 1
         groups.append((olds, news))
     return groups
+
+
+def _essential(layout: tuple[tuple[Part, ...], ...] | None) -> object:
+    """Return a layout without what has length 1 and is no position."""
+    if layout is None:
+        return None
+    return [[p for p in dim if p.length != 1 or p.axis is not None] for dim in layout]
 
 
 def _labeled(

@@ -134,7 +134,11 @@ def _record(model: nn.Module, running: nn.Module, inputs: Sequence[Tensor]) -> T
         _EagerCircularPadding(),
         recorder,
     ):
-        running(*inputs)
+        if isinstance(running, torch.jit.ScriptModule):  # scripts do not call Python's hooks
+            recorder.begin("", model)
+            recorder.end(running(*inputs))
+        else:
+            running(*inputs)
     return Trace(tuple(image.shape[1:]), tuple(recorder.calls), tuple(recorder.operations))
 
 
@@ -196,8 +200,8 @@ def _boundaries(
     with contextlib.ExitStack() as stack:
         for name, module in running.named_modules():
             shown = modules[name]
-            if isinstance(module, torch.jit.ScriptModule) and name:
-                continue  # scripts do not call Python's hooks
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
 
             def begin(
                 _module: nn.Module, _inputs: object, name: str = name, shown: nn.Module = shown

@@ -75,7 +75,7 @@ def make(random: random.Random, x: Tensor) -> Step:
         return step(lambda x: F.adaptive_avg_pool2d(x, out), name=f"adaptive {out}")
     if kind == "resize":
         out = (random.randint(1, 2 * h), random.randint(1, 2 * w))
-        corners, aa = random.random() < 0.3, random.random() < 0.3
+        corners, aa = random.choice([(False, False), (False, True), (True, False)])
         return step(
             lambda x: F.interpolate(x, out, mode="bilinear", align_corners=corners, antialias=aa),
             name=f"bilinear {out} {corners} {aa}",
@@ -86,7 +86,7 @@ def make(random: random.Random, x: Tensor) -> Step:
         return step(lambda x: F.interpolate(x, (max(1, h // 2), w), mode="area"))
     if kind == "nearest":
         mode = random.choice(["nearest", "nearest-exact"])
-        factor = random.choice([2, 3, 1.5, 0.5])
+        factor = random.choice([2, 3, 1.5, 0.5 if min(h, w) > 1 else 2])
         return step(lambda x: F.interpolate(x, scale_factor=factor, mode=mode), name=f"near{factor}")
     if kind.startswith("pad_"):
         mode = {"zero": "constant"}.get(kind[4:], kind[4:])
@@ -114,9 +114,8 @@ def make(random: random.Random, x: Tensor) -> Step:
     if kind == "repeat":
         return step(lambda x: x.repeat(1, 1, 2, 1) if dim == 2 else x.repeat(1, 1, 1, 2))
     if kind == "interleave":
-        return step(lambda x: x.repeat_interleave(random_factor, dim)) if (
-            random_factor := random.choice([2, 3])
-        ) else None
+        times = random.choice([2, 3])
+        return step(lambda x: x.repeat_interleave(times, dim))
     if kind == "tile":
         return step(lambda x: torch.stack([x, x], dim + 1).flatten(dim, dim + 1))
     if kind == "cat_same":
@@ -153,9 +152,8 @@ def make(random: random.Random, x: Tensor) -> Step:
     if kind == "cumsum":
         return step(lambda x: x.cumsum(dim) / size)
     if kind == "pair":
-        return step(
-            lambda x: softplus(x[:, :, :, None, :] + x[:, :, None, :, :]).sum(random_axis) / h
-        ) if (random_axis := random.choice([2, 3])) else None
+        over = random.choice([2, 3])
+        return step(lambda x: softplus(x[:, :, :, None, :] + x[:, :, None, :, :]).sum(over) / h)
     if kind == "gram":
         return step(
             lambda x: torch.einsum("bchw,bcgw->bhgw", x, x)

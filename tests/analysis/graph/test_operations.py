@@ -229,27 +229,39 @@ def test_a_forgotten_setting_gives_no_number(stride, given, forgotten):
     assert field(net).size == (5, 5)
 
 
-@pytest.mark.parametrize(
-    "function", [nn.PixelShuffle(2), nn.Upsample(scale_factor=2), nn.Upsample(size=30)]
-)
-def test_uneven_operations_are_not_said_to_be_addable(function):
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), function)
-    with pytest.raises(ValueError, match=r"fields that do not shift evenly$"):
+class Sample(nn.Module):
+    """Reads pixels where a grid says."""
+
+    def forward(self, x):
+        n, _, h, w = x.shape
+        return F.grid_sample(x, torch.zeros(n, h, w, 2), align_corners=False)
+
+
+def test_operations_that_read_by_value_are_not_said_to_be_addable():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), Sample())
+    with pytest.raises(ValueError, match=r"'grid_sampler_2d' reads depends on values$"):
         field(net)
 
 
 def test_an_operation_of_torch_can_be_added():
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PixelUnshuffle(2))
-    with pytest.raises(ValueError, match=r"'pixel_unshuffle'; .* can add it"):
+    net = after_a_convolution(lambda x: torch.fft.rfft(x).abs())
+    with pytest.raises(ValueError, match=r"'_fft_r2c'; .* can add it"):
         field(net)
+    operation("_fft_r2c")(lambda call: call.x.with_length(3, call.shape[3]))
+    assert (field(net).size, field(net).jump) == ((3, 20), (1, 0))
 
-    @operation("pixel_unshuffle")
-    def follow(call):
-        size = call["downscale_factor"]
-        return call.x.with_length(1, call.shape[1]).windows(call.shape, size, stride=size)
 
-    assert field(net).size == (4, 4)
-    assert field(net).jump == (2, 2)
+def test_the_multiply_adds_of_another_librarys_operation():
+    def macs(function):
+        return analysis.trace(after_a_convolution(function), (1, 20, 20)).calls[0].macs
+
+    conv = 2 * 9 * 18 * 18
+    assert macs(lambda x: blur(x, 5)) == conv  # one tensor: no products
+    assert macs(lambda x: blend(x, x)) is None  # two: perhaps
+    operation("cnnbook_tests::blend", macs=lambda call: call["a"].numel())(
+        lambda call: join(call.inputs, call.shape)
+    )
+    assert macs(lambda x: blend(x, x)) == conv + 2 * 18 * 18
 
 
 def test_one_name_for_all_overloads_and_for_the_form_in_place():
@@ -257,7 +269,8 @@ def test_one_name_for_all_overloads_and_for_the_form_in_place():
         return call.x
 
     assert operation("aten::erfinv_", "cnnbook_tests::blur")(follow) is follow
-    assert operations._KNOWN["erfinv"] == operations._KNOWN["cnnbook_tests::blur"] == (follow, None)
+    assert operations._KNOWN["erfinv"] == operations._KNOWN["cnnbook_tests::blur"]
+    assert operations._KNOWN["erfinv"].follow is follow
     assert operations.name_of(torch.ops.aten.add_.Tensor) == "add"
     assert operations.name_of(torch.ops.cnnbook_tests.blur.default) == "cnnbook_tests::blur"
 

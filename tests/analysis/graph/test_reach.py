@@ -1,5 +1,8 @@
 """The arithmetic of boxes."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,8 +15,8 @@ IMAGE = Reach.of_image((1, 3, 8, 12))
 
 def test_of_an_image_every_element_is_one_pixel():
     assert IMAGE.shape == (1, 3, 8, 12)
-    assert IMAGE.spans == (Span(0, 0), Span(0, 0))
-    assert [IMAGE.grid(axis) for axis in (0, 1)] == [(8, 1), (12, 1)]
+    assert IMAGE.box(0, 0, 0, 0) == (Span(0, 0), Span(0, 0))
+    assert IMAGE.box(0, 2, 3, 5) == (Span(3, 3), Span(5, 5))
     assert IMAGE.whole(1) == Span(0, 11)
 
 
@@ -22,16 +25,26 @@ def test_reshaping_there_and_back_changes_nothing():
         there = IMAGE.reshape(shape)
         assert there.shape == shape
         assert there.reshape(IMAGE.shape) == IMAGE
-    assert IMAGE.reshape((1, 3, 4, 2, 12)).dims[2:4] == ((Part(4, 0, 2),), (Part(2, 0, 1),))
-    with pytest.raises(Untraceable, match="mixes positions and channels"):
+    split = IMAGE.reshape((1, 3, 4, 2, 12))
+    assert split.dims[2:4] == ((Part(4, 0),), (Part(2, 0),))
+    assert split.box(0, 0, 3, 1, 0)[0] == Span(7, 7)
+    with pytest.raises(Untraceable, match="cannot be reshaped"):
         IMAGE.reshape((1, 5, 8, 12))
+
+
+def test_a_reshape_may_mix_positions_and_channels():
+    # Element 100 of 3×8×12 is at row 0 of channel 1, column 4.
+    mixed = IMAGE.reshape((1, 36, 8))
+    assert mixed.box(0, 100 // 8, 100 % 8) == (Span(0, 0), Span(4, 4))
+    assert mixed.layout is None
+    assert mixed.reshape(IMAGE.shape).box(0, 1, 2, 3) == IMAGE.box(0, 1, 2, 3)
 
 
 def test_windows_of_windows_compose():
     once = IMAGE.windows((1, 3, 4, 6), kernel=3, stride=2, padding=1)
     twice = once.windows((1, 3, 2, 2), kernel=(2, 3), stride=(2, 3))
-    assert twice.spans == (Span(-1, 3), Span(-1, 5))
-    assert [twice.grid(axis) for axis in (0, 1)] == [(2, 4), (2, 6)]
+    assert twice.box(0, 0, 0, 0) == (Span(-1, 3), Span(-1, 5))
+    assert twice.box(0, 0, 1, 1) == (Span(3, 7), Span(5, 11))
 
 
 @pytest.mark.parametrize(
@@ -70,12 +83,12 @@ def test_windows_fit_whenever_torch_makes_them(ceil_mode):
                     found = Reach.of_image((1, 1, size, size)).windows(
                         (1, 1, length, length), kernel, **settings
                     )
-                    assert found.spans[0] == Span(-padding, kernel - 1 - padding)
+                    assert found.box(0, 0, 0, 0)[0] == Span(-padding, kernel - 1 - padding)
 
 
 def test_padding_at_one_end_only():
     causal = IMAGE.window(3, 3, padding=2, end_padding=0, length=12)
-    assert causal.spans[1] == Span(-2, 0)
+    assert causal.box(0, 0, 0, 0)[1] == Span(-2, 0)
     with pytest.raises(Untraceable, match="do not fit into 12"):
         IMAGE.window(3, 3, end_padding=0, length=12)
 
@@ -91,25 +104,59 @@ def test_positions_that_do_not_exist_cannot_be_kept(wrong):
 def test_a_sum_over_positions_sees_them_all():
     row = IMAGE.reduce([-1])
     assert row.shape == (1, 3, 8)
-    assert row.spans == (Span(0, 0), Span(0, 11))
+    assert row.box(0, 0, 0) == (Span(0, 0), Span(0, 11))
     assert IMAGE.reduce([2, 3], keepdim=True).shape == (1, 3, 1, 1)
     assert not IMAGE.mix([3]).varies(1)
 
 
-def test_operands_that_shift_differently_do_not_meet():
+def test_operands_that_shift_differently_meet_unit_by_unit():
     wide = IMAGE.windows((1, 3, 8, 12), kernel=3, padding=1)
-    assert join([IMAGE, wide], wide.shape).spans == wide.spans
-    with pytest.raises(Untraceable, match="different steps"):
-        join([IMAGE.keep(2, 0, 2, 4), IMAGE.keep(2, 0, 1, 4)], (1, 3, 4, 12))
-    part = IMAGE.keep(2, 0, 1, 4).reduce([2], keepdim=True)
-    with pytest.raises(Untraceable, match="with and without positions"):
-        join([IMAGE, part], IMAGE.shape)
+    assert join([IMAGE, wide], wide.shape) == wide
+    every, second = IMAGE.keep(2, 0, 1, 4), IMAGE.keep(2, 0, 2, 4)
+    assert join([every, second], every.shape).box(0, 0, 3, 0)[0] == Span(3, 6)
+    gate = every.reduce([2], keepdim=True)
+    found = join([IMAGE, gate], IMAGE.shape)
+    assert [found.box(0, 0, row, 0)[0] for row in (1, 6)] == [Span(0, 3), Span(0, 6)]
+
+
+def test_an_operand_that_is_repeated_does_not_shift():
+    # The mean of a block of two rows, taken from both.
+    blocks = IMAGE.reshape((1, 3, 4, 2, 12))
+    mean = blocks.reduce([3], keepdim=True)
+    found = join([blocks, mean], blocks.shape).reshape(IMAGE.shape)
+    assert [found.box(0, 0, row, 0)[0] for row in (4, 5)] == [Span(4, 5), Span(4, 5)]
+
+
+def test_beyond_the_ends_regular_rows_go_on():
+    twice = IMAGE.gather(2, (np.arange(16) // 2)[:, None])
+    assert [twice.window(2, 3, padding=1, length=16).box(0, 0, r, 0)[0] for r in (0, 1, 2, 15)] == [
+        *(Span(-1, 0), Span(0, 1), Span(0, 1), Span(7, 8))
+    ]
+    uneven = IMAGE.gather(2, np.array([[0], [1], [5]]))
+    assert uneven.window(2, 3, padding=1, length=3).box(0, 0, 2, 0)[0] == Span(1, 5)
+
+
+def test_what_does_not_depend_on_the_image_has_an_empty_box():
+    nothing = Reach.of_nothing((1, 3, 8, 12), 2)
+    assert nothing.sees_nothing
+    assert nothing.box(0, 0, 0, 0)[0].first > nothing.box(0, 0, 0, 0)[0].last
+    assert join([IMAGE, nothing], IMAGE.shape) == IMAGE
+
+
+def test_channels_are_last_only_where_that_is_known():
+    assert IMAGE.channels_last is False
+    last = IMAGE.permute([0, 2, 3, 1])
+    assert last.channels_last is True
+    assert last.mix([1, 2]).channels_last is True  # all units see all: the layout is still known
+    assert IMAGE.reshape((1, 36, 8)).channels_last is None
+    assert IMAGE.reshape((1, 6, 12, 4)).channels_last is None
+    assert IMAGE.reshape((1, 3, 2, 4, 12)).channels_last is None
 
 
 def test_a_matrix_product_sees_what_it_sums_over():
     a, b = IMAGE.reshape((3, 8, 12)), IMAGE.reshape((3, 8, 12)).permute([0, 2, 1])
-    assert product(a, None, (3, 8, 5)).spans == (Span(0, 0), Span(0, 11))
-    assert product(None, b, (3, 5, 8)).spans == (Span(0, 0), Span(0, 11))
+    assert product(a, None, (3, 8, 5)).box(0, 0, 0) == (Span(0, 0), Span(0, 11))
+    assert product(None, b, (3, 5, 8)).box(0, 0, 0) == (Span(0, 0), Span(0, 11))
 
 
 class Shuffle(nn.Module):
@@ -122,12 +169,17 @@ class Shuffle(nn.Module):
 
 
 def test_neighbors_that_share_a_field_are_not_counted_as_one():
-    # Of the 20×20 units, two by two see the same: no single distance is right for all.
+    # Of the 20×20 units, two by two see the same.
     net = nn.Sequential(nn.Conv2d(1, 4, 3), Shuffle())
     x = torch.rand(1, 1, 12, 12)
     assert torch.equal(net[1](x.expand(1, 4, 12, 12)), nn.PixelShuffle(2)(x.expand(1, 4, 12, 12)))
-    with pytest.raises(ValueError, match="neighboring units share one field"):
-        receptive_field(net, (1, 12, 12), "1")
+    for member in (Shuffle(), nn.PixelShuffle(2), nn.Upsample(scale_factor=2)):
+        net[1] = member
+        field = receptive_field(net, (1, 12, 12), "1")
+        assert (field.positions, field.size, field.jump) == ((20, 20), (3, 3), (Fraction(1, 2),) * 2)
+        assert [field.box(row, 0)[0] for row in (0, 1, 2, 19)] == [(0, 3), (0, 3), (1, 4), (9, 12)]
+        assert not field.even
+        assert "20×20 units 1/2×1/2 pixels apart" in str(field)
     # Flattened, positions and channels share a dimension, and the positions are still known.
     flat = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten())
     assert receptive_field(flat, (1, 12, 12), "1").positions == (10, 10)
