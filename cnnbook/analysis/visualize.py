@@ -1,5 +1,6 @@
 """What a unit responds to: images optimized for it, and image patches found for it."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -76,13 +77,14 @@ def maximize_activation(
     mean: float | Sequence[float] | Tensor = 0.0,
     std: float | Sequence[float] | Tensor = 1.0,
     objective: Literal["channel", "neuron"] = "channel",
-    steps: int = 128,
+    steps: int = 256,
     lr: float = 0.1,
-    decay: float = 1.0,
+    decay: float = 0.4,
     jitter: float = 0.05,
     scale: float = 0.1,
     rotate: float = 10.0,
     fourier: bool = True,
+    power: float = 2.0,
     decorrelate: bool = True,
     seed: int = 0,
 ) -> MaximizedUnits:
@@ -128,8 +130,12 @@ def maximize_activation(
         Largest angle, in degrees.
     fourier
         Whether steps are taken on the image's Fourier coefficients, so that a step's spectrum
-        falls like one over the frequency, as that of natural images does. It reaches higher
-        activations than steps on the pixels, which show finer texture.
+        falls with the frequency, as that of photographs does. It reaches higher activations than
+        steps on the pixels, which show finer texture.
+    power
+        How fast it falls, with `fourier`: like one over the frequency to this power. Amplitudes of
+        photographs fall with a power near 1; more makes smoother images, 0 treats all frequencies
+        alike.
     decorrelate
         Whether steps are taken along the principal colors of photographs, each by as much as
         photographs vary along it: much along gray, little along blue–yellow and green–magenta.
@@ -192,6 +198,7 @@ def maximize_activation(
     columns = torch.tensor(numbers, device=device)
     channels_last = name in channels_last_layers(net, sides, [name])
     kept: list[Tensor] = []
+    runs = 0  # of the layer in one run of the network; counted in the first step
     activation = torch.empty(steps, len(numbers))
     climbed = torch.zeros(len(numbers), dtype=torch.bool, device=device)
 
@@ -211,7 +218,9 @@ def maximize_activation(
             if own.ndim == 3:
                 middle = own[:, own.shape[1] // 2, own.shape[2] // 2]
                 own = own.mean((1, 2)) if objective == "channel" else middle
-            kept[:] = [own]
+            kept.append(own)
+            if len(kept) == runs:
+                raise _Reached
 
         return hook
 
@@ -221,13 +230,18 @@ def maximize_activation(
         evaluating(net),
         torch.enable_grad(),
     ):
-        painted = _Painted((len(numbers), *sides), generator, device, fourier, decorrelate)
+        painted = _Painted(
+            (len(numbers), *sides), generator, device, power if fourier else None, decorrelate
+        )
         for step in range(steps):
             changed = _changed(painted.image(), jitter, scale, rotate, generator)
-            net(((changed - mu) / sigma).to(dtype))
+            kept.clear()
+            # What the network computes after the layer's last run is not needed.
+            with contextlib.suppress(_Reached):
+                net(((changed - mu) / sigma).to(dtype))
             if not kept:
                 raise ValueError(f"layer {name!r} does not run in evaluation mode")
-            excited = kept[0]
+            runs, excited = len(kept), kept[-1]
             gradient = None
             if excited.requires_grad:
                 (gradient,) = torch.autograd.grad(
@@ -252,6 +266,10 @@ def maximize_activation(
             stacklevel=2,
         )
     return MaximizedUnits(name, numbers, painted.image().detach().cpu(), activation)
+
+
+class _Reached(BaseException):
+    """Ends a run of a network, which does not catch it as it would an Exception."""
 
 
 # Principal components of the colors of ImageNet's photographs, red, green and blue from 0 to 1, as
@@ -282,19 +300,19 @@ class _Painted:
         shape: tuple[int, ...],
         generator: torch.Generator,
         device: torch.device,
-        fourier: bool,
+        power: float | None,
         decorrelate: bool,
     ):
         *_, self.height, self.width = shape
         self.colors = _colors().to(device) if decorrelate and shape[1] == 3 else None
         self.spread: Tensor | None = None
-        if fourier:
+        if power is not None:
             rows = torch.fft.fftfreq(self.height)[:, None]
             columns = torch.fft.rfftfreq(self.width)
             frequency = (rows**2 + columns**2).sqrt()
-            # The constant is treated like the lowest frequency. The square root, because the scale
+            # The constant is treated like the lowest frequency. Half the power, because the scale
             # acts twice: on the gradient, and on what the step changes.
-            spread = frequency.clamp(min=1 / max(self.height, self.width)).rsqrt()
+            spread = frequency.clamp(min=1 / max(self.height, self.width)) ** (-power / 2)
             # At mean square 1, steps change the image as much as steps on the pixels would.
             self.spread = (spread / spread.square().mean().sqrt()).to(device)
             shape = (*shape[:2], *frequency.shape, 2)

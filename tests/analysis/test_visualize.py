@@ -25,7 +25,7 @@ def cosine(a, b):
 def test_without_decay_the_best_of_all_images_is_approached(fourier):
     model = linear_net()
     found = analysis.maximize_activation(
-        model, "0", [0, 3], shape=(1, 9, 9), fourier=fourier, decay=0, steps=300, **STILL
+        model, "0", [0, 3], shape=(1, 9, 9), fourier=fourier, power=1, decay=0, steps=300, **STILL
     )
     for image, unit in zip(found.images, (0, 3), strict=True):
         kernel, bias = model[0].weight[unit].detach(), model[0].bias[unit].item()
@@ -38,7 +38,7 @@ def test_without_decay_the_best_of_all_images_is_approached(fourier):
 def test_the_image_for_a_linear_unit_is_its_kernel():
     model = linear_net(n_in=3)
     found = analysis.maximize_activation(
-        model, "0", [1, 2], shape=(3, 9, 9), fourier=False, decorrelate=False, **STILL
+        model, "0", [1, 2], shape=(3, 9, 9), fourier=False, decorrelate=False, decay=1, **STILL
     )
     for image, unit in zip(found.images, (1, 2), strict=True):
         assert cosine(image - 0.5, model[0].weight[unit].detach()) > 0.98
@@ -50,7 +50,9 @@ def test_fourier_steps_find_a_wave_and_prefer_low_frequencies():
     low, high = torch.cos(2 * phase).expand(16, 16), torch.cos(6 * phase).expand(16, 16)
     with torch.no_grad():
         model[0].weight[0, 0], model[0].weight[1, 0] = low, low + high
-    found = analysis.maximize_activation(model, "0", [0, 1], shape=(1, 16, 16), **STILL)
+    found = analysis.maximize_activation(
+        model, "0", [0, 1], shape=(1, 16, 16), power=1, decay=1, **STILL
+    )
     assert cosine(found.images[0] - 0.5, low) > 0.97
     assert cosine(found.images[1] - 0.5, low) > 2 * cosine(found.images[1] - 0.5, high) > 0
 
@@ -291,13 +293,14 @@ def test_colors_are_those_of_photographs():
     torch.testing.assert_close(colors @ colors.T, covariance / published[0], atol=1e-6, rtol=0)
     assert colors.norm(dim=0).tolist() == pytest.approx([1, 0.294, 0.144], abs=2e-3)
 
-    pixels = torch.cat([data.photo(name).flatten(1) for name in data.list_photos()], 1) / 255
-    variances, own = torch.linalg.eigh(torch.cov(pixels))  # from the least to the largest
-    # Along gray, colors vary most; along the other directions, by a similar share.
-    assert abs(own[:, 2] @ directions[:, 0]) > 0.97
-    shares = (variances / variances[2]).sqrt()
-    assert 0.2 < shares[1] < 0.45
-    assert 0.05 < shares[0] < 0.2
+    for name in data.list_photos():
+        pixels = data.photo(name).flatten(1) / 255
+        variances, own = torch.linalg.eigh(torch.cov(pixels))  # from the least to the largest
+        # Along gray, colors vary most; along the other directions, by a similar share.
+        assert abs(own[:, 2] @ directions[:, 0]) > 0.97
+        shares = (variances / variances[2]).sqrt()
+        assert 0.25 < shares[1] < 0.5
+        assert 0.05 < shares[0] < 0.15
 
 
 def test_a_step_moves_along_principal_colors():
@@ -343,7 +346,7 @@ def test_a_neuron_is_the_unit_in_the_middle():
     away[top:bottom, left:right] = 0.5
     assert (away - 0.5).abs().max() < 0.01  # what it does not see stays gray
     kernel = net[0].weight[1, 0].detach()
-    assert cosine(found.images[0, 0, top:bottom, left:right] - 0.5, kernel) > 0.95
+    assert torch.equal(found.images[0, 0, top:bottom, left:right] > 0.5, kernel > 0)
     with pytest.raises(ValueError, match="unknown objective 'unit'"):
         analysis.maximize_activation(net, "1", 1, objective="unit", shape=(1, 12, 16))
 
@@ -356,6 +359,9 @@ class Batches:
 
     batch_size = 2
     images_per_epoch = property(lambda self: len(self.images))
+
+    def __len__(self):
+        return (len(self.images) + 1) // 2
 
     def epoch(self, number=0):
         for start in range(0, len(self.images), 2):
@@ -374,3 +380,35 @@ def test_patches_of_batches_are_those_of_their_images():
     assert found.units == (2, 0)
     with pytest.raises(ValueError, match="number of images, 9; got 10"):
         analysis.top_patches(net, Batches(images), "1", 0, 10)
+
+
+FINISHED = []
+
+
+class Recurrent(nn.Module):
+    """A layer that runs twice; what follows fails on some images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.after = nn.Identity()
+
+    def forward(self, x):
+        try:
+            x = self.conv(torch.tanh(self.conv(x)))
+        except Exception:  # what a network catches
+            raise AssertionError("the network noticed") from None
+        FINISHED.append(x)
+        return self.after(x)
+
+
+def test_the_last_run_of_a_layer_counts_and_nothing_after_it_runs():
+    torch.manual_seed(0)
+    net = Recurrent()
+    FINISHED.clear()
+    options = {"shape": (1, 8, 8), "steps": 5}
+    found = analysis.maximize_activation(net, "conv", 0, **options)
+    assert len(FINISHED) == 1
+    expected = analysis.maximize_activation(net, "after", 0, **options)
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.activation, expected.activation)
