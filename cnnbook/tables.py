@@ -1,12 +1,12 @@
 """Tables and single values that read well in a terminal and on a web page."""
 
 import html
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnbook._errors import unknown
+from cnnbook._frames import data_frame
 
 # Headings that cannot be derived from a key.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
@@ -26,15 +26,6 @@ def _shown(value: object, spec: str | None) -> str:
         return str(value)
     default = "," if isinstance(value, int) else ".3g"
     return format(value, default if spec is None else spec)
-
-
-def pandas_frame(rows: Any, **options: Any) -> Any:
-    """Return ``pandas.DataFrame(rows, **options)``, or say that pandas is not installed."""
-    try:
-        pandas = importlib.import_module("pandas")  # no requirement of this package
-    except ImportError as error:
-        raise ImportError("to_pandas needs pandas: pip install pandas") from error
-    return pandas.DataFrame(rows, **options)
 
 
 class Table:
@@ -112,7 +103,7 @@ class Table:
         >>> table.to_pandas().set_index("layer")["macs"].sum()  # doctest: +SKIP
         357600
         """
-        return pandas_frame(self.to_dicts(), columns=self.columns)
+        return data_frame(self.to_dicts(), columns=self.columns)
 
     def label(self, column: str) -> str:
         """Return the heading under which a column is displayed."""

@@ -1,4 +1,5 @@
 import json
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -33,6 +34,28 @@ def test_dicts_are_unformatted_copies():
     table.to_dicts()[0]["n"] = 0
     assert table[0]["n"] == 1516
     assert len(table) == 2
+
+
+def test_notes_stand_below_the_table():
+    table = Table(ROWS, notes=["total: 1,518 & more", "second"])
+    assert repr(table).splitlines()[-2:] == ["total: 1,518 & more", "second"]
+    notes = ElementTree.fromstring(table._repr_html_()).findall("p")
+    assert [note.text for note in notes] == ["total: 1,518 & more", "second"]
+    assert len(table) == 2
+
+
+def test_to_pandas():
+    frame = Table(ROWS, formats={"share": ".0%"}).to_pandas()
+    assert list(frame.columns) == ["layer", "n", "share"]
+    assert frame["n"].sum() == 1518
+    assert frame["share"].isna().tolist() == [False, True]
+    assert list(Table([]).to_pandas().columns) == []
+
+
+def test_without_pandas_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
+        Table(ROWS).to_pandas()
 
 
 def test_rows_must_agree():

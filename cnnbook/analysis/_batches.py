@@ -24,6 +24,11 @@ def labeled_batches(
     TypeError
         If it is nothing that :func:`cnnbook.data.make_batches` takes.
     """
+    if isinstance(data, Iterator):  # which needs no length: it is used up once
+        for batch in data:
+            alone: Any = [batch]
+            yield from labeled_batches(alone, batch_size, device)
+        return
     for x, y in make_batches(data, batch_size, shuffle=False, device=device).epoch(0):
         yield x.to(device), y.to(device)
 
@@ -59,7 +64,8 @@ def one_batch(data: Labeled, device: torch.device) -> tuple[Tensor, Tensor]:
     TypeError
         If it is nothing that :func:`cnnbook.data.make_batches` takes.
     """
-    if isinstance(data, list) or type(data).__module__ == "numpy":
+    images_only = isinstance(data, list) and any(isinstance(each, Tensor) for each in data)
+    if images_only or type(data).__module__ == "numpy":
         raise no_tensor("x", data)
     images, labels = zip(*labeled_batches(data, 1000, device), strict=True)
     return torch.cat(images), torch.cat(labels)

@@ -254,12 +254,13 @@ class _Moments:
         # Chan, Golub and LeVeque (1983): combines two parts without the cancellation error of a
         # difference of sums of squares.
         total, step = self.count + new, mean - self.mean
-        self.squares += variance * new + step**2 * self.count * new / total
+        self.squares += variance * new + step * step * self.count * new / total
         self.mean += step * new / total
         self.count = total
         self.zeros += int((values == 0).sum())
         lowest = values.min().item()
-        self.lowest = lowest if math.isnan(lowest) else min(lowest, self.lowest)
+        if math.isnan(lowest) or lowest < self.lowest:  # once not a number, it stays so
+            self.lowest = lowest
         self.ndim = values.ndim
         for dim in {1, values.ndim - 1} if values.ndim > 1 else {0}:
             self._raise(dim, values)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor
-from cnnbook.tables import pandas_frame
+from cnnbook._frames import data_frame
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -51,7 +51,7 @@ class ConfusionMatrix:
             If pandas is not installed.
         """
         names = list(self.classes)
-        frame = pandas_frame(self.counts.tolist(), index=names, columns=names)
+        frame = data_frame(self.counts.tolist(), index=names, columns=names)
         return frame.rename_axis(index="true", columns="predicted")
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from torch import nn
 
 from cnnbook._draw import draw
 from cnnbook._networks import unwrapped
+from cnnbook.analysis._hooks import check_model
 from cnnbook.analysis.graph import Call, Reach, Untraceable, trace
 from cnnbook.analysis.receptive import field_of, times
 from cnnbook.tables import Table
@@ -117,7 +118,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     model
         Any network; left unchanged. Its parameters may be on the meta device.
     input_shape
-        Shape of one image, ``(C, H, W)``, without the batch dimension.
+        Shape of one image, ``(C, H, W)``, or what else :func:`trace` takes.
     depth
         How far to descend: 1 lists the layers that `model` itself calls, 2 those that they call,
         and so on; torchvision's MobileNet and EfficientNet, for example, show their blocks with
@@ -166,15 +167,17 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     >>> table.total_macs
     416520
     """
-    network = unwrapped(model) if isinstance(model, nn.Module) else model
-    found = trace(network, input_shape)
+    check_model(model)
+    found = trace(unwrapped(model), input_shape)
     chosen = found.layers(depth)
+    # Those of lazy networks have weights in the run only.
+    network = found.calls[0].module
     modules = dict(network.named_modules())
     counted: set[int] = set()
     rows: dict[str, _Row] = {}
     for number in chosen:
         call = found.calls[number]
-        module = modules.get(call.name, call.module)
+        module = modules[call.name]
         size, jump = _field(call, found.input_shape[1:])
         row: _Row = {
             "layer": call.name or type(network).__name__,
@@ -192,7 +195,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
     around = dict.fromkeys(outer for number in chosen for outer in found.calls[number].calls[:-1])
     for number in around:
         call = found.calls[number]
-        module = modules.get(call.name, call.module)
+        module = modules[call.name]
         inside = [c for c in found.calls if c.calls[:-1] == call.calls]
         own = _difference(call.macs, [c.macs for c in inside])
         parameters = _new_parameters(module, counted, recurse=False)

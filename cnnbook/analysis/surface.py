@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._draw import draw
+from cnnbook._frames import data_frame
 from cnnbook._networks import Selector, device_of, evaluating, scores_of, unwrapped
 from cnnbook.analysis._batches import Labeled, as_input, forward, labeled_batches
 from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
-from cnnbook.tables import pandas_frame
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -63,7 +63,7 @@ class LossSurface:
         ImportError
             If pandas is not installed.
         """
-        frame = pandas_frame(self.loss.tolist(), index=self.a.tolist(), columns=self.b.tolist())
+        frame = data_frame(self.loss.tolist(), index=self.a.tolist(), columns=self.b.tolist())
         return frame.rename_axis(index="a", columns="b")
 
     def __repr__(self) -> str:

@@ -44,3 +44,11 @@ def test_classes_are_named_or_numbered():
     assert numbered.classes == ("0", "1")
     assert torch.equal(numbered.counts, named.counts)
     assert repr(named) == "<ConfusionMatrix of 2 classes: 2 of 3 images on the diagonal>"
+
+
+def test_scores_and_floats_are_no_classes():
+    labels, scores = torch.tensor([0, 1]), torch.rand(2, 3)
+    with pytest.raises(ValueError, match=r"predictions\.argmax\(1\) are the classes"):
+        analysis.confusion_matrix(labels, scores, 3)
+    with pytest.raises(TypeError, match="labels must be class numbers, integers, got torch"):
+        analysis.confusion_matrix(labels.float(), labels, 3)

@@ -132,3 +132,19 @@ except ImportError as error:
     assert done.returncode == 0, done.stderr
     assert [line for line in EXAMPLES if f"{line} " not in done.stdout] == []
     assert "plot: " in done.stdout
+
+
+@pytest.mark.slow
+def test_tables_become_data_frames():
+    tables = [name for name in EXAMPLES if hasattr(EXAMPLES[name][0](), "to_pandas")]
+    assert {"summary", "linear_probes", "gradient_flow", "GradientHistory"} <= set(tables)
+    for name in tables:
+        frame = EXAMPLES[name][0]().to_pandas()
+        assert len(frame) > 0, name
+    frame = analysis.confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), ["a", "b"])
+    assert frame.to_pandas().loc["a", "b"] == 1
+    surface = analysis.loss_surface(network(), labeled(), steps=3)
+    frame = surface.to_pandas()
+    assert frame.loc[0.0, 1.0] == pytest.approx(surface.loss[1, 2].item())
+    frame = analysis.summary(network(), SHAPE).to_pandas()
+    assert frame["parameters"].sum() == sum(p.numel() for p in network().parameters())

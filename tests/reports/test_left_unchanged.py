@@ -139,7 +139,8 @@ def test_everything_is_as_before_after_an_error(name):
     net.drop = Broken()
     before = everything(net)
     if name != "filter_directions":
-        with pytest.raises(ZeroDivisionError):
+        # Some say first which input the network does not run on.
+        with pytest.raises((ZeroDivisionError, ValueError), match="on purpose"):
             FUNCTIONS[name](net)
     now = everything(net)
     assert [key for key in before if now[key] != before[key]] == []
