@@ -3,7 +3,7 @@
 It runs over every classification network of torchvision and over one or more of each family of
 timm, all without trained weights:
 
-    python tools/compare_networks.py --output networks.json   # resumes where it was interrupted
+    python tools/compare_networks.py --jobs 2   # continues where it was interrupted
     python tools/compare_networks.py --page chapters/reference/networks-followed.md
     python tools/compare_networks.py --sample --output sample.json   # a dozen, under a minute
     python tools/compare_networks.py --only timm/levit_128s torchvision/swin_t
@@ -26,6 +26,7 @@ import contextlib
 import datetime
 import json
 import multiprocessing
+import multiprocessing.connection
 import re
 import time
 import warnings
@@ -42,6 +43,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbook import analysis
@@ -421,7 +423,8 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
 
     def keeper(layer):
         def hook(_module, _inputs, output):
-            kept[layer] = output.clone()  # the next layer may work in place
+            first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+            kept[layer] = first.clone()  # the next layer may work in place
 
         return hook
 
@@ -499,6 +502,9 @@ def units_of(output, positions, same):
     if same:
         flat = output.flatten()
         return (1, len(flat)), lambda _, j: flat[j : j + 1]
+    for dim in range(output.ndim - 1):
+        if tuple(output.shape[dim : dim + 2]) == positions:
+            return positions, lambda i, j, dim=dim: output.select(dim, i).select(dim, j).flatten()
     for dim, length in enumerate(output.shape):  # some networks merge N and the tokens
         if length == rows * columns and (dim == 0 or len(output) == 1):
             return positions, partial(_token, output, dim, columns)
@@ -551,9 +557,12 @@ def attributions(name, shape, budget=60.0):
                 if not row.get("zero"):
                     break
             result["grad_cam"].append(row)
+        except (ValueError, TypeError) as error:
+            what = str(error).splitlines()[0][:200]
+            result["grad_cam"].append({"layer": call.name, "refused": what})
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            result["grad_cam"].append({"layer": call.name, "refused": what})
+            result["grad_cam"].append({"layer": call.name, "fails": what})
 
     result["changed"] = changes(before, net)
     if duration * 60 > budget:
@@ -741,20 +750,30 @@ def _send(name, pipe, seconds):
     pipe.send(examine(name, seconds=seconds))
 
 
-def alone(name, *, timeout, seconds):
-    """Examine a network in a process of its own, whose memory goes with it."""
-    context = multiprocessing.get_context("fork" if hasattr(multiprocessing, "Pipe") else None)
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(name, sender, seconds))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv() if receiver.poll(timeout) else {"name": name, "fails": "timeout"}
-    except EOFError:
-        return {"name": name, "fails": "its process ended"}
-    finally:
-        process.kill()
-        process.join()
+def examine_all(names, *, jobs, timeout, seconds):
+    """Examine each network in a process of its own, whose memory goes with it."""
+    context = multiprocessing.get_context("fork")  # what is imported is imported once
+    names, running = list(names), {}
+    while names or running:
+        while names and len(running) < jobs:
+            receiver, sender = context.Pipe(duplex=False)
+            name = names.pop(0)
+            process = context.Process(target=_send, args=(name, sender, seconds))
+            process.start()
+            sender.close()
+            running[receiver] = name, process, time.monotonic() + timeout
+        first = min(deadline for _, _, deadline in running.values())
+        ready = multiprocessing.connection.wait(running, max(0, first - time.monotonic()))
+        late = [r for r, (_, _, deadline) in running.items() if deadline < time.monotonic()]
+        for receiver in {*ready, *late}:
+            name, process, _ = running.pop(receiver)
+            try:
+                row = receiver.recv() if receiver in ready else {"fails": "takes too long"}
+            except EOFError:
+                row = {"fails": "its process ended"}
+            process.kill()
+            process.join()
+            yield {"name": name} | row
 
 
 def save(path, networks):
@@ -800,6 +819,8 @@ def wrong(row):
     if "occlusion_fails" in attribution:
         found.append(f"occlusion fails: {attribution['occlusion_fails']}")
     for cam in attribution.get("grad_cam", []):
+        if "fails" in cam:
+            found.append(f"Grad-CAM of {cam['layer']} fails: {cam['fails']}")
         for by in ("captum", "definition"):
             if cam.get(by, 0) > 1e-6:
                 found.append(f"Grad-CAM of {cam['layer']}: {cam[by]:.1e} from {by}")
@@ -815,7 +836,8 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these networks, again")
     parser.add_argument("--sample", action="store_true", help="a dozen small networks")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for a network")
-    parser.add_argument("--seconds", type=float, default=60, help="for its receptive fields")
+    parser.add_argument("--seconds", type=float, default=20, help="for its receptive fields")
+    parser.add_argument("--jobs", type=int, default=1, help="networks at a time")
     parser.add_argument("--page", type=Path, help="write the page from the results, run nothing")
     options = parser.parse_args(arguments)
     if options.page:
@@ -824,12 +846,12 @@ def main(arguments=None):
         return
     networks = load(options.output)
     names = options.only or (SAMPLE if options.sample else sorted(families()))
-    for number, name in enumerate(names, 1):
-        if name in networks and not options.only:
-            continue
-        networks[name] = row = alone(name, timeout=options.timeout, seconds=options.seconds)
+    missing = [name for name in names if options.only or name not in networks]
+    rows = examine_all(missing, jobs=options.jobs, timeout=options.timeout, seconds=options.seconds)
+    for number, row in enumerate(rows, 1):
+        networks[row["name"]] = row
         save(options.output, networks)
-        print(f"{number}/{len(names)} {name} {row.get('seconds', '')} s", flush=True)
+        print(f"{number}/{len(missing)} {row['name']} {row.get('seconds', '')} s", flush=True)
         for text in wrong(row):
             print("   ", text, flush=True)
 

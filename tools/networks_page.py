@@ -169,7 +169,8 @@ def short(rows):
             f"- **Receptive fields**: {total['followed']:,} of {listed:,} layers that depend on "
             f"the image are followed ({percent(total['followed'], listed)}), the others are "
             f"refused. Of {total['checked']:,} units looked at, "
-            f"{outside or 'none'} depend on a pixel outside their box. {total['inside']:,} of these boxes lie inside the image; "
+            f"{outside or 'none'} depend on a pixel outside their box. "
+            f"{total['inside']:,} of these boxes lie inside the image; "
             f"{total['inside'] - wide:,} of them are exactly as large as gradients say.",
             f"- **Grad-CAM** agrees with Captum's in {sum(d < 1e-6 for d in captum)} of "
             f"{len(captum)} layers, and with its definition in "

@@ -104,9 +104,10 @@ def _by_reach(call: Call) -> bool | None:
         return False
     if call.shape[:2] == (1, 1):
         return True
-    if not isinstance(call.reach, Reach) or len(call.reach.dims) != 4:
+    layout = call.reach.layout if isinstance(call.reach, Reach) else None
+    if layout is None or len(layout) != 4:
         return None
-    over = [any(part.axis is not None for part in dim) for dim in call.reach.dims]
+    over = [any(part.axis is not None for part in dim) for dim in layout]
     if over[1] == over[3]:
         return None
     # A dimension of length 1 runs over the image only by name.
