@@ -28,7 +28,17 @@ MAY_IMPORT["bench"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 
-LEAVES = {"", "_draw", "_errors", "_files", "_frames", "_networks", "_progress", "settings", "tables"}
+LEAVES = {
+    "",
+    "_draw",
+    "_errors",
+    "_files",
+    "_frames",
+    "_networks",
+    "_progress",
+    "settings",
+    "tables",
+}
 
 # Where modules are imported by a name made at run time, which no file's text shows. The first two
 # load what is above them when it is first used; `cnnbook --import MODULE` loads the user's module.

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from cnnbook._errors import no_tensor
 from cnnbook._networks import Selector, device_of, evaluating, input_type, scores_of, unwrapped
 from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
-from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
+from cnnbook.data import DataLike, make_batches
 
-Labeled = Dataset | ImageFolder | BatchSource
+Labeled = DataLike
 
 
 def labeled_batches(

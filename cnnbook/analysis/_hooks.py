@@ -12,7 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cnnbook._errors import unknown
-from cnnbook._networks import unwrapped
+from cnnbook._networks import device_of, unwrapped
 
 # Weights and averages of lazy layers before the first run.
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
@@ -140,26 +140,6 @@ def _find(model: nn.Module, layer: object) -> tuple[str, nn.Module]:
 def _without_wrappers(name: str) -> str:
     """Return a layer's name without what torch.compile and data-parallel wrappers add to it."""
     return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the model's first parameter, or the CPU if it has none."""
-    check_model(model)
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode; afterwards, restore every layer's own mode."""
-    check_model(model)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

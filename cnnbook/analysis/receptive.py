@@ -362,9 +362,9 @@ def _one_layer(model: nn.Module, layer: str | nn.Module) -> list[str]:
 
 def _names(model: nn.Module, name: str) -> set[str]:
     """Return all names of the layer that has one of them: a trace uses the first."""
-    network = unwrapped(model)
-    layers = dict(network.named_modules(remove_duplicate=False))
-    return {other for other, module in layers.items() if module is layers[name]}
+    layers = unwrapped(model).named_modules(remove_duplicate=False)
+    module = find_layer(model, name)
+    return {other for other, its in layers if its is module}
 
 
 @dataclass(frozen=True, eq=False)
