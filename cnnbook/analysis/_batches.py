@@ -11,11 +11,9 @@ from cnnbook._networks import Selector, device_of, evaluating, input_type, score
 from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
 from cnnbook.data import DataLike, make_batches
 
-Labeled = DataLike
-
 
 def labeled_batches(
-    data: Labeled, batch_size: int, device: torch.device
+    data: DataLike, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield normalized images and labels of labeled data, in its order.
 
@@ -34,7 +32,7 @@ def labeled_batches(
 
 
 def image_batches(
-    data: Tensor | Labeled, batch_size: int, device: torch.device
+    data: Tensor | DataLike, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Yield images of a tensor unchanged, or those of labeled data normalized, in order.
 
@@ -56,7 +54,7 @@ def image_batches(
         yield x.to(device)
 
 
-def one_batch(data: Labeled, device: torch.device) -> tuple[Tensor, Tensor]:
+def one_batch(data: DataLike, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return all images and labels of labeled data.
 
     Raises
@@ -163,7 +161,7 @@ def silent_layers(layers: Sequence[str], ran: Collection[str]) -> ValueError:
 
 def watch(
     model: nn.Module,
-    data: Tensor | Labeled,
+    data: Tensor | DataLike,
     layers: Layers | None,
     see: Callable[[str, Tensor], None],
     *,

@@ -13,7 +13,6 @@ from cnnbook._draw import draw
 from cnnbook._errors import no_tensor, unknown
 from cnnbook._networks import Selector, device_of, evaluating
 from cnnbook.analysis._batches import (
-    Labeled,
     as_input,
     check_images,
     forward,
@@ -24,6 +23,7 @@ from cnnbook.analysis._batches import (
 )
 from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
 from cnnbook.analysis._units import unit_dims
+from cnnbook.data import DataLike
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Activations(dict[str, Tensor]):
 
 def activations(
     model: nn.Module,
-    x: Tensor | tuple[Tensor, ...] | Labeled,
+    x: Tensor | tuple[Tensor, ...] | DataLike,
     layers: Layers | None = None,
     *,
     output: Selector = None,
@@ -307,7 +307,7 @@ class ActivationStatistics(Table):
 
 def activation_statistics(
     model: nn.Module,
-    x: Tensor | Labeled,
+    x: Tensor | DataLike,
     layers: Layers | None = None,
     *,
     output: Selector = None,

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor
 from cnnbook._networks import Selector, device_of, scores_of, unwrapped
-from cnnbook.analysis._batches import Labeled, as_input, forward, one_batch
+from cnnbook.analysis._batches import as_input, forward, one_batch
 from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
+from cnnbook.data import DataLike
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _FORMATS = {"gradient": ".2e"}
 
 def gradient_norms(
     model: nn.Module,
-    x: Tensor | Labeled,
+    x: Tensor | DataLike,
     y: Tensor | None = None,
     *,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
@@ -112,7 +113,7 @@ def gradient_norms(
     }
 
 
-def _one_batch(model: nn.Module, x: Tensor | Labeled, y: Tensor | None) -> tuple[Tensor, Tensor]:
+def _one_batch(model: nn.Module, x: Tensor | DataLike, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return images and labels from two tensors, or those of labeled data."""
     if y is None and not isinstance(x, Tensor):
         return one_batch(x, device_of(model))
@@ -147,7 +148,7 @@ class GradientFlow(Table):
 
 def gradient_flow(
     models: Mapping[str, nn.Module],
-    x: Tensor | Labeled,
+    x: Tensor | DataLike,
     y: Tensor | None = None,
     *,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
@@ -275,7 +276,7 @@ class GradientRecorder:
 
     def __init__(
         self,
-        x: Tensor | Labeled,
+        x: Tensor | DataLike,
         y: Tensor | None = None,
         *,
         every: int = 10,

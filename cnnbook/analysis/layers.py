@@ -9,7 +9,7 @@ from torch import nn
 from cnnbook._draw import draw
 from cnnbook._networks import unwrapped
 from cnnbook.analysis._hooks import check_model
-from cnnbook.analysis.graph import Call, Reach, Untraceable, trace
+from cnnbook.analysis.graph import Call, InputLike, Reach, Untraceable, trace
 from cnnbook.analysis.receptive import field_of, times
 from cnnbook.tables import Table
 
@@ -111,7 +111,7 @@ class Summary(Table):
         return draw("layer_costs", self, alt=alt)
 
 
-def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> Summary:
+def summary(model: nn.Module, input_shape: InputLike, *, depth: int = 1) -> Summary:
     """Run a network once and list its layers.
 
     Parameters

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from cnnbook._draw import draw
 from cnnbook._networks import Selector, device_of, evaluating
 from cnnbook.analysis._batches import (
-    Labeled,
     as_input,
     forward,
     labeled_batches,
@@ -22,6 +21,7 @@ from cnnbook.analysis._batches import (
 from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
 from cnnbook.analysis._units import unit_dims
 from cnnbook.analysis.activations import activations
+from cnnbook.data import DataLike
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class LinearProbes(Table):
 
 def linear_probes(
     model: nn.Module,
-    train: Labeled,
-    test: Labeled,
+    train: DataLike,
+    test: DataLike,
     layers: Layers | None = None,
     *,
     output: Selector = None,
@@ -167,7 +167,7 @@ def _pooled(output: Tensor, max_features: int) -> Tensor:
 
 def _features(
     model: nn.Module,
-    data: Labeled,
+    data: DataLike,
     layers: Layers | None,
     *,
     max_features: int,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from cnnbook._draw import draw
 from cnnbook._frames import data_frame
 from cnnbook._networks import Selector, device_of, evaluating, scores_of, unwrapped
-from cnnbook.analysis._batches import Labeled, as_input, forward, labeled_batches
+from cnnbook.analysis._batches import as_input, forward, labeled_batches
 from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
+from cnnbook.data import DataLike
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -123,7 +124,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
 
 def loss_surface(
     model: nn.Module,
-    data: Labeled,
+    data: DataLike,
     *,
     steps: int = 21,
     span: float = 1.0,

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from cnnbook._draw import draw
 from cnnbook._errors import unknown
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
-from cnnbook.analysis._batches import Labeled, check_tensor, image_batches
+from cnnbook.analysis._batches import check_tensor, image_batches
 from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names, unchanged
 from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
-from cnnbook.data import Dataset
+from cnnbook.data import DataLike, Dataset
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -413,7 +413,7 @@ class TopPatches:
 
 def top_patches(
     model: nn.Module,
-    images: Tensor | Labeled,
+    images: Tensor | DataLike,
     layer: str | nn.Module,
     units: Units,
     k: int = 9,

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from cnnbook import settings
 from cnnbook._networks import Selector, evaluating, input_type, scores_of
-from cnnbook.data import BatchSource, Dataset, ImageFolder, make_batches
+from cnnbook.data import BatchSource, DataLike, make_batches
+from cnnbook.data.sources import has_own_batches
 from cnnbook.training import processes
 from cnnbook.training._checks import (
     check_batch,
@@ -81,7 +81,7 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module,
-    dataset: Dataset | ImageFolder | BatchSource,
+    dataset: DataLike,
     *,
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
     output: Selector = None,
@@ -191,9 +191,7 @@ def as_batches(
         If `batch_size`, or augmentation, is given for something that has batches of its own.
     """
     given = {"batch_size": batch_size, "augment": options.get("augment")}
-    if isinstance(images, DataLoader | Iterator) or hasattr(images, "epoch"):
-        if hasattr(images, "epoch"):
-            make_batches(images)  # raises TypeError if it is no source of batches
+    if has_own_batches(images):
         for name, value in given.items():
             if value is not None:
                 raise ValueError(

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnnbook import settings
 from cnnbook._networks import Selector, input_type, scores_of, unwrapped
-from cnnbook.data import Augment, BatchSource, Dataset, ImageFolder
+from cnnbook.data import Augment, BatchSource, DataLike
 from cnnbook.training import processes
 from cnnbook.training._checks import (
     check_count,
@@ -57,8 +57,8 @@ from cnnbook.training.run import Run, kept_random_state
 
 def fit(
     model: nn.Module,
-    train: Dataset | ImageFolder | BatchSource,
-    val: Dataset | ImageFolder | BatchSource | None = None,
+    train: DataLike,
+    val: DataLike | None = None,
     *,
     epochs: int | None = None,
     batch_size: int | None = None,

@@ -1,10 +1,9 @@
 """Drawings of networks, generated from the networks themselves."""
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from cnnbook.analysis import Trace, trace
+from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.drawing import draw_arrows, draw_legend, draw_node
 from cnnbook.plots.architecture.layout import arrange, break_into_rows, measure, position_nodes
 from cnnbook.plots.architecture.nodes import ROLE_COLORS, describe, nodes_of, stacked
@@ -18,7 +17,7 @@ __all__ = ["architecture"]
 
 def architecture(
     model: nn.Module | Trace,
-    input_shape: Sequence[int] | None = None,
+    input_shape: InputLike | None = None,
     *,
     depth: int = 1,
     alt: str | None = None,
