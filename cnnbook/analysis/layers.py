@@ -1,6 +1,7 @@
 """The layers of a network as a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from torch import nn
@@ -143,7 +144,8 @@ def summary(model: nn.Module, input_shape: Sequence[int], *, depth: int = 1) -> 
           as "?", if they cannot be counted, as those of quantized layers;
         * `receptive_field`: side of the box of pixels that a unit can depend on, or height ×
           width; see :func:`receptive_field`. None if it cannot be followed;
-        * `jump`: pixels between the boxes of neighboring units. None if all units see the same;
+        * `jump`: pixels between the boxes of neighboring units, such as ``"1/2"`` after
+          upsampling. None if all units see the same, or lie at uneven distances;
         * `activation_kib`: memory, in KiB, of all tensors that the layer creates, most of which
           training keeps for the gradient. Views and in-place operations take none.
 
@@ -291,10 +293,16 @@ def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | st
         field = field_of(call.name, call.reach, image)
     except Untraceable:
         return None, None
-    size, jump = (
-        sides[0] if len(set(sides)) == 1 else times(sides) for sides in (field.size, field.jump)
-    )
+    size, jump = _one(field.size), _one(field.jump)
     return size, jump or None
+
+
+def _one(sides: Sequence[int | Fraction | None]) -> int | str | None:
+    """Return one number for a square, otherwise all of them: 3×5."""
+    if len(set(sides)) > 1:
+        return times(sides)
+    side = sides[0]
+    return str(side) if isinstance(side, Fraction) else side
 
 
 _LONGEST_KIND = 44  # characters

@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
-import torch.nn.utils.prune as prune
 import torch.nn.utils.parametrizations as parametrizations
+import torch.nn.utils.prune as prune
 from torch import nn
 
 from cnnbook import analysis

@@ -8,11 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import (
-    UninitializedBuffer,
-    UninitializedParameter,
-    UninitializedTensorMixin,
-)
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cnnbook.analysis._hooks import is_lazy, unchanged
 
@@ -40,9 +36,9 @@ def meta_copy(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
-    if isinstance(tensor, UninitializedTensorMixin):
+    if isinstance(tensor, UninitializedBuffer | UninitializedParameter):
         kind = UninitializedParameter if isinstance(tensor, nn.Parameter) else UninitializedBuffer
-        return kind(device="meta", dtype=tensor.dtype)  # type: ignore[return-value]
+        return kind(device="meta", dtype=tensor.dtype)  # type: ignore[call-arg]
     meta = torch.empty_like(tensor.detach(), device="meta")
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(meta, requires_grad=tensor.requires_grad)
@@ -75,7 +71,8 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 def _exchange(model: nn.Module, metas: dict[int, Tensor]) -> None:
     """Put meta tensors in the place of all others among the attributes of a network's layers."""
     for module in model.modules():
-        for store in (module._parameters, module._buffers, module.__dict__):
+        stores: list[dict[str, Any]] = [module._parameters, module._buffers, module.__dict__]
+        for store in stores:
             for name, value in store.items():
                 if id(value) in metas:
                     store[name] = metas[id(value)]

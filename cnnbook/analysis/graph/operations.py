@@ -23,6 +23,7 @@ from cnnbook.analysis.graph.reach import (
     Reach,
     Table,
     Untraceable,
+    Which,
     join,
     per_dimension,
     product,
@@ -141,8 +142,8 @@ def operation(
     Parameters
     ----------
     *names
-        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"cumsum"``
-        for one of torch's own. All overloads, and the in-place variant, share one name. For a name
+        Names of the operations, as in ``torch.ops``: ``"mylib::blur"``, or ``"cumsum"`` for one of
+        torch's own. All overloads, and the in-place variant, share one name. For a name
         that is already known, the new function replaces the old one.
     role
         How drawings show a layer that is made of such an operation: ``"convolution"``, ``"fully
@@ -310,13 +311,16 @@ _COUNTED: dict[str, Callable[[Mapping[str, Any], tuple[int, ...]], int]] = {
     "_scaled_dot_product_flash_attention_for_cpu": lambda given, out: _attention_macs(given),
     "_scaled_dot_product_fused_attention_overrideable": lambda given, out: _attention_macs(given),
     # Of nn.Bilinear: the weights with the first input, what that gives with the second.
-    "_trilinear": lambda given, out: prod(out[:-1])
-    * (given["i2"].numel() + given["i2"].numel() // given["i2"].shape[1]),
+    "_trilinear": lambda given, out: (
+        prod(out[:-1]) * (given["i2"].numel() + given["i2"].numel() // given["i2"].shape[1])
+    ),
     "torchvision::deform_conv2d": lambda given, out: prod(out) * given["weight"][0].numel(),
 }
 
 # Names of operations that multiply matrices.
-_PRODUCTS = re.compile(r"(^|_)(\w*mm|conv\w*|linear|lstm|gru|rnn\w*|attention|matmul|einsum|bilinear)(_|\d|$)")
+_PRODUCTS = re.compile(
+    r"(^|_)(\w*mm|conv\w*|linear|lstm|gru|rnn\w*|attention|matmul|einsum|bilinear)(_|\d|$)"
+)
 _NO_PRODUCTS = re.compile(r"upsample|im2col|col2im|conj|thnn_fused|torchvision::(nms|roi_|ps_roi_)")
 
 
@@ -354,8 +358,8 @@ def count_macs(
 
 def _attention_macs(given: Mapping[str, Any]) -> int:
     query, key, value = given["query"], given["key"], given["value"]
-    scores: int = prod(query.shape[:-1]) * key.shape[-2]
-    return scores * (query.shape[-1] + value.shape[-1])
+    sides: int = query.shape[-1] + value.shape[-1]
+    return int(prod(query.shape[:-1]) * key.shape[-2]) * sides
 
 
 def _without_positions(call: OperationCall) -> Result:
@@ -372,17 +376,18 @@ def _without_positions(call: OperationCall) -> Result:
             f"nothing is known about the operation {call.name!r}; cnnbook.analysis.operation can "
             "add it"
         )
-    return [
-        join([_everywhere(r, shape) for r in inputs], shape) if inputs else None
-        for shape in call.shapes
-    ]
+    if not inputs:
+        return None
+    return [join([_everywhere(r, shape) for r in inputs], shape) for shape in call.shapes]
 
 
 def _everywhere(reach: Reach, shape: Sequence[int]) -> Reach:
     """Return the reach of a tensor each of whose elements depends on the whole of another."""
     reach = reach.reduce(range(len(reach.shape)))
     tables = tuple(
-        Table(t.first.reshape((1,) * len(shape)), t.last.reshape((1,) * len(shape)), (0,) * len(shape))
+        Table(
+            t.first.reshape((1,) * len(shape)), t.last.reshape((1,) * len(shape)), (0,) * len(shape)
+        )
         for t in reach.tables
     )
     return Reach(tuple(shape), tables, None)
@@ -394,7 +399,7 @@ def _everywhere(reach: Reach, shape: Sequence[int]) -> Reach:
 # Most elementwise operations carry a tag; these do not.
 @operation("detach", "alias", "lift_fresh", "_to_copy", "expand", "native_dropout")
 @operation("hardswish", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise")
-@operation("tril", "triu")
+@operation("tril", "triu", "_conj", "resolve_conj", "resolve_neg", "real", "imag")
 @operation("clone", role="view")
 def _same_position(call: OperationCall) -> Result:
     return join(call.inputs, call.shape)
@@ -417,6 +422,17 @@ def _overwrite(call: OperationCall) -> Result:
 @operation("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", role="view")
 def _view(call: OperationCall) -> Result:
     return call.x.reshape(call.shape)
+
+
+@operation("view_as_real", role="view")
+def _view_as_real(call: OperationCall) -> Result:
+    x = call.x
+    return x.reshape((*x.shape, 1)).broadcast(call.shape)
+
+
+@operation("view_as_complex", role="view")
+def _view_as_complex(call: OperationCall) -> Result:
+    return call.x.reduce([-1])
 
 
 @operation("permute", role="view")
@@ -484,7 +500,7 @@ def _concatenated(reaches: Sequence[Reach], dim: int) -> Reach:
     tables = []
     for versions in zip(*(r.tables for r in reaches), strict=True):
         others = np.broadcast_shapes(
-            *(t.first.shape[:dim] + (1,) + t.first.shape[dim + 1 :] for t in versions)
+            *((*t.first.shape[:dim], 1, *t.first.shape[dim + 1 :]) for t in versions)
         )
         firsts, lasts = (
             [
@@ -661,7 +677,7 @@ def _matrix_products_with_bias(call: OperationCall) -> Result:
 def _product_and_bias(call: OperationCall, first: str, second: str) -> Reach:
     a, b, bias = call.reach(first), call.reach(second), call.reach("self")
     found = [product(a, b, call.shape)] if a is not None or b is not None else []
-    return join(found + ([bias] if bias is not None else []), call.shape)
+    return join([*found, *([bias] if bias is not None else [])], call.shape)
 
 
 @operation("mv", role="fully connected")
@@ -759,7 +775,7 @@ def _adaptive_pool(call: OperationCall, n: int) -> list[Reach]:
     return [x] * len(call.shapes)
 
 
-def _taps(starts: Bounds, stops: Bounds) -> tuple[Bounds, Bounds]:
+def _taps(starts: Bounds, stops: Bounds) -> tuple[Bounds, Which]:
     """Return the positions of windows of different lengths, and which of them count."""
     taps = starts[:, None] + np.arange((stops - starts).max())
     return taps, taps < stops[:, None]

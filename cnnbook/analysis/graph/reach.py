@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Bounds = np.ndarray[Any, np.dtype[np.int64]]
+Which = np.ndarray[Any, np.dtype[np.bool_]]
 
 #: Beyond any image: the first pixel of an empty box, and minus the last.
 NOTHING = 1 << 40
@@ -88,7 +89,7 @@ class Table(NamedTuple):
 
     def varies(self, dim: int) -> bool:
         """Return whether the bounds change along a dimension."""
-        return self.first.shape[dim] > 1
+        return bool(self.first.shape[dim] > 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,7 +323,7 @@ class Reach:
         return self.keep(dim, index % self.shape[dim], 1, 1)._without((dim,), kept)
 
     def gather(
-        self, dim: int, index: Bounds, valid: Bounds | None = None, *, stride: int = 1
+        self, dim: int, index: Bounds, valid: Which | None = None, *, stride: int = 1
     ) -> "Reach":
         """Let each new position along a dimension depend on some old ones.
 
@@ -557,8 +558,8 @@ def _extended(table: Table, dim: int, index: Bounds) -> tuple[Bounds, Bounds]:
     outside = (index < 0) | (index >= n)
     others = tuple(range(index.ndim, index.ndim + first.ndim - 1))
     if n == 1:
-        shift = np.expand_dims(index * table.steps[dim], others)
-        return first[0] + shift, last[0] + shift
+        away = np.expand_dims(index * table.steps[dim], others)
+        return first[0] + away, last[0] + away
     if not outside.any():
         return first[index], last[index]
     found = regular(first, last)

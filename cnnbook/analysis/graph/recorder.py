@@ -157,8 +157,11 @@ def _plain_kernels(model: nn.Module) -> Iterator[None]:
         math = torch.nn.attention.SDPBackend.MATH
         stack.enter_context(torch.nn.attention.sdpa_kernel(math))
         if recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            # torch.backends.mkldnn.flags would also touch settings that warn on some machines.
+            stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
+            stack.callback(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled())
+            torch._C._set_mkldnn_enabled(False)
+            torch._C._set_cudnn_enabled(False)
         # What torch.compile has already compiled does not call hooks that are added later.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

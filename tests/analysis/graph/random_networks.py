@@ -53,12 +53,65 @@ def make(random: random.Random, x: Tensor) -> Step:
     size = x.shape[dim]
     other = 5 - dim
     kind = random.choice(
-        "conv conv conv transposed pool adaptive resize nearest bicubic area pad_zero pad_reflect "
-        "pad_replicate pad_circular shuffle unshuffle channels glu roll flip slice repeat interleave "
-        "tile cat_same cat_channels stack softmax block_softmax window_mean gate center layer_norm "
-        "group_norm instance_norm cumsum pair gram attention row_attention unfold fold select "
-        "tensor_unfold permute hw rot diagonal index matmul tokens einsum max_two expand sort "
-        "windows chunk".split()
+        [
+            "conv",
+            "conv",
+            "conv",
+            "transposed",
+            "pool",
+            "adaptive",
+            "resize",
+            "nearest",
+            "bicubic",
+            "area",
+            "pad_zero",
+            "pad_reflect",
+            "pad_replicate",
+            "pad_circular",
+            "shuffle",
+            "unshuffle",
+            "channels",
+            "glu",
+            "roll",
+            "flip",
+            "slice",
+            "repeat",
+            "interleave",
+            "tile",
+            "cat_same",
+            "cat_channels",
+            "stack",
+            "softmax",
+            "block_softmax",
+            "window_mean",
+            "gate",
+            "center",
+            "layer_norm",
+            "group_norm",
+            "instance_norm",
+            "cumsum",
+            "pair",
+            "gram",
+            "attention",
+            "row_attention",
+            "unfold",
+            "fold",
+            "select",
+            "tensor_unfold",
+            "permute",
+            "hw",
+            "rot",
+            "diagonal",
+            "index",
+            "matmul",
+            "tokens",
+            "einsum",
+            "max_two",
+            "expand",
+            "sort",
+            "windows",
+            "chunk",
+        ]
     )
 
     def step(function, exact=True, name=kind):
@@ -87,7 +140,9 @@ def make(random: random.Random, x: Tensor) -> Step:
     if kind == "nearest":
         mode = random.choice(["nearest", "nearest-exact"])
         factor = random.choice([2, 3, 1.5, 0.5 if min(h, w) > 1 else 2])
-        return step(lambda x: F.interpolate(x, scale_factor=factor, mode=mode), name=f"near{factor}")
+        return step(
+            lambda x: F.interpolate(x, scale_factor=factor, mode=mode), name=f"near{factor}"
+        )
     if kind.startswith("pad_"):
         mode = {"zero": "constant"}.get(kind[4:], kind[4:])
         most = 2 if mode in ("constant", "replicate") else min(2, h - 1, w - 1)
@@ -144,7 +199,9 @@ def make(random: random.Random, x: Tensor) -> Step:
     if kind == "center":
         return step(lambda x: x + x.mean(dim, keepdim=True))
     if kind == "layer_norm":
-        return step(lambda x: softplus(F.layer_norm(x.transpose(1, 3), (c,)).transpose(1, 3)), False)
+        return step(
+            lambda x: softplus(F.layer_norm(x.transpose(1, 3), (c,)).transpose(1, 3)), False
+        )
     if kind == "group_norm":
         return step(lambda x: F.group_norm(x, 1) + 9, False)
     if kind == "instance_norm":
@@ -156,11 +213,13 @@ def make(random: random.Random, x: Tensor) -> Step:
         return step(lambda x: softplus(x[:, :, :, None, :] + x[:, :, None, :, :]).sum(over) / h)
     if kind == "gram":
         return step(
-            lambda x: torch.einsum("bchw,bcgw->bhgw", x, x)
-            .div(8)
-            .exp()
-            .mean(2)[:, None]
-            .expand(-1, c, -1, -1)
+            lambda x: (
+                torch.einsum("bchw,bcgw->bhgw", x, x)
+                .div(8)
+                .exp()
+                .mean(2)[:, None]
+                .expand(-1, c, -1, -1)
+            )
         )
     if kind in ("attention", "row_attention"):
 
@@ -181,7 +240,7 @@ def make(random: random.Random, x: Tensor) -> Step:
         return step(lambda x: F.fold(F.unfold(x, 2, stride=stride), (h, w), 2, stride=stride))
     if kind == "select":
         i = random.randrange(size)
-        return step(lambda x: (x + x.select(dim, i).unsqueeze(dim)), name=f"select {i}")
+        return step(lambda x: x + x.select(dim, i).unsqueeze(dim), name=f"select {i}")
     if kind == "tensor_unfold" and size > 2:
         s = random.randint(1, 2)
         return step(lambda x: x.unfold(dim, 2, s).sum(-1), name=f"T.unfold {s}")
@@ -193,7 +252,11 @@ def make(random: random.Random, x: Tensor) -> Step:
         k = random.randint(1, 3)
         return step(lambda x: torch.rot90(x, k, (2, 3)), name=f"rot {k}")
     if kind == "diagonal":
-        return step(lambda x: x + torch.diagonal(x[:, :, : min(h, w), : min(h, w)], 0, 2, 3)[:, :, -1:, None])
+        return step(
+            lambda x: (
+                x + torch.diagonal(x[:, :, : min(h, w), : min(h, w)], 0, 2, 3)[:, :, -1:, None]
+            )
+        )
     if kind == "index":
         index = torch.tensor([random.randrange(size) for _ in range(size)])
         return step(lambda x: x.index_select(dim, index), name=f"index {index.tolist()}")
@@ -202,7 +265,11 @@ def make(random: random.Random, x: Tensor) -> Step:
         return step(lambda x: x @ weight)
     if kind == "tokens":
         weight = torch.rand(c, c).double()
-        return step(lambda x: F.linear(x.flatten(2).transpose(1, 2), weight).transpose(1, 2).reshape(x.shape))
+        return step(
+            lambda x: (
+                F.linear(x.flatten(2).transpose(1, 2), weight).transpose(1, 2).reshape(x.shape)
+            )
+        )
     if kind == "einsum":
         weight = torch.rand(c, 2).double()
         return step(lambda x: torch.einsum("bchw,cd->bdhw", x, weight))
@@ -222,7 +289,9 @@ def make(random: random.Random, x: Tensor) -> Step:
         shift = random.choice([0, 1])
         return step(lambda x: windows(x.roll((-shift,) * 2, (2, 3))).roll((shift,) * 2, (2, 3)))
     if kind == "chunk" and size > 1:
-        return step(lambda x: sum(part for part in x[:, :, : h // 2 * 2, : w // 2 * 2].chunk(2, dim)))
+        return step(
+            lambda x: sum(part for part in x[:, :, : h // 2 * 2, : w // 2 * 2].chunk(2, dim))
+        )
     return step(lambda x: softplus(x), name="softplus")
 
 

@@ -176,7 +176,11 @@ def test_neighbors_that_share_a_field_are_not_counted_as_one():
     for member in (Shuffle(), nn.PixelShuffle(2), nn.Upsample(scale_factor=2)):
         net[1] = member
         field = receptive_field(net, (1, 12, 12), "1")
-        assert (field.positions, field.size, field.jump) == ((20, 20), (3, 3), (Fraction(1, 2),) * 2)
+        assert (field.positions, field.size, field.jump) == (
+            (20, 20),
+            (3, 3),
+            (Fraction(1, 2),) * 2,
+        )
         assert [field.box(row, 0)[0] for row in (0, 1, 2, 19)] == [(0, 3), (0, 3), (1, 4), (9, 12)]
         assert not field.even
         assert "20×20 units 1/2×1/2 pixels apart" in str(field)
