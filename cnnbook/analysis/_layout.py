@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
-from cnnbook.analysis._hooks import Hook, forward_hooks
+from cnnbook.analysis._hooks import Hook, forward_hooks, unchanged
 from cnnbook.analysis.graph import Call, Reach, trace
 
 # Layers whose outputs are (N, C, H, W) by definition.
@@ -158,6 +158,7 @@ def _by_gradient(
 
     devices = [device] if device.type == "cuda" else []
     with (
+        unchanged(model),
         torch.random.fork_rng(devices),
         evaluating(model),
         torch.enable_grad(),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnbook._draw import draw
 from cnnbook._networks import Selector, evaluating
 from cnnbook.analysis._batches import as_input, check_images, check_tensor, class_scores, forward
-from cnnbook.analysis._hooks import forward_hooks, layer_names
+from cnnbook.analysis._hooks import check_model, forward_hooks, layer_names, unchanged
 from cnnbook.analysis._layout import channels_last_layers, made_channels_first
 
 if TYPE_CHECKING:
@@ -201,8 +201,7 @@ def grad_cam(
 
         return hook
 
-    # Also where the caller is in inference mode, in which nothing has gradients.
-    with torch.inference_mode(False), evaluating(model), torch.enable_grad():
+    with unchanged(model), evaluating(model), torch.enable_grad():
         seen = as_input(model, x.detach())
         with forward_hooks(model, [name], keeper):
             scores = class_scores(forward(model, seen), output)
@@ -310,6 +309,7 @@ def occlusion(
     >>> [round(value, 2) for value in found.maps[0, ::4, ::4].flatten().tolist()]
     [0.5, 0.0, 0.0, 0.0]
     """
+    check_model(model)
     check_images(x)
     n, channels, height, width = x.shape
     patch = _pixels("patch", patch, max(1, min(height, width) // 4))
@@ -337,7 +337,7 @@ def occlusion(
         scores = class_scores(forward(model, images), output)
         return scores.softmax(1, torch.promote_types(scores.dtype, torch.float32))
 
-    with evaluating(model), torch.no_grad():
+    with unchanged(model), evaluating(model), torch.no_grad():
         scores = class_scores(forward(model, images), output)
         if scores.shape[1] == 1:
             raise ValueError(

@@ -15,7 +15,7 @@ from cnnbook._draw import draw
 from cnnbook._errors import unknown
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
 from cnnbook.analysis._batches import Labeled, check_tensor, image_batches
-from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names
+from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names, unchanged
 from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
@@ -225,7 +225,7 @@ def maximize_activation(
         return hook
 
     with (
-        torch.inference_mode(False),
+        unchanged(net),
         forward_hooks(net, [name], keeper),
         evaluating(net),
         torch.enable_grad(),

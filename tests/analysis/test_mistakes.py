@@ -232,8 +232,8 @@ def test_units_and_normalization_are_numbers():
     options = {"shape": (3, 16, 16), "steps": 1}
     with pytest.raises(TypeError, match="number of a unit, or several, got 'a'"):
         analysis.maximize_activation(network(), "0", "a", **options)
-    with pytest.raises(ValueError, match=r"mean needs 1 or 3 values, got 0\.5 alone"):
-        analysis.maximize_activation(network(), "0", 0, mean=0.5, **options)
+    with pytest.raises(ValueError, match=r"mean needs 1 or 3 values, got 2"):
+        analysis.maximize_activation(network(), "0", 0, mean=(0.5, 0.4), **options)
 
 
 def test_a_loss_surface_is_of_a_network():
