@@ -23,8 +23,8 @@ class _Row(TypedDict):
     output: str
     parameters: int
     macs: int | None
-    receptive_field: int | str | None
-    jump: int | str | None
+    receptive_field: int | Fraction | str | None
+    jump: int | Fraction | str | None
     activation_kib: float
 
 
@@ -285,7 +285,9 @@ def _new_parameters(module: nn.Module, counted: set[int], *, recurse: bool = Tru
     return sum(p.numel() for p in new)
 
 
-def _field(call: Call, image: Sequence[int]) -> tuple[int | str | None, int | str | None]:
+def _field(
+    call: Call, image: Sequence[int]
+) -> tuple[int | Fraction | str | None, int | Fraction | str | None]:
     """Return the size and jump of the receptive field, one number each if it is square."""
     try:
         if not isinstance(call.reach, Reach) or not image:
