@@ -505,6 +505,10 @@ def units_of(output, positions, same):
     for dim in range(output.ndim - 1):
         if tuple(output.shape[dim : dim + 2]) == positions:
             return positions, lambda i, j, dim=dim: output.select(dim, i).select(dim, j).flatten()
+    if output.ndim == 3 and len(output) == 1 and output.shape[1] % (rows * columns) == 0:
+        # Several tokens share a position; hiera puts what it pools first.
+        parts = output[0].unflatten(0, (-1, rows * columns))
+        return positions, lambda i, j: parts[:, i * columns + j].flatten()
     for dim, length in enumerate(output.shape):  # some networks merge N and the tokens
         if length == rows * columns and (dim == 0 or len(output) == 1):
             return positions, partial(_token, output, dim, columns)

@@ -11,6 +11,9 @@ from datetime import date
 REASONS = {
     "tensors are joined along a dimension of positions": "A class token joins the tokens of "
     "the image. From then on, positions are no longer those of a grid.",
+    "its rows and columns are not those of the image": "Rows and columns are exchanged on the way, "
+    "as where attention is computed along one side.",
+    "positions are chosen by": "Which positions are picked is only known as values.",
     "its positions are split into windows": "Inside a window of attention, units are numbered by "
     "window, not by row and column.",
     "a window slides over positions that a reshape has split up": "A convolution runs over tokens "
