@@ -258,7 +258,7 @@ def test_top_patches_errors(arguments, message):
 
 
 def test_what_holds_no_images_is_refused():
-    with pytest.raises(TypeError, match=r"expected .* got list"):
+    with pytest.raises(TypeError, match=r"pairs \(images, labels\) are needed"):
         analysis.top_patches(linear_net(), [1], "0", 0)
 
 

@@ -54,11 +54,12 @@ def addresses(root: Path) -> dict[str, str]:
 
 
 def published_books(root: Path) -> set[str]:
-    """Return every book on GitHub Pages that the files which name ours link to."""
+    """Return every book on GitHub Pages that the files which name ours link to a page of."""
     names = ("README.md", "pyproject.toml", "CITATION.cff", "_config.yml")
     text = "\n".join((root / name).read_text() for name in names)
     links = re.findall(r"https://[\w-]+\.github\.io[\w./-]*", text)
-    return {link.removesuffix(f"/{make_pdf.PDF.name}").rstrip("/") for link in links}
+    books = (link.removesuffix(f"/{make_pdf.PDF.name}").split("/chapters/")[0] for link in links)
+    return {book.rstrip("/") for book in books}
 
 
 def test_all_addresses_agree():
