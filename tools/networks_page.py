@@ -44,6 +44,7 @@ NOT_PRODUCTS = {
 
 # Products that fvcore does not count, or counts differently.
 BY_HAND = {
+    "conv": 'has no rule for a convolution with `padding="same"`',
     "attention": "has no rule for `scaled_dot_product_attention`; queries times keys and weights "
     "times values are missing",
     "lstm": "has no rule for LSTM",
