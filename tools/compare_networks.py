@@ -212,7 +212,7 @@ def macs(name, shape, ours):
 
 
 def _macs(name, shape, ours):
-    net, _ = build(name, fused=False)
+    net = build(name, fused=False)[0].requires_grad_(False)  # torch's counter hooks gradients
     x = torch.randn(1, *shape)
     torch.backends.mha.set_fastpath_enabled(False)  # whose kernels no counter looks into
     recurrent = any(isinstance(module, nn.RNNBase) for module in net.modules())
@@ -582,7 +582,8 @@ def attributions(name, shape, budget=60.0):
             theirs = captum.attr.Occlusion(lambda x: net(x).softmax(1)).attribute(
                 x, (3, patch, patch), (3, patch, patch), target=target
             )[0, 0]
-        result["occlusion"] = difference(mine, theirs)
+        # A probability that does not change but for rounding: nothing to compare.
+        result["occlusion"] = difference(mine, theirs, least=1e-9 * float(scores.softmax(1).max()))
     except Exception as error:
         result["occlusion_fails"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     result["changed"] = changes(before, net)
@@ -625,15 +626,13 @@ def one_grad_cam(net, x, layer, target):
     return row | {"zero": not bool(plain.any())}
 
 
-def difference(a, b):
-    """Return the largest difference, relative to the largest value."""
+def difference(a, b, least=1e-300):
+    """Return the largest difference, relative to the largest value, or to `least` if it is less."""
     if a.shape != b.shape:
         return float("inf")
-    return (
-        float((a - b).abs().max() / b.abs().max().clamp_min(1e-300))
-        if b.any()
-        else float(a.abs().max())
-    )
+    if not b.any():
+        return float(a.abs().max())
+    return float((a - b).abs().max() / b.abs().max().clamp_min(least))
 
 
 def described(output):
