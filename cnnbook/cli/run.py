@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import sys
 import traceback
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in chosen.modules:
             import_module(name)
-        return commands[chosen.command](chosen)
+        code: int = commands[chosen.command](chosen)
+        sys.stdout.flush()
+        return code
     except ValueError as error:
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 2
@@ -66,11 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *(DataError, CheckpointError, WeightsError),
         *(OSError, MemoryError, FloatingPointError),
     ) as error:
+        if isinstance(error, BrokenPipeError) and output_is_closed():
+            return 1
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("cnnbook: stopped", file=sys.stderr)
         return 130
+
+
+def output_is_closed() -> bool:
+    """Return whether nobody reads the output any more, as after ``| head``; if so, discard it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 # What the functions call differently, or the other way round.
