@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = commands[chosen.command](chosen)
         sys.stdout.flush()
         return code
+    except BrokenPipeError:  # whoever reads the output, such as head, has read enough
+        # Python flushes once more when it ends, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ValueError as error:
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 2
@@ -69,24 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *(DataError, CheckpointError, WeightsError),
         *(OSError, MemoryError, FloatingPointError),
     ) as error:
-        if isinstance(error, BrokenPipeError) and output_is_closed():
-            return 1
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("cnnbook: stopped", file=sys.stderr)
         return 130
-
-
-def output_is_closed() -> bool:
-    """Return whether nobody reads the output any more, as after ``| head``; if so, discard it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it ends, which would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 # What the functions call differently, or the other way round.

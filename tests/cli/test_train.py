@@ -37,7 +37,8 @@ def test_a_finished_run_is_not_trained_again(trained, said):
 def test_other_options_do_not_go_on_with_a_network_of_the_same_shape(trained, said):
     path = trained.path
     before = path.read_bytes()
-    for change in (["--option", "activation=tanh"], ["--augment", "rotate=10"], ["--val-fraction", "0.2"]):
+    options = ("--option", "activation=tanh"), ("--augment", "rotate=10"), ("--val-fraction", "0.2")
+    for change in options:
         code, out, err = said(*trained.words, "--checkpoint", path, "--quiet", *change)
         assert code == 1
         assert "is of another run" in err
