@@ -158,7 +158,8 @@ def load_for(
     # One process downloads; the others then find the files.
     if not processes.is_main_process():
         processes.barrier()
-    train, other = data.load(dataset, size=size if from_folder else None, channels=channels)
+    options = {"size": size, "channels": channels} if from_folder else {}
+    train, other = data.load(dataset, **options)
     if processes.is_main_process():
         processes.barrier()
     side = image_shape(train)[1]
