@@ -158,7 +158,7 @@ def load_for(
     # One process downloads; the others then find the files.
     if not processes.is_main_process():
         processes.barrier()
-    options = {"size": size, "channels": channels} if from_folder else {}
+    options: dict[str, Any] = {"size": size, "channels": channels} if from_folder else {}
     train, other = data.load(dataset, **options)
     if processes.is_main_process():
         processes.barrier()
