@@ -197,9 +197,10 @@ def _train(commands: "_Commands") -> None:
         "train a network",
         """\
 Train a network with stochastic gradient descent (Nesterov momentum 0.9, one-cycle
-learning rate), evaluate it after each epoch on the validation images (the test part
-of the data set), and save it to a file that `cnnbook evaluate` and `cnnbook predict`
-read.
+learning rate), evaluate it after each epoch on validation images, which are set aside
+from the training part of the data set, and save it to a file that `cnnbook evaluate`
+and `cnnbook predict` read. The test part is used once, at the end. Image folders have
+a validation part of their own, and no test part.
 
 Ctrl-C stops after the current step and saves the state; running the same command
 again resumes from there.""",
@@ -230,6 +231,13 @@ again resumes from there.""",
         "--augment", action="append", default=[], metavar="NAME=VALUE",
         help="random transform of the training images, for example rotate=10 (degrees) or flip=0.5 "
         f"(probability); may be repeated; NAME is one of {', '.join(TRANSFORMS)}",
+    )  # fmt: skip
+
+    what.add_argument(
+        "--val-fraction", type=float, metavar="FRACTION",
+        help="fraction of the training images that is set aside for validation, the same images "
+        "whatever the seed; 0 trains on all of them, without validation (default: 0.1; an image "
+        "folder has a validation part)",
     )  # fmt: skip
 
     how = parser.add_argument_group("training")

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import sys
 import traceback
@@ -58,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in chosen.modules:
             import_module(name)
-        return commands[chosen.command](chosen)
+        code: int = commands[chosen.command](chosen)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads the output, such as head, has read enough
+        # Python flushes once more when it ends, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ValueError as error:
         print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
         return 2

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbook import data, models, training
+from cnnbook import data, models, settings, training
 from cnnbook._errors import check_options
 from cnnbook.training import processes
+from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.trained import image_shape
 
 
@@ -32,6 +33,7 @@ def train(chosen: argparse.Namespace) -> int:
             size=chosen.size,
             options=parse_options(chosen.option),
             augment=parse_options(chosen.augment),
+            val_fraction=chosen.val_fraction,
             label_smoothing=chosen.label_smoothing,
             checkpoint=None if chosen.no_checkpoint else checkpoint,
             tensorboard=chosen.tensorboard,
@@ -54,7 +56,7 @@ def train(chosen: argparse.Namespace) -> int:
         )
         if processes.is_main_process():
             show_training(result, as_json=chosen.json)
-    return 130 if result["stopped"].startswith("stopped at step") else 0
+    return 130 if interrupted(result["stopped"]) else 0
 
 
 def show_training(result: dict[str, Any], *, as_json: bool) -> None:
@@ -62,16 +64,21 @@ def show_training(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    done = len(result["val_accuracy"])
+    done = len(result["train_loss"])
     print(f"{result['model']} on {result['data']}: {result['parameters']:,} parameters")
     if done:
+        accuracy = result["val_accuracy"]
+        measured = f"validation accuracy {accuracy[-1]:.2%}" if accuracy else "trained"
         print(
-            f"validation accuracy {result['val_accuracy'][-1]:.2%} after {done} "
-            f"epoch{'s' if done > 1 else ''} and "
+            f"{measured} after {done} epoch{'s' if done > 1 else ''} and "
             f"{result['seconds'][-1]:.1f} s of training"
         )
     if result["stopped"]:
         print(result["stopped"])
+    if result["best_epoch"]:
+        print(f"kept the weights of epoch {result['best_epoch']}, of the lowest validation loss")
+    if result["test_accuracy"] is not None:
+        print(f"test accuracy {result['test_accuracy']:.2%}")
     if result["checkpoint"]:
         print(f"saved in {result['checkpoint']}; try: cnnbook evaluate {result['checkpoint']}")
 
@@ -101,9 +108,12 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+Images = data.Dataset | data.ImageFolder
+
+
 def load_for(
-    name: str, dataset: str, size: int | None
-) -> tuple[data.Dataset | data.ImageFolder, data.Dataset | data.ImageFolder, int]:
+    name: str, dataset: str, size: int | None, val_fraction: float | None
+) -> tuple[Images, Images | None, Images | None, int]:
     """Load a data set in the size and with the channels that a network takes.
 
     Parameters
@@ -115,32 +125,54 @@ def load_for(
     size
         Side of the images in pixels. If not given: the paper's for image folders and for networks
         made for small images, the images' own otherwise.
+    val_fraction
+        Fraction of the training images that is set aside for validation, the same images whatever
+        the run's seed; 0 for none, 0.1 if not given. Image folders come with a validation part.
 
     Returns
     -------
-    train, test : Dataset or ImageFolder
+    train, val, test : Dataset or ImageFolder
+        Without a validation part if `val_fraction` is 0, and without a test part if the data come
+        with a validation part instead.
     side : int
         Side of the images in pixels, without the black border that small ones may have been given.
+
+    Raises
+    ------
+    ValueError
+        If `val_fraction` does not lie between 0 and 1, or the data have a validation part.
     """
     channels, side, _ = models.model_spec(name).input_shape
     from_folder = dataset == "imagenette" or dataset.startswith("imagefolder:")
+    if from_folder and val_fraction is not None:
+        raise ValueError(
+            f"{dataset} has a validation part of its own: leave out val_fraction={val_fraction}"
+        )
+    fraction = 0.1 if val_fraction is None else val_fraction
+    if not 0 <= fraction < 1:
+        raise ValueError(
+            f"val_fraction is 0 or more and less than 1, such as 0.1, got val_fraction={fraction}"
+        )
     if size is None and (from_folder or side <= 32):
         size = side
     # One process downloads; the others then find the files.
     if not processes.is_main_process():
         processes.barrier()
-    train, test = data.load(dataset, size=size if from_folder else None, channels=channels)
+    options: dict[str, Any] = {"size": size, "channels": channels} if from_folder else {}
+    train, other = data.load(dataset, **options)
     if processes.is_main_process():
         processes.barrier()
     side = image_shape(train)[1]
-    if size is not None and isinstance(train, data.Dataset) and isinstance(test, data.Dataset):
-        train, test = train.padded(size), test.padded(size)
-    return train, test, side
+    if not isinstance(train, data.Dataset) or not isinstance(other, data.Dataset):
+        return train, other, None, side
+    if size is not None:
+        train, other = train.padded(size), other.padded(size)
+    if fraction == 0:
+        return train, None, other, side
+    return *train.split(fraction), other, side
 
 
-def as_trained_on(
-    name: str, dataset: data.Dataset | data.ImageFolder
-) -> data.Dataset | data.ImageFolder:
+def as_trained_on(name: str, dataset: Images) -> Images:
     """Return a data set that is normalized as the images of a network's published weights were."""
     for weights in models.model_spec(name).weights.values():
         mean, std = weights.preprocessing.mean, weights.preprocessing.std
@@ -206,6 +238,7 @@ def run_training(
     size: int | None,
     options: dict[str, Any],
     augment: dict[str, Any],
+    val_fraction: float | None,
     label_smoothing: float,
     checkpoint: str | Path | None,
     tensorboard: str | None,
@@ -227,6 +260,8 @@ def run_training(
         Options of the network.
     augment
         Options of :class:`cnnbook.data.Augment`; empty for no augmentation.
+    val_fraction
+        Fraction of the training images that is set aside for validation; see :func:`load_for`.
     label_smoothing
         Fraction of the target that is spread over all classes.
     checkpoint
@@ -247,22 +282,35 @@ def run_training(
     Returns
     -------
     dict
-        Names, history, checkpoint.
+        Names, history, checkpoint; ``best_epoch``, from 1, whose weights are kept, if `patience`
+        is given; and ``test_accuracy``, 0 to 1, of the network that is kept: None if the data have
+        no test part, or a signal stopped the training.
     """
     defaults = models.model_options(name)  # "stem=227" is a text, whatever it looks like
     options = {k: str(v) if isinstance(defaults.get(k), str) else v for k, v in options.items()}
     check_options("random transform", augment, data.Augment)
     loss = loss_options(name, label_smoothing)
-    train_set, test_set, side = load_for(name, dataset, size)
+    train_set, val_set, test_set, side = load_for(name, dataset, size, val_fraction)
+    for option, value in {
+        "patience": patience, "target_accuracy": fit_options.get("target_accuracy")
+    }.items():  # fmt: skip
+        if val_set is None and value is not None:
+            raise ValueError(
+                f"{option}={value} looks at validation images: give a val_fraction above 0"
+            )
     try:
         augmentation = data.Augment(**augment) if augment else None
     except TypeError as error:
         raise ValueError(f"cannot augment with {augment}: {error}") from None
     if "weights" in options:  # the network then expects images as it was trained on them
-        train_set, test_set = (as_trained_on(name, part) for part in (train_set, test_set))
+        train_set = as_trained_on(name, train_set)
+        val_set = None if val_set is None else as_trained_on(name, val_set)
+        test_set = None if test_set is None else as_trained_on(name, test_set)
     torch.manual_seed(seed)
     network = training.build_for(name, train_set, **options)
     info = training.model_info(network, train_set, source=dataset, side=side)
+    if test_set is not None:  # otherwise the data come with their validation part
+        info["val_fraction"] = 0.1 if val_fraction is None else val_fraction
     if "loss" in loss:  # otherwise fit itself stores the smoothing in the file, and compares it
         info["label_smoothing"] = label_smoothing
     if checkpoint is not None and fit_options.get("resume", True):
@@ -272,7 +320,7 @@ def run_training(
     history = training.fit(
         network,
         train_set,
-        test_set,
+        val_set,
         augment=augmentation,
         checkpoint=checkpoint,
         checkpoint_info=info if checkpoint is not None else None,
@@ -282,13 +330,37 @@ def run_training(
         **loss,
         **fit_options,
     )
+    best = None
+    if patience is not None and history.val_loss:
+        best = history.val_loss.index(min(history.val_loss)) + 1
+    accuracy = None
+    if test_set is not None and not interrupted(history.stopped):
+        accuracy = test_accuracy(name, network, test_set, fit_options.get("device"))
     return {
         "model": name,
         "data": dataset,
         "parameters": sum(p.numel() for p in network.parameters()),
         "checkpoint": None if checkpoint is None else str(checkpoint),
+        "best_epoch": best,
+        "test_accuracy": accuracy,
         **history.to_dict(),
     }
+
+
+def interrupted(stopped: str) -> bool:
+    """Return whether a signal stopped the training, which the same command continues."""
+    return stopped.startswith("stopped at step")
+
+
+def test_accuracy(
+    name: str, network: torch.nn.Module, test: Images, device: torch.device | str | None
+) -> float:
+    """Return the accuracy on the test images, of which every process classifies a part."""
+    device = settings.device(device)
+    part: dict[str, Any] = {"rank": processes.rank(), "world_size": processes.world_size()}
+    batches = data.make_batches(test, 1000, shuffle=False, device=device, **part)
+    loss = models.model_spec(name).loss
+    return loss_and_accuracy(network, batches, loss, device, torch.float32)[1]
 
 
 def callbacks_for(

@@ -347,6 +347,31 @@ def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(stds)
 
 
+def in_channels(train: Dataset, test: Dataset, channels: int | None) -> tuple[Dataset, Dataset]:
+    """Return both parts of a data set in color (3) or in gray (1), or as they are (None)."""
+    own = train.images.shape[1]
+    if channels is None or channels == own:
+        return train, test
+    if channels == 3:
+        gray, color = [train, test], []
+        for part in gray:
+            images = part.images.repeat(1, 3, 1, 1)
+            color.append(replace(part, images=images, mean=part.mean * 3, std=part.std * 3))
+        return color[0], color[1]
+    images, others = _gray(train.images), _gray(test.images)
+    mean, std = mean_and_std(images)
+    return (
+        replace(train, images=images, mean=mean, std=std),
+        replace(test, images=others, mean=mean, std=std),
+    )
+
+
+def _gray(images: Tensor) -> Tensor:
+    """Return the luminance of color images, as Pillow computes it, in whole numbers."""
+    red, green, blue = images.int().unbind(1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).to(torch.uint8)[:, None]
+
+
 def _from_idx(
     name: str, contents: list[bytes], classes: tuple[str, ...]
 ) -> tuple[Dataset, Dataset]:

@@ -14,7 +14,14 @@ from cnnbook.data import cifar, imagenette
 from cnnbook.data.augment import Augment
 from cnnbook.data.batches import Batches, BatchSource
 from cnnbook.data.cifar import load_cifar
-from cnnbook.data.datasets import FASHION_MNIST, Dataset, digits, fashion_mini, fashion_mnist
+from cnnbook.data.datasets import (
+    FASHION_MNIST,
+    Dataset,
+    digits,
+    fashion_mini,
+    fashion_mnist,
+    in_channels,
+)
 from cnnbook.data.files import Archive, IdxFile
 from cnnbook.data.folder import ImageFolder, StreamingBatches, load_image_folder
 from cnnbook.data.items import ItemBatches
@@ -76,7 +83,7 @@ def load(
     name: Literal["fashion-mini", "digits", "fashion-mnist", "cifar10", "cifar100"],
     *,
     size: int | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     download: bool = True,
 ) -> tuple[Dataset, Dataset]: ...
 
@@ -86,19 +93,19 @@ def load(
     name: Literal["imagenette"],
     *,
     size: int | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     download: bool = True,
 ) -> tuple[ImageFolder, ImageFolder]: ...
 
 
 @overload
 def load(
-    name: str, *, size: int | None = None, channels: int = 3, download: bool = True
+    name: str, *, size: int | None = None, channels: int | None = None, download: bool = True
 ) -> tuple[Dataset, Dataset] | tuple[ImageFolder, ImageFolder]: ...
 
 
 def load(
-    name: str, *, size: int | None = None, channels: int = 3, download: bool = True
+    name: str, *, size: int | None = None, channels: int | None = None, download: bool = True
 ) -> tuple[Dataset, Dataset] | tuple[ImageFolder, ImageFolder]:
     """Load a data set.
 
@@ -137,7 +144,8 @@ def load(
         If given, center the images on black squares of this side (see :meth:`Dataset.padded`).
         For an image folder and ``"imagenette"``, the height and width of the crops; 224 by default.
     channels
-        For an image folder and ``"imagenette"``: 3 for color, 1 for gray.
+        3 for color, 1 for gray. If not given, 3 for an image folder and ``"imagenette"``, and for
+        the other sets their own. Gray images become color images with three equal channels.
     download
         Whether files that are not on this machine may be downloaded.
 
@@ -149,7 +157,7 @@ def load(
     Raises
     ------
     ValueError
-        For an unknown name, or a `size` smaller than the images.
+        For an unknown name, a `size` smaller than the images, or `channels` other than 1 and 3.
     DataError
         If a file or folder is missing and cannot be downloaded, or is truncated or altered.
 
@@ -159,17 +167,19 @@ def load(
     >>> train
     <fashion-mini train: 10,000 images of 1×32×32, 10 classes>
     """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"images have 1 or 3 channels, got channels={channels}")
     if isinstance(name, str) and name.startswith(_FOLDER):
         side = 224 if size is None else size
-        return load_image_folder(name.removeprefix(_FOLDER), size=side, channels=channels)
+        return load_image_folder(name.removeprefix(_FOLDER), size=side, channels=channels or 3)
     if isinstance(name, str) and name == "imagenette":
         side = 224 if size is None else size
-        return imagenette.load_imagenette(size=side, channels=channels, download=download)
+        return imagenette.load_imagenette(size=side, channels=channels or 3, download=download)
     if not isinstance(name, str) or name not in _IN_MEMORY:
         if isinstance(name, str | Path) and Path(name).expanduser().is_dir():
             raise ValueError(f"{name} is a folder; use data.load('{_FOLDER}{name}')")
         raise unknown("data set", name, [*list_datasets(), f"{_FOLDER}PATH"])
-    train, test = _IN_MEMORY[name](download)
+    train, test = in_channels(*_IN_MEMORY[name](download), channels)
     if size is not None:
         train, test = train.padded(size), test.padded(size)
     return train, test

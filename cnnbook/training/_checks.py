@@ -1,5 +1,6 @@
 """Checks of what is passed to training, with the same wording everywhere."""
 
+import re
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.data import Subset, TensorDataset
 
 from cnnbook._errors import no_tensor
 from cnnbook.data import BatchSource
@@ -104,19 +106,38 @@ def check_one_scale(train: object, val: object) -> None:
     A network that has learned from images of one mean and standard deviation says little about
     images that are normalized differently.
     """
+    advice = ""
+    if bool(_scaled_only(train)) != bool(_scaled_only(val)):
+        advice = "; uint8 tensors are only scaled to 0…1: make a data.Dataset of them, with both"
     for what, cure in {
         "classes": "use one list of classes, in one order",
-        "mean": "normalize both with the training images' mean",
-        "std": "normalize both with the training images' std",
         "channels": "use images with as many channels",
+        "mean": f"normalize both with the training images' mean{advice}",
+        "std": f"normalize both with the training images' std{advice}",
     }.items():
         one, other = _known(train, what), _known(val, what)
         if one is not None and other is not None and one != other:
             raise ValueError(f"train has {what} {_short(one)}, val has {_short(other)}: {cure}")
 
 
+def _scaled_only(data: object) -> int:
+    """Return the channels of uint8 tensors, which are scaled to 0…1 and not normalized; or 0."""
+    while isinstance(data, Subset):
+        data = data.dataset
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if isinstance(data, tuple | list) and len(data) == 2:
+        images = data[0]
+        if isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4:
+            return images.shape[1]
+    return 0
+
+
 def _known(data: object, what: str) -> object:
     """Return what a data set, or that in a loader of it, says about its images, if anything."""
+    if channels := _scaled_only(data):
+        own = {"channels": channels, "mean": (0.0,) * channels, "std": (1.0,) * channels}
+        return own.get(what)
     while data is not None:
         if what == "channels" and isinstance(getattr(data, "images", None), Tensor):
             return data.images.shape[1]  # type: ignore[attr-defined]
@@ -197,7 +218,9 @@ def check_labels(output: Tensor, labels: Tensor, classes: int = 0) -> None:
         cure = "labels"
         if output.ndim == labels.ndim == 2:
             cure += ".squeeze(1)" if labels.shape[1] == 1 else ".argmax(1)"
-        if not right_type and not cure.endswith("argmax(1)"):
+        if labels.shape == output.shape and labels.is_floating_point() and output.shape[1] > 1:
+            cure += ", or, if they are probabilities of the classes, loss=nn.CrossEntropyLoss()"
+        elif not right_type and not cure.endswith("argmax(1)"):
             cure += ".long()"
         raise ValueError(
             f"the data yield labels that are {labels.dtype} of shape {tuple(labels.shape)}; "
@@ -243,6 +266,15 @@ def explain_images(model: nn.Module, images: Tensor, error: RuntimeError) -> Non
         raise ValueError(
             f"the data yield images on {images.device}, but the network is on {own.device}: "
             f"images.to({str(own.device)!r})"
+        ) from error
+    expected = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels", str(error))
+    if expected and expected[1] == str(list(images.shape)):
+        cure = "use images, or build a network, with as many"
+        if images.ndim == 4 and images.shape[-1] == int(expected[2]):
+            cure = "if the channels come last, images.permute(0, 3, 1, 2)"
+        raise ValueError(
+            f"the network takes images of {expected[2]} channels, got {images.shape[1]} in images "
+            f"of shape {tuple(images.shape)}: {cure}"
         ) from error
     # Other types of floats are converted.
     if images.dtype != own.dtype and not images.is_floating_point():

@@ -172,7 +172,7 @@ def evaluate(
     for part, y in _predictions(model, batches, mean, device, torch.float32):
         scores.append(part)
         labels.append(y)
-    return Evaluation(torch.cat(scores).cpu(), torch.cat(labels).cpu(), mean.result())
+    return Evaluation(torch.cat(scores).cpu(), torch.cat(labels).cpu(), mean.result(of_all=False))
 
 
 def as_batches(
@@ -224,7 +224,7 @@ def loss_and_accuracy(
         counts[0] += right
         counts[1] += counted
     right, counted = processes.all_reduce(counts).tolist()
-    return mean.result(), right / counted if counted else float("nan")
+    return mean.result(of_all=True), right / counted if counted else float("nan")
 
 
 def right_and_counted(scores: Tensor, labels: Tensor) -> tuple[Tensor | int, Tensor | int]:
@@ -285,7 +285,7 @@ class _MeanLoss:
 
     def add(self, output: Any, scores: Tensor, labels: Tensor) -> None:
         given = widened(scores) if self.takes_scores else output
-        weight = _weight(self.loss, labels)
+        weight = weight_in_mean(self.loss, labels)
         if weight is None:
             self.kept.append((given, labels))
         if weight is not None or len(self.kept) == 1:  # the first one is checked at once
@@ -302,8 +302,10 @@ class _MeanLoss:
         value = value.detach().reshape(())
         return value if value.dtype == torch.float64 else value.float()
 
-    def result(self) -> float:
-        kept = [pair for part in processes.gather(self.kept) for pair in part]
+    def result(self, *, of_all: bool) -> float:
+        """Return the mean over this process's batches, or over those of all processes."""
+        parts = processes.gather(self.kept) if of_all else [self.kept]
+        kept = [pair for part in parts for pair in part]
         if len(kept) == 1 and self.values:
             return float(self.values[0])
         if kept:
@@ -320,18 +322,29 @@ class _MeanLoss:
         values = torch.stack(self.values).tolist() if self.values else []
         weights = [float(weight) for weight in self.weights]
         total = sum(v * w for v, w in zip(values, weights, strict=True) if w)
-        total, weight = processes.sum_numbers([total, float(sum(weights))])
+        weight = float(sum(weights))
+        if of_all:
+            total, weight = processes.sum_numbers([total, weight])
         return total / weight if weight else float("nan")
 
 
-def _weight(loss: object, labels: Tensor) -> Tensor | float | None:
-    """Return what a batch's loss counts in the mean of all, or None if that is not known."""
+def as_cross_entropy(loss: object) -> nn.CrossEntropyLoss | nn.NLLLoss | None:
+    """Return a loss as the module that computes the same weighted mean, if torch has it."""
     if loss is F.cross_entropy:
-        loss = nn.CrossEntropyLoss()
+        return nn.CrossEntropyLoss()
+    if isinstance(loss, functools.partial) and loss.func is F.cross_entropy and not loss.args:
+        loss = nn.CrossEntropyLoss(**loss.keywords)
     if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss.reduction != "mean":
         return None
-    if type(loss) not in (nn.CrossEntropyLoss, nn.NLLLoss):
-        return None  # a class of someone's own may compute another mean
+    # A class of someone's own may compute another mean.
+    return loss if type(loss) in (nn.CrossEntropyLoss, nn.NLLLoss) else None
+
+
+def weight_in_mean(loss: object, labels: Tensor) -> Tensor | float | None:
+    """Return what a batch's loss counts in the mean of all, or None if that is not known."""
+    loss = as_cross_entropy(loss)
+    if loss is None:
+        return None
     if labels.is_floating_point():
         return float(len(labels))
     counted = labels != loss.ignore_index

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from cnnbook._networks import evaluating, input_type
 from cnnbook.data import BatchSource
 from cnnbook.training import processes
-from cnnbook.training._checks import check_batch
+from cnnbook.training._checks import check_batch, explain_images
 from cnnbook.training.device import autocast, explain_errors, one_image_error
 from cnnbook.training.run import Run
 
@@ -72,7 +72,11 @@ def materialize(model: nn.Module, images: Tensor) -> None:
         If a layer has no size then, because the pass does not reach it.
     """
     with torch.no_grad(), evaluating(model):
-        model(images)
+        try:
+            model(images)
+        except RuntimeError as error:
+            explain_images(model, images, error)
+            raise
     names = [name for name, module in model.named_modules() if is_lazy_network(module)]
     if names:
         raise ValueError(

@@ -131,6 +131,10 @@ def fit(
     loss
         Called as ``loss(output, labels)`` with what the model returned; torch's own losses are
         called with the scores in it. Returns the mean over the batch. Cross-entropy if not given.
+        With several processes, the means of their parts of a batch are weighted by the images; for
+        cross-entropy, also torch's ``NLLLoss``, by the weights of the labels that are not ignored,
+        so that the gradient is that of the whole batch. A function of your own that weights classes
+        is not seen through: pass ``nn.CrossEntropyLoss(weight=…)``.
         The validation loss is that over all images at once, see :func:`evaluate`.
     output
         Which part of what the model returns are its class scores: a key of a dict, an index of a

@@ -32,7 +32,7 @@ def train(run: Run) -> None:
             if scheduler is not None:
                 scheduler.step()
 
-            run.note_step(output, y, loss, weight)
+            run.note_step(output, loss, weight)
             run.call("on_step")
             if run.epoch_done:
                 run.end_epoch()

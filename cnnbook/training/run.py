@@ -15,7 +15,12 @@ from cnnbook._networks import Selector, input_type, scores_of
 from cnnbook.data import Batches, BatchSource, StreamingBatches
 from cnnbook.training import processes
 from cnnbook.training._checks import check_batch
-from cnnbook.training.evaluation import loss_and_accuracy, right_and_counted
+from cnnbook.training.evaluation import (
+    as_cross_entropy,
+    loss_and_accuracy,
+    right_and_counted,
+    weight_in_mean,
+)
 from cnnbook.training.history import History
 
 # Reading a loss from a GPU means waiting for it, so losses are read this many steps at a time.
@@ -127,9 +132,11 @@ class Run:
         self._type = input_type(self.model)
         # Sources of one's own, and loaders, may have batches of other sizes than they say.
         self._exact = isinstance(self.batches, Batches | StreamingBatches)
+        self._evenly = _counts_evenly(self.val_loss_fn, self.batches)
         self.steps_per_epoch = len(self.batches)
         self.total_steps = self.epochs * self.steps_per_epoch
         self._unread: list[Tensor] = []
+        self._labels = torch.empty(0, dtype=torch.int64)  # this process's, of the step
         self._checked = False
         self._seconds = 0.0
         self._started: float | None = None
@@ -222,7 +229,8 @@ class Run:
             This process's part of the images and their labels.
         weight : float
             Weight of the part's mean loss. Gradients are averaged over the processes, so unequal
-            parts must be weighted; with a single process, it is 1.
+            parts must be weighted: by their images, or, in cross-entropy, by the weights of their
+            labels. With a single process, it is 1.
 
         Raises
         ------
@@ -241,14 +249,17 @@ class Run:
                     check_batch(batch, self.layout)
                     self._checked = True
                 images, y = batch
-                x, weight = images.contiguous(memory_format=self.layout), 1.0
+                x = images.contiguous(memory_format=self.layout)
                 if x.dtype != self._type and x.is_floating_point():
                     x = x.to(self._type)
-                self.sizes.append(self._size_of_step(y))
-                if processes.world_size() > 1:
-                    weight = len(y) * processes.world_size() / self.sizes[-1]
-                    if len(y) == 0:  # the others wait for gradients: send those of blanks, times 0
+                self._labels = y
+                size, weight = self._size_and_weight(y)
+                self.sizes.append(size)
+                if not weight:  # the others wait for gradients: send those of anything, times 0
+                    if len(y) == 0:
                         x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2, *y.shape[1:])
+                    if not y.is_floating_point():
+                        y = torch.full_like(y, _class_that_counts(self.val_loss_fn))
                 yield x, y, weight
         finally:
             self.stop_clock()
@@ -265,19 +276,25 @@ class Run:
         # torch's generators take 64 bits.
         return seed if -(2**63) <= seed < 2**64 else seed % 2**64
 
-    def _size_of_step(self, y: Tensor) -> int:
-        """Return the images of the next step, over all processes, `y` being this one's labels."""
-        if processes.world_size() == 1:
-            return len(y)
-        if not self._exact:
-            return int(processes.sum_numbers([float(len(y))])[0])
-        before = self.step % self.steps_per_epoch * self.batches.batch_size
-        return min(self.batches.batch_size, self.batches.images_per_epoch - before)
+    def _size_and_weight(self, y: Tensor) -> tuple[int, float]:
+        """Return the images of the next step, over all processes, and the weight of `y` in it."""
+        world = processes.world_size()
+        if world == 1:
+            return len(y), 1.0
+        if self._exact and self._evenly:  # the other processes need not be asked
+            before = self.step % self.steps_per_epoch * self.batches.batch_size
+            size = min(self.batches.batch_size, self.batches.images_per_epoch - before)
+            return size, len(y) * world / size
+        counted = weight_in_mean(self.val_loss_fn, y)
+        own = float(len(y) if counted is None else counted)
+        images, total = processes.sum_numbers([float(len(y)), own])
+        # If no label counts, the mean is not a number, as with a single process.
+        return int(images), own * world / total if total else float(len(y) > 0)
 
-    def note_step(self, output: Any, y: Tensor, loss: Tensor, weight: float) -> None:
+    def note_step(self, output: Any, loss: Tensor, weight: float) -> None:
         """Count a step that has been taken."""
-        if weight:
-            right, counted = right_and_counted(scores_of(output, self.output), y)
+        if len(self._labels):
+            right, counted = right_and_counted(scores_of(output, self.output), self._labels)
             self.correct += right
             self.counted += counted
         self.images_seen += self.sizes[-1]
@@ -342,3 +359,22 @@ class Run:
         )
         self.history.val_loss.append(loss)
         self.history.val_accuracy.append(accuracy)
+
+
+def _counts_evenly(loss: object, batches: BatchSource) -> bool:
+    """Return whether every image is known to count the same in the mean of a batch's losses."""
+    known = as_cross_entropy(loss)
+    if known is None:
+        return True  # of a loss of one's own, nothing else can be said
+    labels = batches.labels if isinstance(batches, Batches) else None
+    ignored = labels is not None and bool((labels == known.ignore_index).any())
+    return known.weight is None and not ignored
+
+
+def _class_that_counts(loss: object) -> int:
+    """Return a class whose loss is finite."""
+    known = as_cross_entropy(loss)
+    if known is None:
+        return 0
+    weights = [1.0, 1.0] if known.weight is None else known.weight.tolist()
+    return next((c for c, w in enumerate(weights) if w and c != known.ignore_index), 0)

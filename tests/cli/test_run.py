@@ -152,7 +152,7 @@ def test_a_network_from_outside_goes_through_every_command(toy, said):
 
     code, out, _ = said(*ours, "evaluate", trained["checkpoint"], "--device", "cpu", "--json")
     assert code == 0
-    assert json.loads(out)["accuracy"] == trained["val_accuracy"][0]
+    assert json.loads(out)["accuracy"] == trained["test_accuracy"]
 
     _, test = data.load("fashion-mini")
     Image.fromarray(test.images[0, 0].numpy()).save("boot.png")
@@ -217,3 +217,12 @@ def test_the_folder_of_the_shell_is_searched(toy, tmp_path):
     command = [sys.executable, "-c", program, "--import", toy, "models", "toy"]
     out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "nobody 2026" in out
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_read_enough():
+    command = [sys.executable, "-m", "cnnbook", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as head does
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -23,8 +23,11 @@ def test_a_finished_run_is_not_trained_again(trained, said):
     before = path.read_bytes()
     code, out, _ = said(*trained.words, "--checkpoint", path, "--json", "--quiet")
     assert code == 0
-    assert len(json.loads(out)["val_accuracy"]) == 1
+    result = json.loads(out)
+    assert len(result["val_accuracy"]) == 1
     assert path.read_bytes() == before
+    evaluated = json.loads(said("evaluate", path, "--json", "--device", "cpu")[1])
+    assert result["test_accuracy"] == evaluated["accuracy"]
     code, _, err = said(*trained.words, "--checkpoint", path, "--seed", "3", "--quiet")
     assert code == 1
     assert "seed was 0, is 3" in err
@@ -34,13 +37,94 @@ def test_a_finished_run_is_not_trained_again(trained, said):
 def test_other_options_do_not_go_on_with_a_network_of_the_same_shape(trained, said):
     path = trained.path
     before = path.read_bytes()
-    for change in (["--option", "activation=tanh"], ["--augment", "rotate=10"]):
+    options = ("--option", "activation=tanh"), ("--augment", "rotate=10"), ("--val-fraction", "0.2")
+    for change in options:
         code, out, err = said(*trained.words, "--checkpoint", path, "--quiet", *change)
         assert code == 1
         assert "is of another run" in err
         assert "--no-resume" in err
         assert not out
     assert path.read_bytes() == before
+
+
+class Seen(Exception):
+    """Raised in place of training."""
+
+
+def images_of(said, monkeypatch, *words):
+    """Return what a command would train on, validate on, and the options of `fit`."""
+
+    def note(network, train, val, **options):
+        raise Seen(train, val, options)
+
+    monkeypatch.setattr(training, "fit", note)
+    with pytest.raises(Seen) as seen:
+        said("train", *words, "--device", "cpu", "--no-checkpoint", "--quiet")
+    return seen.value.args
+
+
+def test_validation_images_come_from_the_training_part(said, monkeypatch):
+    whole, test = data.load("digits", size=32)
+    words = ("lenet5", "--data", "digits")
+    train, val, _ = images_of(said, monkeypatch, *words)
+    assert len(train) + len(val) == len(whole)
+    assert len(val) == round(len(whole) / 10)
+    assert torch.equal(val.labels.bincount() > 0, torch.ones(10, dtype=torch.bool))
+    known = {bytes(image.numpy()) for image in whole.images}
+    parts = [{bytes(image.numpy()) for image in part.images} for part in (train, val, test)]
+    assert parts[0] | parts[1] == known
+    assert not parts[1] & parts[2]
+    # The same images, whatever the seed: runs can be compared.
+    _, again, options = images_of(said, monkeypatch, *words, "--seed", 7)
+    assert options["seed"] == 7
+    assert torch.equal(val.images, again.images)
+    train, val, _ = images_of(said, monkeypatch, *words, "--val-fraction", 0.3)
+    assert len(val) == round(0.3 * len(whole))
+    train, val, _ = images_of(said, monkeypatch, *words, "--val-fraction", 0)
+    assert val is None
+    assert torch.equal(train.images, whole.images)
+
+
+@pytest.mark.parametrize(
+    ("words", "said_of_it"),
+    [
+        (["--val-fraction", "1"], "got --val-fraction 1.0"),
+        (["--val-fraction", "-0.1"], "got --val-fraction -0.1"),
+        (["--val-fraction", "nan"], "got --val-fraction nan"),
+        (["--val-fraction", "0", "--patience", "3"], "--patience 3 looks at validation images"),
+        (["--val-fraction", "0", "--target-accuracy", "0.9"], "--target-accuracy 0.9 looks at"),
+        (["--data", "imagefolder:x", "--val-fraction", "0.2"], "has a validation part of its own"),
+    ],
+)
+def test_no_validation_images(words, said_of_it, said):
+    code, out, err = said("train", "lenet5", "--no-checkpoint", "--quiet", *words)
+    assert (code, out) == (2, "")
+    assert said_of_it in err
+
+
+def test_the_test_part_is_used_once_at_the_end(said, monkeypatch):
+    _, test = data.load("digits")
+    reads = []
+    make_batches = data.make_batches
+
+    def noted(images, *args, **options):
+        if isinstance(images, data.Dataset) and len(images) == len(test):
+            reads.append(images.name)
+        return make_batches(images, *args, **options)
+
+    for module in (data, sys.modules["cnnbook.training.evaluation"]):
+        monkeypatch.setattr(module, "make_batches", noted)
+    words = ("lenet5", "--data", "digits", "--epochs", 3, "--device", "cpu", "--no-checkpoint")
+    code, out, _ = said("train", *words, "--quiet", "--json", "--patience", 1, "--lr", 0.5)
+    result = json.loads(out)
+    assert code == 0
+    assert len(reads) == 1
+    assert result["best_epoch"] == 1 + result["val_loss"].index(min(result["val_loss"]))
+    assert 0 <= result["test_accuracy"] <= 1
+    code, out, _ = said("train", *words, "--quiet", "--val-fraction", 0)
+    assert "trained after 3 epochs" in out
+    assert "test accuracy" in out
+    assert len(reads) == 2
 
 
 def test_tensorboard_log_holds_every_step(trained):
@@ -50,7 +134,7 @@ def test_tensorboard_log_holds_every_step(trained):
     events = EventAccumulator(str(log), size_guidance={"scalars": 0}).Reload()
     _, state = training.load_checkpoint(path)
     steps = events.Scalars("loss/step")
-    assert [e.step for e in steps] == list(range(1, 158))
+    assert [e.step for e in steps] == list(range(1, 142))
     losses = state["history"]["step_loss"]
     assert [e.value for e in steps] == pytest.approx(losses, rel=1e-6)
     (accuracy,) = events.Scalars("accuracy/validation")
@@ -73,6 +157,7 @@ def test_an_image_folder(tmp_path, said):
     )  # fmt: skip
     assert code == 0
     assert len(json.loads(out)["val_accuracy"]) == 8
+    assert json.loads(out)["test_accuracy"] is None  # the folder has no test part
     assert err.count("epoch ") == 8
     code, out, _ = said("predict", path, tmp_path / "val/dark/1.png", "--top", 9, "--device", "cpu")
     assert code == 0
@@ -102,8 +187,9 @@ def test_a_stopped_run_exits_with_130_and_goes_on_later(trained, tmp_path):
     assert process.returncode == 130
     stopped = json.loads(out)
     assert stopped["stopped"].startswith("stopped at step")
+    assert stopped["test_accuracy"] is None
     _, state = training.load_checkpoint(tmp_path / "net")
-    assert state["step"] == len(stopped["step_loss"]) > 157
+    assert state["step"] == len(stopped["step_loss"]) > 141
 
 
 @pytest.mark.slow
@@ -152,6 +238,7 @@ def test_two_processes_train_as_one(tmp_path):
     one = run()
     two = run("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
     assert two["step_loss"] == pytest.approx(one["step_loss"], rel=1e-3)
+    assert two["test_accuracy"] == pytest.approx(one["test_accuracy"], abs=0.005)
     assert two["val_accuracy"] == pytest.approx(one["val_accuracy"], abs=0.005)
 
 
@@ -159,7 +246,10 @@ SMOOTH = ("--label-smoothing", "0.1")
 
 
 def train_on_two_images(said, monkeypatch, *words):
-    """Run `cnnbook train` on two images of each of two classes; return code, losses, messages."""
+    """Run `cnnbook train` on two images of each of two classes; return code, losses, messages.
+
+    One of each class is for validation.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8, generator=generator)
     few = data.Dataset("few", images, torch.tensor([0, 1, 0, 1]), tuple("ab"), (0.5,), (0.25,))
@@ -197,7 +287,7 @@ def test_a_loss_without_label_smoothing_is_named(said, monkeypatch, tmp_path):
     assert code == 0
     torch.manual_seed(0)
     untrained = models.lenet5_1998(2, codes="random")
-    images = data.load("few")[0]
+    images, _ = data.load("few")[0].split()
     loss = training.evaluate(untrained, images, loss=models.map_loss, device="cpu").loss
     assert result["step_loss"] == pytest.approx([loss], rel=1e-4)
     code, _, err = train_on_two_images(said, monkeypatch, *words, *SMOOTH)

@@ -263,3 +263,33 @@ def test_lists_and_arrays_are_indices_too(mini):
 def test_replacing_checks_again(mini):
     with pytest.raises(ValueError, match="must be uint8"):
         dataclasses.replace(mini[0], images=mini[0].images.float())
+
+
+def test_gray_images_as_color(mini):
+    color = data.load("fashion-mini", size=32, channels=3)
+    for part, gray in zip(color, mini, strict=True):
+        assert part.images.shape == (len(gray), 3, 32, 32)
+        assert torch.equal(part.images[:, 1, 2:-2, 2:-2], gray.images[:, 0])
+        assert part.mean == gray.mean * 3
+        # Normalized, each channel is what the gray image is.
+        assert torch.equal(part[5][0][2], gray.padded(32)[5][0][0])
+    assert torch.equal(data.load("fashion-mini", channels=1)[0].images, mini[0].images)
+    with pytest.raises(ValueError, match="1 or 3 channels, got channels=4"):
+        data.load("digits", channels=4)
+
+
+def test_color_images_as_gray():
+    from PIL import Image
+
+    from cnnbook.data.datasets import in_channels, two_parts
+
+    images = torch.randint(0, 256, (6, 3, 9, 7), dtype=torch.uint8)
+    labels = torch.arange(6) % 2
+    color = two_parts("any", images[:4], labels[:4], images[4:], labels[4:], ("a", "b"))
+    train, test = in_channels(*color, 1)
+    for gray, whole in zip((*train.images, *test.images), images, strict=True):
+        picture = Image.fromarray(whole.permute(1, 2, 0).numpy()).convert("L")
+        assert torch.equal(gray[0], torch.from_numpy(np.array(picture)))
+    pixels = train.images.double() / 255
+    assert train.mean == test.mean == pytest.approx((pixels.mean().item(),))
+    assert train.std == pytest.approx((pixels.std(correction=0).item(),))

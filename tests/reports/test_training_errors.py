@@ -106,3 +106,48 @@ def test_any_integer_seeds_the_steps(seed):
 
     assert run(seed) == run(seed)
     assert run(seed) != run(seed + 1)
+
+
+@pytest.mark.parametrize("wrap", [lambda x, y: (x, y), torch.utils.data.TensorDataset])
+def test_bytes_beside_normalized_images(digits, wrap):
+    train, test = digits
+    plain = wrap(test.images, test.labels)
+    part = torch.utils.data.Subset(plain, range(60)) if not isinstance(plain, tuple) else plain
+    for sets in ((train, plain), (plain, train), (train, part)):
+        with pytest.raises(ValueError, match=r"only scaled to 0…1: make a data.Dataset"):
+            training.fit(linear(), *sets, **OPTIONS)
+    training.fit(linear(), plain, plain, **OPTIONS)
+    same = other_kind(train, mean=(0.0,), std=(1.0,))  # says that it is only scaled
+    training.fit(linear(), same, plain, **OPTIONS)
+    with pytest.raises(ValueError, match=r"train has channels 1, val has 3"):
+        training.fit(linear(), plain, (test.images.repeat(1, 3, 1, 1), test.labels), **OPTIONS)
+
+
+@pytest.mark.parametrize("last", [nn.Linear(4 * 36, 10), nn.LazyLinear(10)])
+def test_another_number_of_channels(digits, last):
+    train, _ = digits
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), last)
+    color = train.images.repeat(1, 3, 1, 1), train.labels
+    with pytest.raises(ValueError, match="takes images of 1 channels, got 3 in images of shape"):
+        training.fit(net, color, **OPTIONS)
+    innermost = train.images.permute(0, 2, 3, 1), train.labels
+    with pytest.raises(ValueError, match=r"images.permute\(0, 3, 1, 2\)"):
+        training.fit(net, innermost, **OPTIONS)
+    if not isinstance(net[2], nn.LazyLinear):
+        with pytest.raises(ValueError, match="takes images of 1 channels, got 3"):
+            training.evaluate(net, color, device="cpu")
+
+
+def test_a_layer_further_inside_is_not_blamed_on_the_images(digits):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(5, 4, 3), nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(RuntimeError, match="to have 5 channels, but got 4 channels"):
+        training.fit(net, digits[0], **OPTIONS)
+
+
+def test_probabilities_as_labels(digits):
+    train, _ = digits
+    soft = train.images, F.one_hot(train.labels, 10) * 0.9 + 0.01
+    with pytest.raises(ValueError, match=r"probabilities of the classes, loss=nn.CrossEntropyLoss"):
+        training.fit(linear(), soft, **OPTIONS)
+    history = training.fit(linear(), soft, loss=nn.CrossEntropyLoss(), **OPTIONS)
+    assert 0 < history.train_accuracy[0] < 1
