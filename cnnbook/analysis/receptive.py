@@ -331,7 +331,8 @@ def receptive_field(
     """
     (name,) = _one_layer(model, layer)
     found = trace(model, input_shape)
-    runs = [call for call in found.calls if call.name in _names(model, name)]
+    names = _names(model, name)
+    runs = [call for call in found.calls if call.name in names]
     if not runs:
         raise ValueError(
             f"layer {name!r} does not run in evaluation mode; analysis.summary lists those that do"
