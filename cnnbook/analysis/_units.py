@@ -18,9 +18,7 @@ _CHANNELS_FIRST = (
 _CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def unit_dims(
-    model: nn.Module, image: InputLike, dims: Mapping[str, int]
-) -> dict[str, int | None]:
+def unit_dims(model: nn.Module, image: InputLike, dims: Mapping[str, int]) -> dict[str, int | None]:
     """Return the dimension that runs over the units of each layer, None if it cannot be told.
 
     Parameters

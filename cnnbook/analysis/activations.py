@@ -100,12 +100,11 @@ class Activations(dict[str, Tensor]):
         """
         if not 0 <= index < len(self.images):
             raise ValueError(f"index must be from 0 to {len(self.images) - 1}, got {index}")
-        one = isinstance(layers, str | nn.Module)
-        asked = self if layers is None else [layers] if one else list(layers)
-        maps = self.channels_first([self._name(layer) for layer in asked])
-        if one:
-            (of_layer,) = maps.values()
-            return draw("feature_maps", of_layer[index], **options)
+        if isinstance(layers, str | nn.Module):
+            name = self._name(layers)
+            return draw("feature_maps", self.channels_first([name])[name][index], **options)
+        names = [self._name(layer) for layer in (self if layers is None else layers)]
+        maps = self.channels_first(names)
         chosen = Activations(maps, self.images.detach())
         return draw("activations", chosen, image, index=index, **options)
 
@@ -115,8 +114,8 @@ class Activations(dict[str, Tensor]):
             network = unwrapped(self._model)
             modules = network.named_modules(remove_duplicate=False)
             layer = next((n for n, m in modules if m is layer and n in self), type(layer).__name__)
-        if layer not in self:
-            raise unknown("layer", layer, self)
+        if not isinstance(layer, str) or layer not in self:
+            raise unknown("layer", str(layer), self)
         return layer
 
     def channels_first(self, names: Sequence[str] | None = None) -> dict[str, Tensor]:
