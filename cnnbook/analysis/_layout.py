@@ -1,13 +1,14 @@
 """Which dimension of a layer's output holds the channels."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
 from cnnbook.analysis._hooks import Hook, forward_hooks, unchanged
-from cnnbook.analysis.graph import Call, Reach, trace
+from cnnbook.analysis.graph import Call, InputLike, trace
 
 # Layers whose outputs are (N, C, H, W) by definition.
 _CHANNELS_FIRST = (
@@ -33,7 +34,7 @@ _ELEMENTWISE = (
 
 
 def channels_last_layers(
-    model: nn.Module, input_shape: Sequence[int], layers: Sequence[str]
+    model: nn.Module, input_shape: InputLike, layers: Sequence[str]
 ) -> set[str]:
     """Return those of some layers whose output is ``(N, H, W, C)``.
 
@@ -48,7 +49,8 @@ def channels_last_layers(
     model
         The network.
     input_shape
-        Shape of one image, ``(C, H, W)``.
+        Shape of one image, ``(C, H, W)``; or what else :func:`trace` takes, for which only what
+        the elements depend on is asked.
     layers
         Their names, as in ``unwrapped(model).named_modules()``. Those that do not run, or whose
         output has not four dimensions, are not channels-last.
@@ -65,15 +67,18 @@ def channels_last_layers(
         return set()
     calls = _calls(model, input_shape, asked)
     found = {name: {_by_reach(call) for call in runs} for name, runs in calls.items()}
-    if unclear := [name for name in found if None in found[name]]:
-        for name, answer in _by_size(model, input_shape, calls, unclear).items():
+    image = _shape_of_image(input_shape)
+    unclear = [name for name in found if None in found[name]]
+    if image is not None and unclear:
+        for name, answer in _by_size(model, image, calls, unclear).items():
             found[name] = (found[name] - {None}) | {answer}
-    if unclear := [name for name in found if None in found[name]]:
-        for name, answer in _by_gradient(model, input_shape, unclear).items():
+    unclear = [name for name in found if None in found[name]]
+    if image is not None and unclear:
+        for name, answer in _by_gradient(model, image, unclear).items():
             found[name] = (found[name] - {None}) | {answer}
     for name in found:
-        if None in found[name]:
-            left = {_by_shape(input_shape, call.shape) for call in calls[name]}
+        if image is not None and None in found[name]:
+            left = {_by_shape(image, call.shape) for call in calls[name]}
             found[name] = (found[name] - {None}) | left
     for name, answers in found.items():
         if None in answers or len(answers) > 1:
@@ -86,8 +91,16 @@ def channels_last_layers(
     return {name for name, answers in found.items() if True in answers}
 
 
+def _shape_of_image(given: InputLike) -> tuple[int, ...] | None:
+    """Return an input that is given as the shape of one image, otherwise None."""
+    if isinstance(given, Tensor) or len(given) != 3:
+        return None
+    sides = tuple(int(side) for side in given if isinstance(side, Integral))
+    return sides if len(sides) == 3 else None
+
+
 def _calls(
-    model: nn.Module, input_shape: Sequence[int], layers: Iterable[str]
+    model: nn.Module, input_shape: InputLike, layers: Iterable[str]
 ) -> dict[str, list[Call]]:
     """Return the runs of layers that depend on the image and return four dimensions."""
     kept: dict[str, list[Call]] = {}
@@ -99,19 +112,12 @@ def _calls(
 
 def _by_reach(call: Call) -> bool | None:
     """Return whether one run's output is channels-last, or None if that is not known."""
-    first, _, last = call.shape
+    if call.channels_last is not None:
+        return call.channels_last
+    # One position: the channels are what is left.
     if call.shape[1:] == (1, 1):
         return False
-    if call.shape[:2] == (1, 1):
-        return True
-    layout = call.reach.layout if isinstance(call.reach, Reach) else None
-    if layout is None or len(layout) != 4:
-        return None
-    over = [any(part.axis is not None for part in dim) for dim in layout]
-    if over[1] == over[3]:
-        return None
-    # A dimension of length 1 runs over the image only by name.
-    return over[1] if (first if over[1] else last) > 1 else None
+    return True if call.shape[:2] == (1, 1) else None
 
 
 def _by_size(

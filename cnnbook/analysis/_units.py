@@ -7,6 +7,7 @@ from torch import nn
 from cnnbook._networks import unwrapped
 from cnnbook.analysis._hooks import find_layer, layer_names
 from cnnbook.analysis._layout import channels_last_layers
+from cnnbook.analysis.graph import InputLike
 
 # What these return is (N, C, …) or (N, …, C). Not what is derived from them: torchvision's
 # LayerNorm2d, for example, is a LayerNorm that returns (N, C, H, W).
@@ -17,9 +18,7 @@ _CHANNELS_FIRST = (
 _CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def unit_dims(
-    model: nn.Module, image: tuple[int, ...], dims: Mapping[str, int]
-) -> dict[str, int | None]:
+def unit_dims(model: nn.Module, image: InputLike, dims: Mapping[str, int]) -> dict[str, int | None]:
     """Return the dimension that runs over the units of each layer, None if it cannot be told.
 
     Parameters
@@ -27,7 +26,7 @@ def unit_dims(
     model
         The network.
     image
-        Shape of one image.
+        Shape of one image, or what else :func:`trace` takes.
     dims
         Layer to the number of dimensions of its output.
     """
@@ -50,7 +49,7 @@ def unit_dims(
 
 
 def _map_dims(
-    network: nn.Module, image: tuple[int, ...], maps: Mapping[str, str]
+    network: nn.Module, image: InputLike, maps: Mapping[str, str]
 ) -> dict[str, int | None]:
     """Return :func:`unit_dims` of layers with four dimensions, given with their first names."""
     if not maps:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor, unknown
-from cnnbook._networks import Selector, device_of, evaluating
+from cnnbook._networks import Selector, device_of, evaluating, unwrapped
 from cnnbook.analysis._batches import (
     as_input,
     check_images,
@@ -53,6 +53,8 @@ class Activations(dict[str, Tensor]):
     def __init__(self, outputs: Mapping[str, Tensor], inputs: Tensor | tuple[Tensor, ...]):
         super().__init__(outputs)
         self.inputs = inputs
+        # The network, which says how feature maps lie; not given to those made by hand.
+        self._model: nn.Module | None = None
 
     @property
     def images(self) -> Tensor:
@@ -63,7 +65,7 @@ class Activations(dict[str, Tensor]):
 
     def plot(
         self,
-        layers: str | Sequence[str] | None = None,
+        layers: Layers | None = None,
         *,
         image: Tensor | None = None,
         index: int = 0,
@@ -74,9 +76,10 @@ class Activations(dict[str, Tensor]):
         Parameters
         ----------
         layers
-            One name: a grid of that layer's maps, by :func:`cnnbook.plots.feature_maps`. Several
-            names, or all if not given: the image and every layer's maps at one scale, by
-            :func:`cnnbook.plots.activations`.
+            One layer, as its name or the module itself: a grid of its maps, by
+            :func:`cnnbook.plots.feature_maps`. Several, or all if not given: the image and every
+            layer's maps at one scale, by :func:`cnnbook.plots.activations`. Outputs
+            ``(N, H, W, C)``, as of Swin and ConvNeXt, are turned to ``(N, C, H, W)``.
         image
             Picture to show with several layers, ``(1 or 3, H, W)``, uint8 or float from 0 to 1.
             If not given, the network's input, stretched from its lowest to its highest value.
@@ -92,18 +95,71 @@ class Activations(dict[str, Tensor]):
         Raises
         ------
         ValueError
-            If there is no such layer or input, or its output is neither maps nor a vector.
+            If there is no such layer or input, its output is neither maps nor a vector, or which of
+            its dimensions holds the channels cannot be told.
         """
         if not 0 <= index < len(self.images):
             raise ValueError(f"index must be from 0 to {len(self.images) - 1}, got {index}")
-        names = [layers] if isinstance(layers, str) else list(self if layers is None else layers)
-        for name in names:
-            if name not in self:
-                raise unknown("layer", name, self)
-        if isinstance(layers, str):
-            return draw("feature_maps", self[layers][index].detach(), **options)
-        chosen = Activations({name: self[name].detach() for name in names}, self.images.detach())
+        if isinstance(layers, str | nn.Module):
+            name = self._name(layers)
+            return draw("feature_maps", self.channels_first([name])[name][index], **options)
+        names = [self._name(layer) for layer in (self if layers is None else layers)]
+        maps = self.channels_first(names)
+        chosen = Activations(maps, self.images.detach())
         return draw("activations", chosen, image, index=index, **options)
+
+    def _name(self, layer: str | nn.Module) -> str:
+        """Return under which name the output of a layer is kept."""
+        if isinstance(layer, nn.Module) and self._model is not None:
+            network = unwrapped(self._model)
+            modules = network.named_modules(remove_duplicate=False)
+            layer = next((n for n, m in modules if m is layer and n in self), type(layer).__name__)
+        if not isinstance(layer, str) or layer not in self:
+            raise unknown("layer", str(layer), self)
+        return layer
+
+    def channels_first(self, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Return outputs with the channels of feature maps in dimension 1, as drawings have them.
+
+        Parameters
+        ----------
+        names
+            Names of the layers; all if not given.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Outputs ``(N, H, W, C)`` as ``(N, C, H, W)``, without gradients; others as they are.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be told which dimension holds the channels.
+
+        Examples
+        --------
+        >>> class Last(nn.Module):
+        ...     def forward(self, x):
+        ...         return x.permute(0, 2, 3, 1)
+        >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), Last())
+        >>> seen = activations(net, torch.rand(1, 3, 8, 8))
+        >>> seen["1"].shape, seen.channels_first()["1"].shape
+        (torch.Size([1, 6, 6, 5]), torch.Size([1, 5, 6, 6]))
+        """
+        found = {name: self[name].detach() for name in (self if names is None else names)}
+        maps = {name: 4 for name, output in found.items() if output.ndim == 4}
+        if self._model is None or not maps:
+            return found
+        inputs = self.inputs
+        given = tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else inputs
+        for name, dim in unit_dims(self._model, given, maps).items():
+            if dim is None:
+                raise ValueError(
+                    f"whether layer {name!r} returns (N, C, H, W) or (N, H, W, C) cannot be told; "
+                    "plots.feature_maps draws maps (C, H, W) that you permute yourself"
+                )
+            found[name] = found[name].movedim(dim, 1)
+        return found
 
     def __repr__(self) -> str:
         """Return the layers with the shapes of their outputs."""
@@ -211,7 +267,9 @@ def activations(
         raise silent_layers(names, kept)
     if not grad:
         inputs = tuple(each.detach().to(place) for each in inputs)
-    return Activations(kept, inputs if isinstance(x, tuple) else inputs[0])
+    found = Activations(kept, inputs if isinstance(x, tuple) else inputs[0])
+    found._model = model
+    return found
 
 
 def _followed(x: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ class Summary(Table):
         One mapping per layer, with the keys that :func:`summary` lists.
     trainable_parameters
         How many of the parameters are trained.
+    activation_kib
+        Memory, in KiB, of all tensors that the network creates, also outside the layers listed;
+        the sum of the rows if not given.
     notes
         Lines of text below the totals.
 
@@ -58,16 +61,21 @@ class Summary(Table):
         rows: Sequence[Mapping[str, object]],
         *,
         trainable_parameters: int,
+        activation_kib: float | None = None,
         notes: Sequence[str] = (),
     ):
         super().__init__(rows, formats={"activation_kib": ",.1f"})
         self.trainable_parameters = trainable_parameters
+        listed = sum(cast("float", row["activation_kib"]) for row in self.rows)
+        self.total_activation_kib = listed if activation_kib is None else activation_kib
+        outside = self.total_activation_kib - listed
+        between = f", {outside:,.1f} of them outside the layers listed" if outside > 0.05 else ""
         macs = "?" if self.total_macs is None else f"{self.total_macs:,}"
         self.notes = [
             f"total parameters: {self.total_parameters:,} (trainable: {trainable_parameters:,}, "
             f"non-trainable: {self.non_trainable_parameters:,})",
             f"total MACs: {macs}",
-            f"activations: {self.total_activation_kib:,.1f} KiB",
+            f"activations: {self.total_activation_kib:,.1f} KiB{between}",
             *notes,
         ]
 
@@ -86,11 +94,6 @@ class Summary(Table):
         """Multiply–adds (MACs) of all layers; None if those of any layer cannot be counted."""
         macs = [cast("int | None", row["macs"]) for row in self.rows]
         return None if None in macs else sum(each for each in macs if each is not None)
-
-    @property
-    def total_activation_kib(self) -> float:
-        """Memory of all tensors that the layers create, in KiB."""
-        return sum(cast("float", row["activation_kib"]) for row in self.rows)
 
     def _cell(self, column: str, value: object) -> str:
         return "?" if column == "macs" and value is None else super()._cell(column, value)
@@ -129,9 +132,10 @@ def summary(model: nn.Module, input_shape: InputLike, *, depth: int = 1) -> Summ
     Returns
     -------
     Summary
-        A table with one row per layer, for one image in evaluation mode. The sums are shown below
-        it; they are its `total_parameters`, `trainable_parameters`, `non_trainable_parameters`,
-        `total_macs` and `total_activation_kib`. The keys:
+        A table with one row per layer, for one image in evaluation mode. The totals of the network,
+        the same at any depth, are shown below it; they are its `total_parameters`,
+        `trainable_parameters`, `non_trainable_parameters`, `total_macs` and `total_activation_kib`.
+        The keys:
 
         * `layer`: its name, as in ``model.named_modules()``;
         * `kind`: its class; for a sequence, those of its members, or their number if that would be
@@ -147,7 +151,8 @@ def summary(model: nn.Module, input_shape: InputLike, *, depth: int = 1) -> Summ
         * `jump`: pixels between the boxes of neighboring units, such as ``"1/2"`` after
           upsampling. None if all units see the same, or lie at uneven distances;
         * `activation_kib`: memory, in KiB, of all tensors that the layer creates, most of which
-          training keeps for the gradient. Views and in-place operations take none.
+          training keeps for the gradient. Views and in-place operations take none. Tensors created
+          between the layers listed, as where branches are joined, count in the total only.
 
         If a layer is expanded but has parameters or multiply–adds outside the layers it calls,
         these get a separate row, marked with a star. So do layers that are not called, marked
@@ -221,6 +226,7 @@ def summary(model: nn.Module, input_shape: InputLike, *, depth: int = 1) -> Summ
     return Summary(
         list(rows.values()),
         trainable_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        activation_kib=found.calls[0].memory / 1024,
         notes=[f"{layers} quantized weights, which are not counted"] if quantized else [],
     )
 

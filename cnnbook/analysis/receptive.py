@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,7 +116,8 @@ class ReceptiveField:
         """
         position = position or self.center
         if len(position) != len(self.size) or not all(
-            0 <= i < count for i, count in zip(position, self.positions, strict=True)
+            isinstance(i, Integral) and 0 <= i < count
+            for i, count in zip(position, self.positions, strict=True)
         ):
             raise ValueError(
                 f"layer {self.layer!r} has units at {times(self.positions)} positions, none at "
@@ -172,7 +174,7 @@ class ReceptiveField:
 
     def __str__(self) -> str:
         """Return a one-line description."""
-        if self.shared:
+        if self.shared or (not any(self.jump) and None not in self.jump):
             return f"{self.layer}: all units see the same {times(self.size)} pixels"
         size, units = times(self.size), times(self.positions)
         if None in self.jump:
@@ -331,7 +333,8 @@ def receptive_field(
     """
     (name,) = _one_layer(model, layer)
     found = trace(model, input_shape)
-    runs = [call for call in found.calls if call.name in _names(model, name)]
+    names = _names(model, name)
+    runs = [call for call in found.calls if call.name in names]
     if not runs:
         raise ValueError(
             f"layer {name!r} does not run in evaluation mode; analysis.summary lists those that do"
@@ -512,6 +515,8 @@ def effective_receptive_field(
 
         return hook
 
+    if unit is not None and not (len(unit) == 2 and all(isinstance(i, Integral) for i in unit)):
+        raise ValueError(f"unit must be a row and a column, two integers, got {unit}")
     check_images(x)
     if not x.is_floating_point():
         raise ValueError(f"x must be floats, normalized as in training, got {x.dtype}")

@@ -344,7 +344,9 @@ def activations(
     if image is None:
         if not isinstance(maps, Activations):
             raise ValueError("outputs in a plain mapping need the image they belong to: image=")
-        image = _stretched(maps.inputs[index])
+        image = _stretched(maps.images[index])
+    if isinstance(maps, Activations):
+        maps = maps.channels_first()
     image = image.detach().cpu()
     if image.ndim != 3 or len(image) not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")

@@ -72,8 +72,8 @@ def receptive_fields(
     Raises
     ------
     ValueError
-        If there are no fields, the image has a different shape, or a field belongs to images of a
-        different size.
+        If there are no fields, `unit` is not between 0 and 1, the image has a different shape, or a
+        field belongs to images of a different size.
 
     Examples
     --------
@@ -88,6 +88,11 @@ def receptive_fields(
     fields = [fields] if isinstance(fields, ReceptiveField) else fields
     if not fields:
         raise ValueError("no receptive fields to draw")
+    if not all(0 <= share <= 1 for share in unit):
+        raise ValueError(
+            "unit must be two fractions from 0 to 1 of the layer's height and width, as "
+            f"(0.5, 0.5), got {unit}"
+        )
     height, width = image.shape[1:]
     for field in fields:
         _check_field(field, (height, width))
@@ -95,6 +100,7 @@ def receptive_fields(
         field.box(*(round(u * (n - 1)) for u, n in zip(unit, field.positions, strict=True)))
         for field in fields
     ]
+    sizes = ["×".join(map(str, dict.fromkeys(_size(box)))) for box in boxes]
     # Room for what lies outside the image, within reason.
     overhang = max(
         max(-top, -left, bottom - height, right - width) for (top, bottom), (left, right) in boxes
@@ -113,7 +119,7 @@ def receptive_fields(
         axes.add_patch(inside)
         axes.add_patch(around)
 
-        order = sorted(range(len(fields)), key=lambda i: -fields[i].size[0])
+        order = sorted(range(len(fields)), key=lambda i: -_size(boxes[i])[0])
         step = min(down / len(order), 0.17 * across)
         for rank, i in enumerate(order):
             color = COLORS[rank % len(COLORS)]
@@ -133,15 +139,17 @@ def receptive_fields(
                 if effects:
                     line.set_path_effects(effects)
                     line.set_clip_path(inside)
-            size = "×".join(map(str, dict.fromkeys(fields[i].size)))
             x = name[0] + 0.01 * across
             axes.text(x, name[1], fields[i].layer, va="bottom", size=10)
-            axes.text(x, name[1], f"{size} pixels", va="top", size=9.5)
+            axes.text(x, name[1], f"{sizes[i]} pixels", va="top", size=9.5)
     if alt is None:
-        sizes = ", ".join(f"{f.layer} {'×'.join(map(str, f.size))}" for f in fields)
+        listed = ", ".join(
+            f"{field.layer} {'×'.join(map(str, _size(box)))}"
+            for field, box in zip(fields, boxes, strict=True)
+        )
         alt = (
             f"Image of {height}×{width} pixels with nested boxes, one for each layer: what one of "
-            f"its units sees. In pixels: {sizes}."
+            f"its units sees. In pixels: {listed}."
         )
     return Figure(figure, alt)
 
@@ -218,10 +226,11 @@ def effective_receptive_field(
             veil = share.sqrt().clamp(0, 0.9)[..., None]
             picture = veil * picture + (1 - veil) * gray.mean(0)[..., None]
         axes.imshow(picture.numpy(), extent=(0, width, height, 0))
+        theory = None if field is None else field.box(*found.unit)
         boxes = [((row - side / 2, column - side / 2), (side, side), "-", "95.45 % of the effect")]
-        if field is not None:
-            (top, _), (left, _) = field.box(*found.unit)
-            boxes.append(((top, left), field.size, (0, (4, 2)), "theoretical field"))
+        if theory is not None:
+            (top, _), (left, _) = theory
+            boxes.append(((top, left), _size(theory), (0, (4, 2)), "theoretical field"))
         for (top, left), (tall, wide), style, _ in boxes:
             axes.add_patch(
                 Rectangle(
@@ -244,12 +253,17 @@ def effective_receptive_field(
         ]
         figure.legend(handles=handles, loc="outside upper center", handlelength=3)
     if alt is None:
-        theory = "" if field is None else f" The theoretical field has {_sides(field.size)}."
+        ideal = "" if theory is None else f" The theoretical field has {_sides(_size(theory))}."
         alt = (
             f"Effect of each of {height}×{width} pixels on one unit. 95.45 % of it lies in an area "
-            f"as large as a square of {_sides((side, side))} pixels.{theory}"
+            f"as large as a square of {_sides((side, side))} pixels.{ideal}"
         )
     return Figure(figure, alt)
+
+
+def _size(box: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Return how many pixels a box spans along each dimension: where units differ, this one's."""
+    return tuple(stop - first for first, stop in box)
 
 
 def _sides(size: Sequence[float]) -> str:

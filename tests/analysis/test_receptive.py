@@ -437,4 +437,13 @@ def test_units_that_all_see_the_same_are_said_to():
     fields = {layer: receptive_field(net, (1, 14, 14), layer) for layer in "0123"}
     assert str(fields["1"]) == "1: all units see the same 14×14 pixels"
     assert [field.shared for field in fields.values()] == [False, True, False, False]
-    assert "1×1 units 0×0 pixels apart" in str(fields["2"])
+    assert str(fields["2"]).startswith("2: all units see the same ")
+
+
+def test_positions_are_integers():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3))
+    with pytest.raises(ValueError, match=r"none at \(0.5, 1\)"):
+        receptive_field(net, (1, 8, 8), "0").box(0.5, 1)
+    for unit in [(0.5, 0.5), (1,), (1, 2, 3)]:
+        with pytest.raises(ValueError, match="unit must be a row and a column, two integers"):
+            effective_receptive_field(net, torch.rand(1, 1, 8, 8), "0", unit=unit)

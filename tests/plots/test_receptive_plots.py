@@ -2,9 +2,10 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from torch import nn
 
 from cnnbook import plots
-from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField
+from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField, receptive_field
 from cnnbook.tables import Table
 
 
@@ -155,3 +156,26 @@ def test_layers_without_cost_are_left_out():
     assert [len(axes.patches) for axes in panels] == [2, 2]
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["conv", "bn"]
     assert len(plots.layer_costs(Table([free])).axes[0].patches) == 1
+
+
+def test_uneven_units_are_drawn_with_their_own_boxes():
+    # Pooling 10 pixels to 4 positions: windows of 3, from 0, 2, 5 and 7; 6 to 4 columns: of 2.
+    net = nn.Sequential(nn.AdaptiveAvgPool2d((4, 4)), nn.Conv2d(1, 1, (2, 1)))
+    found = receptive_field(net, (1, 10, 6), "1")
+    assert [found.box(i, 0)[0] for i in range(3)] == [(0, 5), (2, 8), (5, 10)]
+    image = torch.rand(1, 10, 6)
+    for unit, row, box in [(0, 0, (0, 0, 2, 5)), (0.5, 1, (0, 2, 2, 6)), (1, 2, (0, 5, 2, 5))]:
+        figure = plots.receptive_fields(image, found, unit=(unit, 0))
+        assert rectangles(figure).count(box) == 2
+        assert f"{box[3]}×2." in figure.alt
+        assert f"{box[3]}×2 pixels" in [text.get_text() for text in figure.axes[0].texts]
+        effect = torch.zeros(10, 6)
+        effect[box[1], box[0]] = 1
+        seen = plots.effective_receptive_field(effective(effect, (row, 0)), field=found)
+        assert box in rectangles(seen)
+        assert f"theoretical field has {box[3]}×2." in seen.alt
+
+
+def test_a_unit_is_given_by_fractions():
+    with pytest.raises(ValueError, match=r"unit must be two fractions .* got \(1, 3\)"):
+        plots.receptive_fields(torch.rand(3, 20, 20), [field(3)], unit=(1, 3))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cnnbook import analysis
+from cnnbook import analysis, plots
 
 
 class BothWays(nn.Module):
@@ -112,3 +112,63 @@ def test_tokens_are_refused_in_words():
         analysis.maximize_activation(net, "tokens", 0, shape=(3, 16, 16), steps=1)
     with pytest.raises(ValueError, match="neither feature maps"):
         analysis.top_patches(net, x, "tokens", 0, k=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", IMAGES)
+def test_activations_are_drawn_as_maps(size):
+    net, x = BothWays(), torch.randn(2, 3, *size)
+    seen = analysis.activations(net, x, [net.conv, net.last, net.first])
+    assert seen["last"].shape == (2, *size, 5)  # as the layer returned it
+    maps = seen.channels_first()
+    assert torch.equal(maps["last"], seen["first"])
+    assert torch.equal(maps["conv"], seen["conv"])
+    drawn = seen.plot(net.last)
+    assert drawn.alt.startswith(f"5 feature maps of {size[0]}×{size[1]},")
+    assert drawn.svg() == seen.plot("first", alt=drawn.alt).svg()
+    for figure in (seen.plot(), plots.activations(seen)):
+        assert f"last: 5×{size[0]}×{size[1]}, first: 5×{size[0]}×{size[1]}." in figure.alt
+
+
+class TwoImages(nn.Module):
+    """Two images in, channels-last maps of their sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.last = nn.LayerNorm(5)
+
+    def forward(self, x, y):
+        return self.last((self.conv(x) + self.conv(y)).permute(0, 2, 3, 1))
+
+
+@pytest.mark.slow
+def test_activations_of_several_inputs():
+    x, y = torch.zeros(2, 3, 9, 8), torch.rand(2, 3, 9, 8)
+    x[1, :, :4] = 1
+    seen = analysis.activations(TwoImages(), (x, y))
+    assert seen.channels_first(["last"])["last"].shape == (2, 5, 7, 6)
+    figure = plots.activations(seen, index=1)  # the second image, not the second input
+    assert "input: 3×9×8, conv: 5×7×6, last: 5×7×6." in figure.alt
+    assert figure.alt == seen.plot(index=1).alt
+
+
+class Unclear(nn.Module):
+    """All units see everything, whatever the size: which dimension holds them cannot be told."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(3 * 36, 216)
+        self.maps = nn.Identity()
+
+    def forward(self, x):
+        return self.maps(self.mix(x.flatten(1)).view(-1, 6, 6, 6))
+
+
+@pytest.mark.slow
+def test_unclear_activations_are_kept_and_not_drawn():
+    seen = analysis.activations(Unclear(), torch.rand(1, 3, 6, 6))
+    assert seen["maps"].shape == (1, 6, 6, 6)
+    with pytest.raises(ValueError, match=r"layer 'maps' returns .* cannot be told"):
+        seen.plot("maps")
+    assert plots.feature_maps(seen["maps"]).alt.startswith("6 feature maps of 6×6")

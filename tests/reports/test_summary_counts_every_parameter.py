@@ -216,3 +216,24 @@ def test_unknown_macs_are_drawn_as_such():
     texts = [text.get_text() for axes in figure.figure.axes for text in axes.texts]
     assert "?" in texts
     assert "10  100%" in texts
+
+
+class Joined(nn.Module):
+    """Two convolutions side by side: each makes 2×8×8 floats, their concatenation 4×8×8."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 2, 1)
+        self.b = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        return torch.cat([self.a(x), self.b(x)], 1)
+
+
+def test_the_total_of_activations_is_the_networks_at_any_depth():
+    net = nn.Sequential(Joined())
+    outer, inner = (summary(net, (3, 8, 8), depth=depth) for depth in (1, 2))
+    assert outer.total_activation_kib == inner.total_activation_kib == (2 + 2 + 4) * 64 * 4 / 1024
+    assert [row["activation_kib"] for row in inner.rows] == [0.5, 0.5]
+    assert "activations: 2.0 KiB, 1.0 of them outside the layers listed" in repr(inner)
+    assert "outside" not in repr(outer)
