@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from cnnbook import data, models, settings
 from cnnbook._errors import check_options, unknown
-from cnnbook._networks import device_of, evaluating, input_type, scores_of, unwrapped
+from cnnbook._networks import Selector, device_of, evaluating, input_type, scores_of, unwrapped
 from cnnbook.models import Preprocessing
 from cnnbook.tables import Table
 from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
@@ -508,6 +509,90 @@ def _from_file(path: str | Path) -> TrainedModel:
         )
     network.load_state_dict(weights)
     return TrainedModel(network.eval(), classes, info)
+
+
+def check_described(network: nn.Module, info: Any, output: Selector = None) -> None:
+    """Raise ValueError if :func:`load` would build another network from `info` than this one.
+
+    Weights alone do not tell: ResNet-50's stride may be in either of two convolutions, LeNet-5's
+    activation tanh or ReLU, with weights of the same shapes. Therefore both networks get the same
+    weights and the same image, and their scores are compared.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    info
+        What is to be stored with it; anything that :func:`model_info` did not make is ignored.
+    output
+        Which part of a dict or tuple that the network returns are the scores.
+    """
+    if not (isinstance(info, Mapping) and info.keys() >= _DESCRIBES):
+        return
+    name, shape = info["model"], tuple(info["image"])
+    if name not in models.list_models():
+        return  # load() says so
+    with torch.random.fork_rng(devices=[]):
+        again = _build(name, shape, len(info["classes"]), info["options"])
+    own, built = (
+        {key: tuple(value.shape) for key, value in net.state_dict().items()}
+        for net in (network, again)
+    )
+    odd = [key for key in {**own, **built} if own.get(key) != built.get(key)]
+    if odd:
+        key, more = odd[0], f", and {len(odd) - 1} more" if odd[1:] else ""
+        difference = (
+            f"{key} is {own.get(key, 'missing')} here and {built.get(key, 'missing')} there{more}"
+        )
+    elif _scores_differ(network, again, shape, output):
+        difference = "with the same weights and the same image, they return different scores"
+    else:
+        return
+    raise ValueError(
+        f"this network is not the {name} that load() would build for images of "
+        f"{'×'.join(map(str, shape))} and options={info['options']}: {difference}. Give "
+        "model_info the network itself, or all options that it was built with"
+    )
+
+
+_DESCRIBES = {
+    "model",
+    "options",
+    "image",
+    "classes",
+}  # the part of model_info that load builds from
+
+
+def _scores_differ(
+    network: nn.Module, again: nn.Module, shape: tuple[int, ...], output: Selector
+) -> bool:
+    device, kind = device_of(network), input_type(network)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, *shape, generator=generator).to(device, kind)
+    # Zeros, as some weights are before training, would hide what they multiply.
+    state = {
+        key: value
+        if not value.is_floating_point() or value.any()
+        else torch.rand(value.shape, generator=generator).mul(0.1).to(value)
+        for key, value in network.state_dict().items()
+    }
+
+    def scores(net: nn.Module) -> Tensor:
+        with torch.no_grad(), evaluating(net):
+            return scores_of(functional_call(net, state, (images,)), output)
+
+    try:
+        expected = scores(network)
+    except (RuntimeError, ValueError, TypeError):
+        return False  # the first batch says more
+    try:
+        found = scores(again.to(device, kind))
+    except (RuntimeError, ValueError, TypeError):
+        return True
+    tolerance = 1e-3 * expected.abs().max().item()
+    return found.shape != expected.shape or not torch.allclose(
+        found, expected, rtol=0, atol=tolerance, equal_nan=True
+    )
 
 
 def _mismatches(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
