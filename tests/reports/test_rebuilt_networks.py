@@ -70,7 +70,7 @@ def test_create_knows_what_it_built(tmp_path):
 def test_the_other_stem(side, stem, tmp_path):
     net = models.create("efficientnet_lite0", 4, 1, width=0.125, stem=stem)
     info = training.model_info("efficientnet_lite0", gray(side), {"width": 0.125})
-    with pytest.raises(ValueError, match=r"stage1\.0\.1\.weight is .* here and .* there"):
+    with pytest.raises(ValueError, match=r"stage1\.0\..*weight is .* here and .* there"):
         fit(net, gray(side), info, tmp_path)
 
 
