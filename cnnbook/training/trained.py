@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -94,9 +95,10 @@ class TrainedModel:
         ----------
         pictures
             One or several: image files, PIL images, tensors ``(C, H, W)`` or ``(N, C, H, W)``
-            (uint8, or floats from 0 to 1), or a data set. Of any size, in color or gray: each is
-            resized, center-cropped and normalized as `preprocessing` says. Tensors, and data sets
-            in memory, that already have the network's height and width are only normalized.
+            (uint8, or floats from 0 to 1), a data set or a DataLoader. Of any size, in color or
+            gray: each is resized, center-cropped and normalized as `preprocessing` says. Tensors,
+            and data sets in memory, that already have the network's height and width are only
+            normalized.
 
         Returns
         -------
@@ -224,12 +226,25 @@ def _one_by_one(pictures: Any) -> Iterator[Any]:
         yield from pictures
     elif isinstance(pictures, Tensor) or not _is_several(pictures):
         yield _known(pictures)
+    elif _is_labeled_batch(pictures):
+        yield from pictures[0]
     else:
         for picture in pictures:
-            if isinstance(picture, Tensor) and picture.ndim == 4:
-                yield from picture
+            batch = picture[0] if _is_labeled_batch(picture) else picture
+            if isinstance(batch, Tensor) and batch.ndim == 4:
+                yield from batch
             else:
-                yield _known(picture)
+                yield _known(batch)
+
+
+def _is_labeled_batch(pictures: Any) -> bool:
+    """Return whether this is images ``(N, C, H, W)`` and N labels, as of a DataLoader."""
+    return (
+        isinstance(pictures, (tuple, list))
+        and len(pictures) == 2
+        and all(isinstance(part, Tensor) for part in pictures)
+        and (pictures[0].ndim, pictures[1].ndim) == (4, 1)
+    )
 
 
 def _is_several(pictures: Any) -> bool:
@@ -245,7 +260,7 @@ def _known(picture: Any) -> Any:
     if isinstance(picture, (str, Path, Tensor, Image.Image)):
         return picture
     shape = f" of shape {picture.shape}" if isinstance(picture, np.ndarray) else ""
-    cure = "; Image.fromarray(…) or torch.from_numpy(…) makes one" if shape else ""
+    cure = "; Image.fromarray(…) makes one of an array (H, W, 3)" if shape else ""
     raise TypeError(
         "pictures are image files, PIL images, tensors or a data set, got "
         f"{type(picture).__name__}{shape}{cure}"
@@ -626,7 +641,7 @@ def predict(
         A network with its classes, or what :func:`load` takes: a file, or a name such as
         ``"efficientnet_lite0"``.
     pictures
-        One or several: image files, PIL images, tensors or a data set, as
+        One or several: image files, PIL images, tensors, a data set or a DataLoader, as
         :meth:`TrainedModel.prepare` takes them; of any size, resized and cropped as the test
         images were.
     top
@@ -663,7 +678,7 @@ def predict(
             f"predict takes a TrainedModel, which knows its classes, got {type(trained).__name__}; "
             "load(FILE or NAME) returns one"
         )
-    if not isinstance(top, int):
+    if isinstance(top, bool) or not isinstance(top, Integral):
         raise TypeError(f"top is a whole number, got top={top!r}")
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
@@ -694,7 +709,7 @@ def predict(
         network.to(home)
     rows = []
     for name, of_one in zip(names, chances, strict=True):
-        best = of_one.topk(min(top, len(of_one)))
+        best = of_one.topk(min(int(top), len(of_one)))
         for rank, (chance, i) in enumerate(
             zip(best.values.tolist(), best.indices.tolist(), strict=True), 1
         ):
