@@ -49,17 +49,15 @@ another network
     """
 
 
-def check_classes(num_classes: int) -> None:
-    """Raise ValueError unless a number of classes is a positive whole number."""
-    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 1:
-        raise ValueError(
-            f"num_classes must be a positive whole number, got num_classes={num_classes!r:.50}"
-        )
+def check_positive_whole(name: str, count: object) -> None:
+    """Raise ValueError unless a count is a positive whole number."""
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {name}={count!r:.50}")
 
 
 def new_classifier(old: nn.Linear, num_classes: int) -> nn.Linear:
     """Return a linear layer with random weights that reads what `old` reads."""
-    check_classes(num_classes)
+    check_positive_whole("num_classes", num_classes)
     weight = old.weight
     return nn.Linear(
         old.in_features, int(num_classes), old.bias is not None, weight.device, weight.dtype

@@ -133,6 +133,12 @@ class EfficientNetLite0(nn.Module):
     The authors trained with stochastic depth (Section 5.2), which drops whole blocks; it is not
     included here, and makes no difference to a trained network.
 
+    An image of 224×224 takes 385,187,552 multiply-accumulates in convolutions and the last layer,
+    as torch's counter also finds for timm's copy of the network. The authors' page states 407
+    million; it does not say what is counted. For each of the five Lite networks, their number is
+    larger than that of timm's copy by about three per value that a convolution outputs, 6.7 million
+    values here, as if batch normalization and activation were counted, too.
+
     Examples
     --------
     Depthwise convolutions are where the filters are, and have few of the parameters:

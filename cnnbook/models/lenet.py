@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_classes, new_classifier
+from cnnbook.models._common import check_positive_whole, new_classifier
 
 
 class ScaledTanh(nn.Module):
@@ -397,7 +397,7 @@ class LeNet51998(nn.Module):
         num_classes
             Number of outputs from now on.
         """
-        check_classes(num_classes)
+        check_positive_whole("num_classes", num_classes)
         codes = digit_codes() if num_classes == 10 else random_codes(num_classes)
         self.output = EuclideanRBF(codes.to(self.output.codes))
 

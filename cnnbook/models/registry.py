@@ -8,14 +8,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import check_options, unknown
-from cnnbook.models._common import copy_weights
+from cnnbook.models._common import check_positive_whole, copy_weights
 from cnnbook.models.alexnet import AlexNet, AlexNet2014
 from cnnbook.models.efficientnet import EfficientNetLite0
 from cnnbook.models.googlenet import GoogLeNet, googlenet_loss
@@ -433,8 +432,8 @@ def create(
     """
     spec = model_spec(name)
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if count is not None and not (isinstance(count, Integral) and count > 0):
-            raise ValueError(f"{what} must be a positive whole number, got {what}={count!r:.50}")
+        if count is not None:
+            check_positive_whole(what, count)
     if "pretrained" in options and "pretrained" not in model_options(name):
         raise ValueError(
             "create has no option 'pretrained'; weights=\"imagenet\" loads trained weights, and "

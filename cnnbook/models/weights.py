@@ -145,11 +145,17 @@ def _as_picture(image: Any, channels: int) -> Any:
         cure = "; Image.fromarray(…) makes one of an array" if kind == "ndarray" else ""
         raise TypeError(f"an image is a PIL image or a tensor, got {kind}{cure}")
     if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3):
+        order = "2, 0, 1" if image.ndim == 3 else "0, 3, 1, 2"
+        last = image.ndim in (3, 4) and image.shape[-1] in (1, 3)
+        cure = f"; if channels come last, use images.permute({order})" if last else ""
         raise ValueError(
-            f"images are (C, H, W) or (N, C, H, W) with 1 or 3 channels, got {tuple(image.shape)}"
+            "images are (C, H, W) or (N, C, H, W) with 1 or 3 channels, got "
+            f"{tuple(image.shape)}{cure}"
         )
+    if image.numel() == 0:
+        raise ValueError(f"images without a pixel, of shape {tuple(image.shape)}")
     if image.is_floating_point():
-        low, high = (image.min().item(), image.max().item()) if image.numel() else (0.0, 0.0)
+        low, high = image.min().item(), image.max().item()
         if not (low >= 0 and high <= 1):
             raise ValueError(
                 f"floating-point images are fractions from 0 to 1, these reach from {low:.3g} to "
@@ -203,7 +209,7 @@ class Weights:
     credit
         Who made them.
     options
-        Options of the network that they belong to, where these are not the defaults.
+        Options of the network that they belong to.
     read_classes
         Returns the names of the classes.
 
@@ -374,5 +380,6 @@ EFFICIENTNET_LITE0 = Weights(
     preprocessing=Preprocessing(224, 224, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic"),
     accuracy={"top1": 0.751},
     license="Apache-2.0",
+    options={"stem": "imagenet"},  # the other one's weights have the same shapes
     credit="trained by Mingxing Tan and others at Google, converted for PyTorch by ML Illustrated",
 )

@@ -17,6 +17,7 @@ from cnnbook.training._checks import check_count, check_fraction, check_positive
 from cnnbook.training.checkpoint import as_path
 from cnnbook.training.first_batch import copied
 from cnnbook.training.resume import check_state, check_writable, save_run
+from cnnbook.training.trained import check_described
 
 if TYPE_CHECKING:
     from cnnbook.training.run import Run
@@ -613,7 +614,7 @@ class Checkpoint(Callback):
     Raises
     ------
     ValueError
-        If `every` is not positive.
+        If `every` is not positive, or `info` is that of :func:`model_info` for another network.
     CheckpointError
         If the file cannot be written.
     TypeError
@@ -648,6 +649,7 @@ class Checkpoint(Callback):
         if run.step < run.total_steps:
             check_writable(self.path)
             check_state(run, self.info, begun=False)
+            check_described(run.model, self.info, run.output)
 
     def on_step(self, run: "Run") -> None:
         """Save if due, unless the epoch is over: then `on_epoch_end` saves."""

@@ -174,7 +174,8 @@ def fit(
     checkpoint_every
         Steps between saves; by default, the run is saved after every epoch.
     checkpoint_info
-        Anything to store in the checkpoint with the run, in plain Python values.
+        Anything to store in the checkpoint with the run, in plain Python values; with what
+        :func:`model_info` returns, :func:`cnnbook.load` can reopen the network.
     resume
         Set to False to start over and replace an existing checkpoint.
     callbacks
@@ -197,8 +198,9 @@ def fit(
     ValueError
         If an option is outside its range, options contradict each other, nothing can be trained,
         the data have more classes than the network has outputs, `train` and `val` are normalized
-        differently, images or labels are not of the type or shape needed, or a batch would have a
-        single image, on which the network cannot be trained.
+        differently, images or labels are not of the type or shape needed, a batch would have a
+        single image, on which the network cannot be trained, or `checkpoint_info` is that of
+        another network.
     TypeError
         If something is not of the type it should be: a class instead of an object, for example, or
         a value in `checkpoint_info` that a checkpoint cannot hold.

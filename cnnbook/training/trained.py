@@ -5,16 +5,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from cnnbook import data, models, settings
 from cnnbook._errors import check_options, unknown
-from cnnbook._networks import device_of, evaluating, input_type, scores_of, unwrapped
+from cnnbook._networks import Selector, device_of, evaluating, input_type, scores_of, unwrapped
 from cnnbook.models import Preprocessing
 from cnnbook.tables import Table
 from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
@@ -93,9 +95,10 @@ class TrainedModel:
         ----------
         pictures
             One or several: image files, PIL images, tensors ``(C, H, W)`` or ``(N, C, H, W)``
-            (uint8, or floats from 0 to 1), or a data set. Of any size, in color or gray: each is
-            resized, center-cropped and normalized as `preprocessing` says. Tensors, and data sets
-            in memory, that already have the network's height and width are only normalized.
+            (uint8, or floats from 0 to 1), a data set or a DataLoader. Of any size, in color or
+            gray: each is resized, center-cropped and normalized as `preprocessing` says. Tensors,
+            and data sets in memory, that already have the network's height and width are only
+            normalized.
 
         Returns
         -------
@@ -223,12 +226,25 @@ def _one_by_one(pictures: Any) -> Iterator[Any]:
         yield from pictures
     elif isinstance(pictures, Tensor) or not _is_several(pictures):
         yield _known(pictures)
+    elif _is_labeled_batch(pictures):
+        yield from pictures[0]
     else:
         for picture in pictures:
-            if isinstance(picture, Tensor) and picture.ndim == 4:
-                yield from picture
+            batch = picture[0] if _is_labeled_batch(picture) else picture
+            if isinstance(batch, Tensor) and batch.ndim == 4:
+                yield from batch
             else:
-                yield _known(picture)
+                yield _known(batch)
+
+
+def _is_labeled_batch(pictures: Any) -> bool:
+    """Return whether this is images ``(N, C, H, W)`` and N labels, as of a DataLoader."""
+    return (
+        isinstance(pictures, (tuple, list))
+        and len(pictures) == 2
+        and all(isinstance(part, Tensor) for part in pictures)
+        and (pictures[0].ndim, pictures[1].ndim) == (4, 1)
+    )
 
 
 def _is_several(pictures: Any) -> bool:
@@ -244,7 +260,7 @@ def _known(picture: Any) -> Any:
     if isinstance(picture, (str, Path, Tensor, Image.Image)):
         return picture
     shape = f" of shape {picture.shape}" if isinstance(picture, np.ndarray) else ""
-    cure = "; Image.fromarray(…) or torch.from_numpy(…) makes one" if shape else ""
+    cure = "; Image.fromarray(…) makes one of an array (H, W, 3)" if shape else ""
     raise TypeError(
         "pictures are image files, PIL images, tensors or a data set, got "
         f"{type(picture).__name__}{shape}{cure}"
@@ -510,6 +526,90 @@ def _from_file(path: str | Path) -> TrainedModel:
     return TrainedModel(network.eval(), classes, info)
 
 
+def check_described(network: nn.Module, info: Any, output: Selector = None) -> None:
+    """Raise ValueError if :func:`load` would build another network from `info` than this one.
+
+    Weights alone do not tell: ResNet-50's stride may be in either of two convolutions, LeNet-5's
+    activation tanh or ReLU, with weights of the same shapes. Therefore both networks get the same
+    weights and the same image, and their scores are compared.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    info
+        What is to be stored with it; anything that :func:`model_info` did not make is ignored.
+    output
+        Which part of a dict or tuple that the network returns are the scores.
+    """
+    if not (isinstance(info, Mapping) and info.keys() >= _DESCRIBES):
+        return
+    name, shape = info["model"], tuple(info["image"])
+    if name not in models.list_models():
+        return  # load() says so
+    with torch.random.fork_rng(devices=[]):
+        again = _build(name, shape, len(info["classes"]), info["options"])
+    own, built = (
+        {key: tuple(value.shape) for key, value in net.state_dict().items()}
+        for net in (network, again)
+    )
+    odd = [key for key in {**own, **built} if own.get(key) != built.get(key)]
+    if odd:
+        key, more = odd[0], f", and {len(odd) - 1} more" if odd[1:] else ""
+        difference = (
+            f"{key} is {own.get(key, 'missing')} here and {built.get(key, 'missing')} there{more}"
+        )
+    elif _scores_differ(network, again, shape, output):
+        difference = "with the same weights and the same image, they return different scores"
+    else:
+        return
+    raise ValueError(
+        f"this network is not the {name} that load() would build for images of "
+        f"{'×'.join(map(str, shape))} and options={info['options']}: {difference}. Give "
+        "model_info the network itself, or all options that it was built with"
+    )
+
+
+_DESCRIBES = {
+    "model",
+    "options",
+    "image",
+    "classes",
+}  # the part of model_info that load builds from
+
+
+def _scores_differ(
+    network: nn.Module, again: nn.Module, shape: tuple[int, ...], output: Selector
+) -> bool:
+    device, kind = device_of(network), input_type(network)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, *shape, generator=generator).to(device, kind)
+    # Zeros, as some weights are before training, would hide what they multiply.
+    state = {
+        key: value
+        if not value.is_floating_point() or value.any()
+        else torch.rand(value.shape, generator=generator).mul(0.1).to(value)
+        for key, value in network.state_dict().items()
+    }
+
+    def scores(net: nn.Module) -> Tensor:
+        with torch.no_grad(), evaluating(net):
+            return scores_of(functional_call(net, state, (images,)), output)
+
+    try:
+        expected = scores(network)
+    except (RuntimeError, ValueError, TypeError):
+        return False  # the first batch says more
+    try:
+        found = scores(again.to(device, kind))
+    except (RuntimeError, ValueError, TypeError):
+        return True
+    tolerance = 1e-3 * expected.abs().max().item()
+    return found.shape != expected.shape or not torch.allclose(
+        found, expected, rtol=0, atol=tolerance, equal_nan=True
+    )
+
+
 def _mismatches(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """Return in words how the tensors of a file differ from those of a network."""
     said = []
@@ -541,7 +641,7 @@ def predict(
         A network with its classes, or what :func:`load` takes: a file, or a name such as
         ``"efficientnet_lite0"``.
     pictures
-        One or several: image files, PIL images, tensors or a data set, as
+        One or several: image files, PIL images, tensors, a data set or a DataLoader, as
         :meth:`TrainedModel.prepare` takes them; of any size, resized and cropped as the test
         images were.
     top
@@ -578,7 +678,7 @@ def predict(
             f"predict takes a TrainedModel, which knows its classes, got {type(trained).__name__}; "
             "load(FILE or NAME) returns one"
         )
-    if not isinstance(top, int):
+    if isinstance(top, bool) or not isinstance(top, Integral):
         raise TypeError(f"top is a whole number, got top={top!r}")
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
@@ -609,7 +709,7 @@ def predict(
         network.to(home)
     rows = []
     for name, of_one in zip(names, chances, strict=True):
-        best = of_one.topk(min(top, len(of_one)))
+        best = of_one.topk(min(int(top), len(of_one)))
         for rank, (chance, i) in enumerate(
             zip(best.values.tolist(), best.indices.tolist(), strict=True), 1
         ):

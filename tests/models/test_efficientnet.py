@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from helpers import assert_same_network, count, shapes
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from cnnbook import data, models
+from cnnbook import analysis, data, models
 from cnnbook.models.efficientnet import MBConv, SamePadding
 
 # Table 1: stage, operator, channels, layers, and the side of its output for 224 pixels, which is
@@ -120,6 +121,28 @@ def test_other_photographs(trained, name, label):
     with torch.no_grad():
         scores = trained(weights.preprocessing(data.photo(name))[None])
     assert weights.classes[scores.argmax()] == label
+
+
+def test_multiply_accumulates_are_those_of_timms(trained):
+    """The authors' 407 million are explained in the class's notes."""
+    with torch.device("meta"):
+        theirs = timm.create_model("tf_efficientnet_lite0").eval()
+        x = torch.zeros(1, 3, 224, 224)
+    with FlopCounterMode(display=False) as counter:
+        theirs(x)
+    macs = analysis.summary(trained, (3, 224, 224)).total_macs
+    assert macs == counter.get_total_flops() // 2 == 385_187_552
+    outputs = 0
+
+    def add(_module, _inputs, output):
+        nonlocal outputs
+        outputs += output.numel()
+
+    convolutions = [m for m in theirs.modules() if isinstance(m, nn.Conv2d)]
+    for convolution in convolutions:
+        convolution.register_forward_hook(add)
+    theirs(x)
+    assert 3 <= (407e6 - macs) / outputs < 3.5
 
 
 def test_fine_tuning_keeps_all_but_the_classifier(trained):
