@@ -56,6 +56,10 @@ class Activations(dict[str, Tensor]):
         # The network, which says how feature maps lie; not given to those made by hand.
         self._model: nn.Module | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: not the network."""
+        return vars(self) | {"_model": None}
+
     @property
     def images(self) -> Tensor:
         """The network's input; of several, the first made of images, ``(N, C, H, W)``."""
@@ -95,8 +99,8 @@ class Activations(dict[str, Tensor]):
         Raises
         ------
         ValueError
-            If there is no such layer or input, its output is neither maps nor a vector, or which of
-            its dimensions holds the channels cannot be told.
+            If there is no such layer or input, its output is not maps (or, of several layers,
+            neither maps nor a vector), or which dimension holds the channels cannot be told.
         """
         if not 0 <= index < len(self.images):
             raise ValueError(f"index must be from 0 to {len(self.images) - 1}, got {index}")

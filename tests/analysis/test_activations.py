@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 import torchvision
@@ -234,3 +237,13 @@ def test_what_cannot_be_drawn_is_named(call, message):
     seen = analysis.activations(lenet5(), torch.zeros(1, 1, 32, 32), ["c1", "f6"])
     with pytest.raises(ValueError, match=message):
         call(seen)
+
+
+def test_copies_and_files_of_activations_leave_the_network_out():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 4))
+    seen = analysis.activations(net, torch.rand(2, 1, 8, 8))
+    for other in (copy.deepcopy(seen), pickle.loads(pickle.dumps(seen))):
+        assert list(other) == list(seen)
+        assert torch.equal(other["2"], seen["2"])
+        assert torch.equal(other.inputs, seen.inputs)
+        assert not any(isinstance(value, nn.Module) for value in vars(other).values())
