@@ -22,6 +22,11 @@ REASONS = {
     "everything, in an order that is not the same.",
     "neighboring units share one field, others do not": "All units of a window see the same "
     "pixels, so that the boxes do not move from unit to unit by a fixed number of pixels.",
+    "some of its units see nothing of the image": "A class token, or a mean over tokens, starts "
+    "from a weight, not from the image.",
+    "its units are not the rows of a grid": "Tokens lie in another order than the pixels.",
+    "its units do not lie on one grid": "Tokens of several scales, or a class token, follow one "
+    "another.",
     "nothing is known about the operation 'roll'": "Shifted windows: the feature maps are rolled "
     "around, and a unit at the border sees both sides of the image.",
     "nothing is known about the operation 'index'": "Positions are picked by an index, which is "
@@ -29,6 +34,12 @@ REASONS = {
     "nothing is known about the operation 'unsafe_split'": "An LSTM runs over rows and columns.",
     "nothing is known about the operation 'im2col'": "Neighborhoods are unfolded and folded back.",
     "nothing is known about the operation 'unfold'": "Neighborhoods overlap.",
+}
+
+# Networks with boxes that are larger than needed, by what is documented, and why.
+BOUNDS = {
+    "timm/tnt_s_patch16_224": "`tnt_s_patch16_224` cuts the image into patches and convolves each "
+    "with padding of its own; there, too, boxes are bounds.",
 }
 
 # Operations that fvcore counts though they are no products of weights or of feature maps.
@@ -210,6 +221,9 @@ def receptive_fields(rows, families):
         "clipped box is a bound; inside the image it has to be exact."
     )
     good = [row for row in rows if "fails" not in row["fields"]]
+    for row in good:
+        if row["name"] in BOUNDS and row["fields"].get("wide"):
+            yield BOUNDS[row["name"]]
     state = defaultdict(list)
     for row in good:
         f = row["fields"]

@@ -7,9 +7,11 @@ from copy import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.overrides import TorchFunctionMode
 
 from cnnbook._errors import unknown
 from cnnbook._networks import device_of, unwrapped
@@ -171,7 +173,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     that ``forward`` sets, like caches and the plain ``weight`` of old-style weight normalization;
     the layers' modes; and torch's random state. Lazy layers keep the weights they have got.
 
-    The block runs outside torch's inference mode, whatever the caller does: tensors made in that
+    Gradients of a single image are right there, see :class:`_RightGradients`. The block runs
+    outside torch's inference mode, whatever the caller does: tensors made in that
     mode can never be trained.
     """
     network = unwrapped(model)
@@ -184,7 +187,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         for module in network.modules()
         if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))
     ]
-    with torch.inference_mode(False), torch.random.fork_rng(devices, enabled=not lazy):
+    random_state = torch.random.fork_rng(devices, enabled=not lazy)
+    with torch.inference_mode(False), random_state, _RightGradients():
         try:
             yield
         finally:
@@ -196,6 +200,32 @@ def is_lazy(model: nn.Module) -> bool:
     """Whether a network has weights that get their shape in the first run."""
     tensors = (*model.parameters(), *model.buffers())
     return any(isinstance(tensor, _UNINITIALIZED) for tensor in tensors)
+
+
+class _RightGradients(TorchFunctionMode):
+    """Lets torch's normalization compute right gradients of a single image on the CPU.
+
+    With N = 1, the strides of ``(N, H, W, C)`` can be taken for those of ``(N, C, H, W)`` and the
+    other way round. The backward pass of batch normalization, on which instance normalization is
+    built, does so if the gradient comes from tokens ``(N, H·W, C)``, and mixes up positions and
+    channels (seen with torch 2.12). Contiguous gradients cannot be misread.
+    """
+
+    FUNCTIONS = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function; of a normalization, prepare the gradient."""
+        output = function(*args, **(kwargs or {}))
+        if function in self.FUNCTIONS and output.requires_grad and output.device.type == "cpu":
+            output.register_hook(_contiguous)
+        return output
+
+
+def _contiguous(gradient: Tensor) -> Tensor:
+    # Not contiguous(), which keeps what already looks contiguous in both orders.
+    return gradient.clone(memory_format=torch.contiguous_format)
 
 
 class _Kept:

@@ -251,18 +251,54 @@ def _rows_of_units(reach: Reach, axes: int) -> list[tuple[Span, ...]]:
         pairs = zip(table.first.flat, table.last.flat, strict=True)
         row = tuple(Span(int(first), int(last)) for first, last in pairs)
         if any(moving[axis] & other for a, other in enumerate(moving) if a != axis):
-            row = tuple(sorted(set(row)))  # rows and columns in one dimension
+            if len(reach.shape) == 2 and moving[axis] == {1}:  # flattened, channels included
+                row = tuple(sorted(set(row)))
+            else:  # tokens
+                row = _row_of_tokens(reach, moving, axis)
         if first is not None and len(row) == 1:
             row *= reach.shape[first + axis]
         rows.append(row)
     for dim in range(len(reach.shape)):
         shared = [axis for axis, dims in enumerate(moving) if dim in dims]
-        if len(shared) > 1:
+        if len(shared) > 1 and len(reach.shape) == 2 and dim == 1:
             tables = [reach.tables[axis] for axis in shared]
             flat = (bound.reshape(-1) for t in tables for bound in (t.first, t.last))
             if len(set(zip(*flat, strict=True))) != prod(len(rows[axis]) for axis in shared):
                 raise Untraceable("its units do not lie on one grid")
     return rows
+
+
+def _row_of_tokens(reach: Reach, moving: Sequence[set[int]], axis: int) -> tuple[Span, ...]:
+    """Return the bounds of the units along one of two axes that share a dimension of tokens.
+
+    Raises
+    ------
+    Untraceable
+        If the tokens are not the rows of a grid, one after the other.
+    """
+    (dim,) = moving[axis]
+    if len(moving) != 2 or moving[0] != moving[1]:
+        raise Untraceable("its units do not lie on one grid")
+    if dim == 0 and len(reach.shape) > 2:
+        raise Untraceable("its positions are split into windows")
+    rows, columns = (
+        np.stack([bound.reshape(-1) for bound in (table.first, table.last)])
+        for table in reach.tables
+    )
+    count = rows.shape[1]
+    for width in range(1, count + 1):
+        if count % width:
+            continue
+        down, across = (bounds.reshape(2, -1, width) for bounds in (rows, columns))
+        if (
+            (down == down[:, :, :1]).all()
+            and (across == across[:, :1]).all()
+            and (np.diff(down[:, :, 0]) >= 0).all()
+            and (np.diff(across[:, 0]) >= 0).all()
+        ):
+            bounds = down[:, :, 0] if axis == 0 else across[:, 0]
+            return tuple(Span(int(first), int(last)) for first, last in bounds.T)
+    raise Untraceable("its units are not the rows of a grid, one after the other")
 
 
 def _grid(row: Sequence[Span]) -> tuple[int, int | Fraction | None, bool]:
@@ -307,9 +343,9 @@ def receptive_field(
     Returns
     -------
     ReceptiveField
-        Exact for units that see no padding on the way. At the border, where windows reach into
-        padding, the box clipped to the image is an upper bound; and a slice of a layer's channels
-        has the box of all of them. Circular padding wraps around: units at one border see the
+        Exact for units that see no padding on the way. Where windows reach into padding, at the
+        border of the image or of a patch cut out of it, the box clipped to the image is an upper
+        bound; and a slice of a layer's channels has the box of all of them. Circular padding wraps around: units at one border see the
         other, and their box is the whole image.
 
     Raises

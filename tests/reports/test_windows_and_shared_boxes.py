@@ -190,3 +190,46 @@ def test_neighbors_whose_boxes_differ(name):
     assert field.positions == (rows, columns)
     for i in range(1, rows - 1):
         assert field.box(i, 2, clip=True) == support(net, (1, 12, 12), (i, 2))
+
+
+class Tokens(nn.Module):
+    """A mean over windows of 2×2, a convolution; then tokens in some order."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.tokens = nn.Identity()
+        self.order = order
+
+    def forward(self, x):
+        windows = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, C, 4, 2, 4, 2)
+        mean = windows.mean((3, 5), keepdim=True).expand_as(windows)
+        return self.tokens(self.order(self.conv(mean.flatten(4).flatten(2, 3))))
+
+
+def test_tokens_that_share_boxes_count_each():
+    net = Tokens(lambda maps: maps.flatten(2).transpose(1, 2))
+    field = analysis.receptive_field(net, (1, 8, 8), "tokens")
+    assert field.positions == (8, 8)
+    # Rows 2 to 4 of unit 3 are in the windows of rows 2 and 3, and 4 and 5.
+    assert field.box(3, 4) == ((2, 6), (2, 6))
+    assert field.box(3, 1, clip=True) == ((2, 6), (0, 4))
+    x = torch.rand(1, 1, 8, 8, requires_grad=True)
+    for row, column in ((3, 4), (3, 1), (5, 6)):
+        (gradient,) = torch.autograd.grad(net(x)[0, 8 * row + column].sum(), x)
+        seen = gradient[0, 0].nonzero()
+        bounds = tuple((int(a.min()), int(a.max()) + 1) for a in seen.T)
+        assert field.box(row, column, clip=True) == bounds
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        lambda maps: maps.transpose(2, 3).flatten(2).transpose(1, 2),  # column by column
+        lambda maps: maps.unflatten(3, (-1, 2)).permute(0, 4, 2, 3, 1).flatten(1, 3),
+        lambda maps: maps.unflatten(2, (-1, 2)).permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2),
+    ],
+)
+def test_tokens_in_another_order_are_refused(order):
+    with pytest.raises(ValueError, match=r"rows of a grid|split into windows"):
+        analysis.receptive_field(Tokens(order), (1, 8, 8), "tokens")
