@@ -345,8 +345,8 @@ def receptive_field(
     ReceptiveField
         Exact for units that see no padding on the way. Where windows reach into padding, at the
         border of the image or of a patch cut out of it, the box clipped to the image is an upper
-        bound; and a slice of a layer's channels has the box of all of them. Circular padding wraps around: units at one border see the
-        other, and their box is the whole image.
+        bound; and a slice of a layer's channels has the box of all of them. Circular padding wraps
+        around: units at one border see the other, and their box is the whole image.
 
     Raises
     ------
