@@ -105,7 +105,7 @@ class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 (Table 1, changed as the authors' Lite form is).
 
     Stages are ``stage1``, a 3×3 convolution; ``stage2`` to ``stage8``, sequences of
-    :class:`MBConv` blocks; and ``stage9``, a 1×1 convolution, followed by pooling and ``fc``. The
+    ``MBConv`` blocks; and ``stage9``, a 1×1 convolution, followed by pooling and ``fc``. The
     published weights count the blocks of all stages from 0 to 15: block 10 is the last of
     ``stage6``.
 

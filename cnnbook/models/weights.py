@@ -234,7 +234,7 @@ class Weights:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes: score ``i`` belongs to ``classes[i]``."""
+        """Names of the classes. Score ``i`` belongs to ``classes[i]``."""
         return self.read_classes()
 
 

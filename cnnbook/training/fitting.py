@@ -175,7 +175,7 @@ def fit(
         Steps between saves; by default, the run is saved after every epoch.
     checkpoint_info
         Anything to store in the checkpoint with the run, in plain Python values; with what
-        :func:`model_info` returns, :func:`cnnbook.load` can reopen the network.
+        :func:`model_info` returns, :func:`cnnbook.training.load` can reopen the network.
     resume
         Set to False to start over and replace an existing checkpoint.
     callbacks

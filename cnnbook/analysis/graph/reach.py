@@ -75,9 +75,11 @@ class Table(NamedTuple):
 
     Attributes
     ----------
-    first, last
-        First and last pixel, one dimension for each of the tensor, of length 1 where nothing
+    first
+        First pixel, one dimension for each of the tensor, of length 1 where nothing
         changes.
+    last
+        Last pixel, likewise.
     steps
         For dimensions of the tensor of length 1: how far apart in pixels neighbors would be, which
         padding needs; 0 for others.
@@ -110,8 +112,8 @@ class Reach:
     tables
         The bounds, one table for each axis of the image.
     layout
-        What the dimensions of the tensor count, as lists of :class:`Part`, outermost first; None if
-        that is no longer known.
+        What the dimensions of the tensor count, as tuples ``(length, axis)``, outermost first;
+        None if that is no longer known.
 
     Examples
     --------
