@@ -47,6 +47,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbook import analysis
+from cnnbook.analysis._hooks import RightGradients
 from cnnbook.analysis.graph import Untraceable
 from cnnbook.analysis.receptive import field_of
 
@@ -431,7 +432,7 @@ def receptive_fields(net, shape, *, seconds, at_depth_1=5, inside=5):
 
     hooks = [net.get_submodule(layer).register_forward_hook(keeper(layer)) for layer in chosen]
     torch.manual_seed(0)
-    with EveryPath(), sdpa_kernel(SDPBackend.MATH):
+    with EveryPath(), RightGradients(), sdpa_kernel(SDPBackend.MATH):
         net(x)
     for hook in hooks:
         hook.remove()
@@ -724,12 +725,11 @@ def examine(name, *, seconds=60.0):
         },
     }
     result["changed"] = changes(before, net)
-    net.eval()
+    smaller_shape = smaller(net.eval(), shape, table.total_macs or 0)
+    del before, net  # the largest networks do not fit into memory many times
     steps = {
         "macs": lambda: macs(name, shape, table.total_macs),
-        "fields": lambda: receptive_fields(
-            net, smaller(net, shape, table.total_macs or 0), seconds=seconds
-        ),
+        "fields": lambda: receptive_fields(build(name)[0], smaller_shape, seconds=seconds),
         "attribution": lambda: attributions(name, shape, seconds),
     }
     for what, step in steps.items():

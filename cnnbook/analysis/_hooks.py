@@ -173,7 +173,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     that ``forward`` sets, like caches and the plain ``weight`` of old-style weight normalization;
     the layers' modes; and torch's random state. Lazy layers keep the weights they have got.
 
-    Gradients of a single image are right there, see :class:`_RightGradients`. The block runs
+    Gradients of a single image are right there, see :class:`RightGradients`. The block runs
     outside torch's inference mode, whatever the caller does: tensors made in that
     mode can never be trained.
     """
@@ -188,7 +188,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))
     ]
     random_state = torch.random.fork_rng(devices, enabled=not lazy)
-    with torch.inference_mode(False), random_state, _RightGradients():
+    with torch.inference_mode(False), random_state, RightGradients():
         try:
             yield
         finally:
@@ -202,7 +202,7 @@ def is_lazy(model: nn.Module) -> bool:
     return any(isinstance(tensor, _UNINITIALIZED) for tensor in tensors)
 
 
-class _RightGradients(TorchFunctionMode):
+class RightGradients(TorchFunctionMode):
     """Lets torch's normalization compute right gradients of a single image on the CPU.
 
     With N = 1, the strides of ``(N, H, W, C)`` can be taken for those of ``(N, C, H, W)`` and the
