@@ -1,13 +1,14 @@
 """Trained weights that others published, and what must be known to use them."""
 
 import hashlib
+import io
 import os
 import pickle
 import re
 import sys
 import urllib.error
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -305,11 +306,14 @@ def read_torchvision_weights(enum_name: str) -> Mapping[str, Tensor]:
     there = path.is_file()
     if there:  # torchvision checks only what it downloads itself
         check_file(path, re.findall(r"-([0-9a-f]{8,})\.", path.name)[-1])
+    hidden = bool(os.environ.get("TQDM_DISABLE"))  # torch's own bar and lines ignore it
+    lines = io.StringIO() if hidden else sys.stderr
     try:
-        with redirect_stdout(sys.stderr):  # torch announces downloads where results are printed
+        # torch announces downloads where results are printed.
+        with redirect_stdout(lines), redirect_stderr(lines):
             state: dict[str, Tensor] = weights.get_state_dict(
                 check_hash=True,
-                progress=not os.environ.get("TQDM_DISABLE"),  # torch's own bar ignores it
+                progress=not hidden,
                 map_location="cpu",
                 weights_only=True,
             )

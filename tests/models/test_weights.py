@@ -363,3 +363,22 @@ def test_license_and_credit_are_the_packages():
     assert "ML Illustrated" in text
     assert "ML Illustrated" in ours.credit
     assert Path(str(license_file.locate())).is_file()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_nothing_is_announced_where_progress_is_hidden(hidden, monkeypatch, tmp_path, capsys):
+    """A page of the book shows what its cells print."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
+    monkeypatch.setenv("TQDM_DISABLE", "1") if hidden else monkeypatch.delenv(
+        "TQDM_DISABLE", raising=False
+    )
+    with pytest.raises(models.WeightsError, match="could not download"):
+        models.create("vgg16", weights="imagenet")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("Downloading" in said.err) is not hidden
+
+
+def refused(*arguments, **options):
+    raise OSError("no route to host")
