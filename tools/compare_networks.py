@@ -196,6 +196,7 @@ def build(name, *, fused=True):
             weights.transforms.keywords["crop_size"]
             for weights in list(torchvision.models.get_model_weights(model))[:1]
         }
+        side = getattr(net, "image_size", side)  # some weights of vit_h_14 are for larger images
         return net.eval(), (3, side, side)
     timm.layers.set_fused_attn(fused)
     net = timm.create_model(model, pretrained=False).eval()
@@ -605,7 +606,8 @@ def one_grad_cam(net, x, layer, target):
 
     handle = module.register_forward_hook(hook)
     try:
-        score = net(x)[0, target]
+        with RightGradients():
+            score = net(x)[0, target]
     finally:
         handle.remove()
     maps = kept[0]
@@ -620,9 +622,10 @@ def one_grad_cam(net, x, layer, target):
     plain = (gradient.mean(across, keepdim=True) * maps).sum(channel).relu()[0].detach()
     row = {"layer": layer, "channels_last": last, "definition": difference(ours, plain)}
     if not last:
-        theirs = captum.attr.LayerGradCam(net, module).attribute(
-            x, target, relu_attributions=True, attr_dim_summation=True
-        )
+        with RightGradients():
+            theirs = captum.attr.LayerGradCam(net, module).attribute(
+                x, target, relu_attributions=True, attr_dim_summation=True
+            )
         row["captum"] = difference(ours, theirs[0, 0].detach())
     return row | {"zero": not bool(plain.any())}
 

@@ -218,7 +218,9 @@ class RightGradients(TorchFunctionMode):
     ) -> Any:
         """Call a function; of a normalization, prepare the gradient."""
         output = function(*args, **(kwargs or {}))
-        if function in self.FUNCTIONS and output.requires_grad and output.device.type == "cpu":
+        if torch.compiler.is_compiling() or function not in self.FUNCTIONS:
+            return output
+        if output.requires_grad and output.device.type == "cpu":
             output.register_hook(_contiguous)
         return output
 

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import types
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -80,7 +81,9 @@ def stand_in(tmp_path, monkeypatch):
     file = (folder / "part").rename(folder / f"vgg16-{digest[:8]}.pth")
     assert file.stat().st_size < 50e6
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    address = types.SimpleNamespace(url=f"https://example.org/{file.name}")
+    url = f"https://example.org/{file.name}"
+    read = partial(torch.hub.load_state_dict_from_url, url)
+    address = types.SimpleNamespace(url=url, get_state_dict=read)
     monkeypatch.setattr(torchvision.models, "get_weight", lambda name: address)
     return file
 
