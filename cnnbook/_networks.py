@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 #: Which part of a network's output are its scores: a key, an index, or a function of the output.
 Selector = str | int | Callable[[Any], Tensor] | None
@@ -102,6 +103,18 @@ def input_type(model: nn.Module) -> torch.dtype:
         if parameter.is_floating_point() or parameter.is_complex():
             return parameter.dtype
     return torch.float32
+
+
+def is_lazy_network(model: nn.Module) -> bool:
+    """Whether a network has weights or averages that get their shape in the first run.
+
+    Examples
+    --------
+    >>> is_lazy_network(nn.LazyLinear(3)), is_lazy_network(nn.Linear(2, 3))
+    (True, False)
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    return any(isinstance(each, UninitializedParameter | UninitializedBuffer) for each in tensors)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from cnnbook._errors import unknown
-from cnnbook._networks import device_of, unwrapped
+from cnnbook._networks import device_of, is_lazy_network, unwrapped
 
 # Weights and averages of lazy layers before the first run.
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
@@ -178,7 +178,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     mode can never be trained.
     """
     network = unwrapped(model)
-    lazy = is_lazy(network)
+    lazy = is_lazy_network(network)
     device = device_of(network)
     # Weights that lazy layers draw use up random numbers, like those of any new layer.
     devices = [device] if device.type == "cuda" else []
@@ -194,12 +194,6 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         finally:
             for module in kept:
                 module.restore()
-
-
-def is_lazy(model: nn.Module) -> bool:
-    """Whether a network has weights that get their shape in the first run."""
-    tensors = (*model.parameters(), *model.buffers())
-    return any(isinstance(tensor, _UNINITIALIZED) for tensor in tensors)
 
 
 class RightGradients(TorchFunctionMode):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook._errors import no_tensor
-from cnnbook._networks import Selector, device_of, scores_of, unwrapped
+from cnnbook._networks import Selector, device_of, is_lazy_network, scores_of, unwrapped
 from cnnbook.analysis._batches import as_input, forward, one_batch
-from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
+from cnnbook.analysis._hooks import check_model, unchanged
 from cnnbook.data import DataLike
 from cnnbook.tables import Table
 
@@ -85,7 +85,7 @@ def gradient_norms(
     check_model(model)
     x, y = _one_batch(model, x, y)
     with unchanged(model), torch.enable_grad():
-        if is_lazy(model):
+        if is_lazy_network(model):
             with torch.no_grad():
                 forward(model, as_input(model, x))  # gives the layers their weights
         weights = {

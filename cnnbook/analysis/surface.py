@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cnnbook._draw import draw
 from cnnbook._frames import data_frame
-from cnnbook._networks import Selector, device_of, evaluating, scores_of, unwrapped
+from cnnbook._networks import Selector, device_of, evaluating, is_lazy_network, scores_of, unwrapped
 from cnnbook.analysis._batches import as_input, forward, labeled_batches
-from cnnbook.analysis._hooks import check_model, is_lazy, unchanged
+from cnnbook.analysis._hooks import check_model, unchanged
 from cnnbook.data import DataLike
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     True
     """
     check_model(model)
-    if is_lazy(model):
+    if is_lazy_network(model):
         raise ValueError("the network has layers without weights yet; run it once on some images")
     generator = torch.Generator().manual_seed(seed)
     directions = {}
@@ -198,7 +198,7 @@ def loss_surface(
         grid = torch.empty(steps, steps)
         given = labeled_batches(data, batch_size, device_of(model))
         batches = [(as_input(model, x), y) for x, y in given]
-        if is_lazy(model):
+        if is_lazy_network(model):
             forward(model, batches[0][0])  # gives the layers their weights
         first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))
         own = dict(unwrapped(model).named_parameters())

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from cnnbook._networks import evaluating, input_type
+from cnnbook._networks import evaluating, input_type, is_lazy_network
 from cnnbook.data import BatchSource
 from cnnbook.training import processes
 from cnnbook.training._checks import check_batch, explain_images
@@ -56,11 +55,6 @@ class Peeked:
             yield from begun[1]
         else:
             yield from self._source.epoch(number, start=start)
-
-
-def is_lazy_network(model: nn.Module) -> bool:
-    """Return whether a network has layers whose size is not known before a forward pass."""
-    return any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))
 
 
 def materialize(model: nn.Module, images: Tensor) -> None:

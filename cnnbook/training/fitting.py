@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnnbook import settings
-from cnnbook._networks import Selector, input_type, scores_of, unwrapped
+from cnnbook._networks import Selector, input_type, is_lazy_network, scores_of, unwrapped
 from cnnbook.data import Augment, BatchSource, DataLike
 from cnnbook.training import processes
 from cnnbook.training._checks import (
@@ -43,7 +43,6 @@ from cnnbook.training.evaluation import as_batches, takes_scores, widened
 from cnnbook.training.first_batch import (
     Peeked,
     check_smallest_batch,
-    is_lazy_network,
     leaves_unused,
     materialize,
     typed,

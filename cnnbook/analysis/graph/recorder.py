@@ -11,9 +11,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnbook._networks import device_of, evaluating, unwrapped
+from cnnbook._networks import device_of, evaluating, is_lazy_network, unwrapped
 from cnnbook.analysis._hooks import check_model, unchanged
-from cnnbook.analysis.graph.copies import is_lazy, meta_copy
+from cnnbook.analysis.graph.copies import meta_copy
 from cnnbook.analysis.graph.inputs import InputLike, choose, does_not_run, materialized
 from cnnbook.analysis.graph.operations import (
     NeedsValues,
@@ -128,7 +128,7 @@ def _record(model: nn.Module, running: nn.Module, inputs: Sequence[Tensor]) -> T
     recorder = _Recorder(inputs, image)
     names = [name for name, _ in running.named_modules()]
     # Layers without weights yet get them in the copy only.
-    modules = list((running if is_lazy(model) else model).modules())
+    modules = list((running if is_lazy_network(model) else model).modules())
     with (
         _boundaries(dict(zip(names, modules, strict=True)), running, recorder),
         _EagerCircularPadding(),
