@@ -5,7 +5,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,7 @@ def run(
     limit: float = 300,
     data_set: str | None = None,
     seeds: int = 3,
+    output: str | Path | None = None,
 ) -> Result:
     """Run comparisons and experiments.
 
@@ -181,6 +182,9 @@ def run(
         ``"fashion-mini"`` if not given.
     seeds
         For the same two: how many times each network is trained.
+    output
+        File to save the result to, as JSON, again after every row: what was measured is kept if the
+        rest takes too long.
 
     Returns
     -------
@@ -228,21 +232,22 @@ def run(
             raise ValueError(
                 f"{name}= is for {takers}; this runs only {', '.join(parts or COMPARISONS)}"
             )
-    rows = []
+    titles = "; ".join(map(title, parts or COMPARISONS))
+    result = Result((), describe_machine(), _command(parts, options), titles)
     # The peers' notebooks ask for four workers, even on two processors.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     for part in parts or COMPARISONS:
         taken = {name: value for name, value in options.items() if _takes(part, name)}
         for row in PARTS[part](**taken):
-            rows.append(row)
+            result = replace(result, rows=(*result.rows, row))
+            if output is not None:
+                result.save(output)
             print(
                 f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
                 file=sys.stderr,
                 flush=True,
             )
-    titles = "; ".join(map(title, parts or COMPARISONS))
-    command = _command(parts, options)
-    return Result(tuple(rows), describe_machine(), command, titles)
+    return result
 
 
 def _takes(part: str, option: str) -> bool:

@@ -437,7 +437,11 @@ experiments:
         "--time-limit", type=float, default=300, metavar="SECONDS",
         help="in accuracy: longest training time of each contender (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--output", metavar="FILE", help="save the result as JSON to this file")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="save the result as JSON to this file, again after every row",
+    )
     parser.add_argument(
         "--record", metavar="FOLDER", nargs="?", const="",
         help="save the result of one part as a recorded run, named after part and device, in this "

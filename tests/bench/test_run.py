@@ -94,6 +94,19 @@ def test_a_part_is_given_the_options_that_it_takes(part, monkeypatch):
     assert [row.part for row in result.rows] == [part]
 
 
+def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
+    def measure(*, quick):
+        """Fail in the middle."""
+        yield results.Row("epoch", "first", "nobody", 1.0, "s", None)
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setitem(bench.PARTS, "epoch", measure)
+    file = tmp_path / "kept.json"
+    with pytest.raises(RuntimeError, match="out of luck"):
+        bench.run(["epoch"], output=file)
+    assert [row["task"] for row in results.load(file).rows] == ["first"]
+
+
 def test_parts_of_different_columns_make_one_result():
     rows = (
         results.Row("epoch", "train", "cnnbook", 2.0, "seconds", 1.0),
