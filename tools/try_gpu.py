@@ -43,7 +43,10 @@ WANTED = ("nbclient", "ipykernel", "ipywidgets", "matplotlib", "safetensors", "t
 ALONE = ("kornia", "kornia_rs")  # without what they depend on, which is torch
 # Torch and torchvision come with the first; the others are for editors, debuggers, browsers and
 # fonts in PDFs: half of the size, and never imported here.
-LEFT_OUT = ("numpy", "pillow", "debugpy", "jedi", "widgetsnbextension", "jupyterlab_widgets")
+LEFT_OUT = (
+    *("numpy", "pillow", "debugpy", "jedi", "fonttools", "tzdata"),
+    *("widgetsnbextension", "jupyterlab_widgets"),
+)
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 
 LEAST = 10  # seconds without which no part is begun
