@@ -41,12 +41,9 @@ SOLUTIONS = sorted((ROOT / "chapters" / "solutions").glob("*.ipynb"))
 # What notebooks, figures and tests import beside torch, torchvision and pytest.
 WANTED = ("nbclient", "ipykernel", "ipywidgets", "matplotlib", "safetensors", "tqdm", "hypothesis")
 ALONE = ("kornia", "kornia_rs")  # without what they depend on, which is torch
-# Torch and torchvision come with the first; the others are for editors, debuggers, browsers and
-# fonts in PDFs: half of the size, and never imported here.
-LEFT_OUT = (
-    *("numpy", "pillow", "debugpy", "jedi", "fonttools", "tzdata"),
-    *("widgetsnbextension", "jupyterlab_widgets"),
-)
+# The first two come with torchvision; the others are for editors, debuggers and browsers: half of
+# the size, and never imported here.
+LEFT_OUT = (*("numpy", "pillow", "debugpy", "jedi", "widgetsnbextension", "jupyterlab_widgets"),)
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 
 LEAST = 10  # seconds without which no part is begun
