@@ -126,7 +126,7 @@ def make_parts(output: Path, *, tiny: bool, device: str) -> list[Part]:
     bench("ceiling", 100, "ceiling")
     chapters(CHAPTERS[:1] if tiny else CHAPTERS, "chapter", 190, 3 if tiny else None)
     bench("augment", 60, "augment")
-    bench("recipe", 60, "recipe")
+    bench("recipe", 90, "recipe", "--seeds", "1")
     torchrun(1, "")
     torchrun(2, "2 processes on 1 GPU" if cuda and gpus() == 1 else "")
     if tiny:
@@ -220,9 +220,11 @@ def goals(found: dict[str, dict]) -> list[dict[str, str]]:
             goal = f"augmentation at 3 times kornia's speed: {row['task']}"
             line(goal, f"{row['ratio']:.2f} times", row["ratio"] >= 3)
 
-    for row in rows("recipe"):
-        if row["unit"] == "seconds" and row["contender"] == "cnnbook":
-            line("94 % of Fashion-MNIST in 8 s", f"{row['value']:.1f} s ({row['note']})", None)
+    measured = {row["unit"]: row["value"] for row in rows("recipe")}
+    if {"test accuracy", "seconds"} <= set(measured):
+        accuracy, seconds = measured["test accuracy"], measured["seconds"]
+        figure = f"{accuracy:.2%} in {seconds:.1f} s"
+        line("94 % of Fashion-MNIST in 8 s", figure, accuracy >= 0.94 and seconds <= 8)
 
     for part in ("throughput", "throughput compiled"):
         for row in rows(part):
