@@ -101,7 +101,7 @@ def make_parts(output: Path, *, tiny: bool, device: str) -> list[Part]:
             Part(
                 f"torchrun with {count(processes, 'process')}",
                 [python, *run, *train],
-                60,
+                90,
                 rows_of_text,
                 file,
                 environment=local,
