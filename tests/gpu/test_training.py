@@ -27,7 +27,7 @@ def fashion():
 def small(name="lenet5", **options):
     torch.manual_seed(0)
     if name == "lenet5":
-        return models.lenet5(activation="relu", **options)
+        return models.create("lenet5", activation="relu", **options)
     return models.create(name, num_classes=10, in_channels=1, width=0.25, **options)
 
 
