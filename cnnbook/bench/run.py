@@ -4,8 +4,8 @@ import inspect
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from cnnbook._draw import draw
 from cnnbook._errors import unknown
 from cnnbook._files import write_whole
 from cnnbook.bench import comparisons
+from cnnbook.bench.ceiling import ceiling
 from cnnbook.bench.race import CNNBOOK
 from cnnbook.bench.throughput import throughput
 from cnnbook.experiments import EXPERIMENTS
@@ -33,7 +34,21 @@ COMPARISONS: dict[str, Callable[..., Iterator[Row]]] = {
     "accuracy": comparisons.accuracy,
     "models": comparisons.training_step,
 }
-PARTS = COMPARISONS | {"throughput": throughput} | EXPERIMENTS
+PARTS = COMPARISONS | {"throughput": throughput, "ceiling": ceiling} | EXPERIMENTS
+
+# The options of :func:`run`: how the command line calls each, and what it is if not given.
+OPTIONS: dict[str, tuple[str, Any]] = {
+    "quick": ("--quick", False),
+    "repeats": ("--repeats", 5),
+    "networks": ("--model", None),
+    "precisions": ("--precision", None),
+    "layouts": ("--layout", None),
+    "modes": ("--mode", None),
+    "batch_size": ("--batch", None),
+    "limit": ("--time-limit", 300),
+    "data_set": ("--data", None),
+    "seeds": ("--seeds", 3),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,9 +145,14 @@ def run(
     quick: bool = False,
     repeats: int = 5,
     networks: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    layouts: Sequence[str] | None = None,
+    modes: Sequence[str] | None = None,
+    batch_size: int | None = None,
     limit: float = 300,
     data_set: str | None = None,
     seeds: int = 3,
+    output: str | Path | None = None,
 ) -> Result:
     """Run comparisons and experiments.
 
@@ -140,14 +160,21 @@ def run(
     ----------
     parts
         Any of ``"augment"``, ``"epoch"``, ``"accuracy"`` and ``"models"``, all four if empty; or
-        ``"throughput"``, ``"fashion"``, ``"configurations"``.
+        ``"throughput"``, ``"ceiling"``, ``"fashion"``, ``"configurations"``.
     quick
         Use little data, to check that everything runs. The numbers mean little.
     repeats
         Rounds that count.
     networks
-        For ``"models"``, ``"throughput"`` and ``"fashion"``: names of networks, including those of
-        :func:`cnnbook.models.register_model`; our selection if not given.
+        For ``"models"``, ``"throughput"``, ``"ceiling"`` and ``"fashion"``: names of networks,
+        including those of :func:`cnnbook.models.register_model`; our selection if not given.
+    precisions, layouts, modes
+        For ``"throughput"``: any of ``"float32"``, ``"bfloat16"`` and ``"float16"``; of
+        ``"contiguous"`` and ``"channels_last"``; and of ``"eager"``, ``"compile"`` and ``"graph"``,
+        one CUDA graph of the whole step. All that make sense on this device, if not given.
+    batch_size
+        For ``"throughput"`` and ``"ceiling"``: images per step, halved in ``"throughput"`` until
+        they fit.
     limit
         For ``"accuracy"``: longest training time of each contender in seconds.
     data_set
@@ -155,6 +182,9 @@ def run(
         ``"fashion-mini"`` if not given.
     seeds
         For the same two: how many times each network is trained.
+    output
+        File to save the result to, as JSON, again after every row: what was measured is kept if the
+        rest takes too long.
 
     Returns
     -------
@@ -163,8 +193,8 @@ def run(
     Raises
     ------
     ValueError
-        For an unknown part, network or data set, fewer than one repeat or seed, or an option that
-        none of the parts takes.
+        For an unknown part, network, data set, precision, layout or mode, a mode that does not work
+        on this device, fewer than one repeat or seed, or an option that none of the parts takes.
     DataError
         If Fashion-MNIST is not on this machine and cannot be downloaded. ``quick`` does not need
         it.
@@ -180,69 +210,62 @@ def run(
     for part in parts:
         if part not in PARTS:
             raise unknown("part of the benchmark", part, PARTS)
-    for name, count in (("repeats", repeats), ("seeds", seeds)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
     options = {
         "quick": quick,
         "repeats": repeats,
         "networks": networks,
+        "precisions": precisions,
+        "layouts": layouts,
+        "modes": modes,
+        "batch_size": batch_size,
         "limit": limit,
         "data_set": data_set,
         "seeds": seeds,
     }
-    for name, unset in (("networks", None), ("data_set", None), ("limit", 300), ("seeds", 3)):
+    for name in ("repeats", "seeds", "batch_size"):
+        if options[name] is not None and options[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {options[name]}")
+    for name in set(options) - {"quick", "repeats"}:
+        unset = OPTIONS[name][1]
         if options[name] != unset and not any(_takes(part, name) for part in parts or COMPARISONS):
             takers = ", ".join(part for part in PARTS if _takes(part, name))
             raise ValueError(
                 f"{name}= is for {takers}; this runs only {', '.join(parts or COMPARISONS)}"
             )
-    rows = []
+    titles = "; ".join(map(title, parts or COMPARISONS))
+    result = Result((), describe_machine(), _command(parts, options), titles)
     # The peers' notebooks ask for four workers, even on two processors.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     for part in parts or COMPARISONS:
         taken = {name: value for name, value in options.items() if _takes(part, name)}
         for row in PARTS[part](**taken):
-            rows.append(row)
+            result = replace(result, rows=(*result.rows, row))
+            if output is not None:
+                result.save(output)
             print(
                 f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
                 file=sys.stderr,
                 flush=True,
             )
-    titles = "; ".join(map(title, parts or COMPARISONS))
-    command = _command(
-        parts,
-        quick=quick,
-        repeats=repeats,
-        networks=networks,
-        limit=limit,
-        data_set=data_set,
-        seeds=seeds,
-    )
-    return Result(tuple(rows), describe_machine(), command, titles)
+    return result
 
 
 def _takes(part: str, option: str) -> bool:
     return option in inspect.signature(PARTS[part]).parameters
 
 
-def _command(
-    parts: Sequence[str],
-    *,
-    quick: bool,
-    repeats: int,
-    networks: Sequence[str] | None,
-    limit: float,
-    data_set: str | None,
-    seeds: int,
-) -> str:
+def _command(parts: Sequence[str], options: Mapping[str, Any]) -> str:
     # Built from the arguments, not from sys.argv: in a notebook, that holds something else, and
     # paths of output files are of no use to others.
     words = ["python", "-m", "cnnbook", "bench", *parts]
-    words += ["--quick"] * quick
-    words += [f"--repeats={repeats}"] * (repeats != 5)
-    words += [f"--model={name}" for name in networks or ()]
-    words += [f"--time-limit={limit:g}"] * (limit != 300)
-    words += [f"--data={data_set}"] * (data_set is not None)
-    words += [f"--seeds={seeds}"] * (seeds != 3)
+    for name, (flag, unset) in OPTIONS.items():
+        value = options.get(name, unset)
+        if value == unset or value is None:
+            continue
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list | tuple):
+            words += [f"{flag}={each}" for each in value]
+        else:
+            words.append(f"{flag}={value:g}" if isinstance(value, float) else f"{flag}={value}")
     return shlex.join(words)

@@ -22,17 +22,20 @@ def bench(chosen: argparse.Namespace) -> int:
         quick=chosen.quick,
         repeats=chosen.repeats,
         networks=chosen.model,
+        precisions=chosen.precision,
+        layouts=chosen.layout,
+        modes=chosen.mode,
+        batch_size=chosen.batch,
         limit=chosen.time_limit,
         data_set=chosen.data,
         seeds=chosen.seeds,
+        output=chosen.output,
     )
     content = result.to_dict()
     if chosen.record is not None:
         measured = {name: value for name, value in content.items() if name != "schema"}
         path = results.record(**measured, folder=chosen.record or None)
         print(f"recorded in {path}", file=sys.stderr)
-    if chosen.output:
-        result.save(chosen.output)
     print(results.as_json(content).decode().strip() if chosen.json else result)
     if chosen.plot:
         result.plot().save(chosen.plot)

@@ -389,11 +389,13 @@ comparisons (all four if no part is named):
   models          one training step, compared with torchvision's networks
 experiments:
   throughput      training images per second of the full-size networks
+  ceiling         images per second of fit, compared with one CUDA graph
   fashion         test accuracy of the scaled-down networks
   configurations  test accuracy of VGG's configurations A to E""",
         """\
   cnnbook bench
   cnnbook bench throughput --model resnet50 --quick
+  cnnbook bench throughput --model resnet50 --precision bfloat16 --mode graph
   cnnbook bench throughput --record .""",
     )
     parser.add_argument("part", nargs="*", metavar="PART", help="what to run, see above")
@@ -403,7 +405,20 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--model", action="append", metavar="NAME",
-        help="in models, throughput and fashion: only this network; may be repeated",
+        help="in models, throughput, ceiling and fashion: only this network; may be repeated",
+    )  # fmt: skip
+    for option, names in (
+        ("--precision", "float32, bfloat16 or float16"),
+        ("--layout", "contiguous or channels_last"),
+        ("--mode", "eager, compile or graph (one CUDA graph of the step)"),
+    ):
+        parser.add_argument(
+            option, action="append", metavar="NAME",
+            help=f"in throughput: only {names}; may be repeated",
+        )  # fmt: skip
+    parser.add_argument(
+        "--batch", type=int, metavar="N",
+        help="in throughput and ceiling: images per step; throughput halves it until it fits",
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="NAME",
@@ -422,7 +437,11 @@ experiments:
         "--time-limit", type=float, default=300, metavar="SECONDS",
         help="in accuracy: longest training time of each contender (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--output", metavar="FILE", help="save the result as JSON to this file")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="save the result as JSON to this file, again after every row",
+    )
     parser.add_argument(
         "--record", metavar="FOLDER", nargs="?", const="",
         help="save the result of one part as a recorded run, named after part and device, in this "

@@ -22,6 +22,11 @@ def join_processes() -> Iterator[torch.device | None]:
     torch.device or None
         This process's device, or None where there is only one process.
 
+    Raises
+    ------
+    ValueError
+        If there are GPUs on this machine, but fewer than processes.
+
     Examples
     --------
     >>> with join_processes() as device:
@@ -32,6 +37,8 @@ def join_processes() -> Iterator[torch.device | None]:
         yield None
         return
     cuda = torch.cuda.is_available()
+    if cuda:
+        _check_gpus(torch.cuda.device_count())
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -40,6 +47,18 @@ def join_processes() -> Iterator[torch.device | None]:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def _check_gpus(gpus: int) -> None:
+    # NCCL would fail without a word about this, or hang. Other launchers may not tell how many
+    # processes there are, but every one knows its number.
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", int(os.environ["LOCAL_RANK"]) + 1))
+    if here > gpus:
+        plural = "s" * (gpus != 1)
+        raise ValueError(
+            f"{here} processes on {gpus} GPU{plural}: each needs one of its own. Start torchrun "
+            f"with --nproc-per-node={gpus}, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+        )
 
 
 def rank() -> int:

@@ -38,7 +38,7 @@ def test_the_command_repeats_what_was_asked_for():
         "data_set": "imagefolder:my pictures",
         "seeds": 2,
     }
-    command = _command(["fashion"], **options)
+    command = _command(["fashion"], options)
     chosen = build_parser().parse_args(shlex.split(command)[3:])
     found = (
         chosen.quick,
@@ -52,9 +52,27 @@ def test_the_command_repeats_what_was_asked_for():
     assert chosen.part == ["fashion"]
 
 
+def test_the_command_repeats_the_filters():
+    options = {
+        "networks": ["resnet50"],
+        "precisions": ["bfloat16", "float16"],
+        "layouts": ["channels_last"],
+        "modes": ["eager", "graph"],
+        "batch_size": 128,
+    }
+    command = _command(["throughput"], options)
+    assert command == (
+        "python -m cnnbook bench throughput --model=resnet50 --precision=bfloat16 "
+        "--precision=float16 --layout=channels_last --mode=eager --mode=graph --batch=128"
+    )
+    chosen = build_parser().parse_args(shlex.split(command)[3:])
+    found = (chosen.model, chosen.precision, chosen.layout, chosen.mode, chosen.batch)
+    assert found == tuple(options.values())
+
+
 def test_parts_are_the_comparisons_and_the_experiments():
     assert [*COMPARISONS] == ["augment", "epoch", "accuracy", "models"]
-    assert [*bench.PARTS] == [*COMPARISONS, "throughput", *experiments.EXPERIMENTS]
+    assert [*bench.PARTS] == [*COMPARISONS, "throughput", "ceiling", *experiments.EXPERIMENTS]
     titles = [bench.title(part) for part in bench.PARTS]
     assert all(titles)
     assert len(set(titles)) == len(titles)
@@ -74,6 +92,19 @@ def test_a_part_is_given_the_options_that_it_takes(part, monkeypatch):
     assert given == {"quick": True, "seeds": 7}
     assert result.title == "Note the options"
     assert [row.part for row in result.rows] == [part]
+
+
+def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
+    def measure(*, quick):
+        """Fail in the middle."""
+        yield results.Row("epoch", "first", "nobody", 1.0, "s", None)
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setitem(bench.PARTS, "epoch", measure)
+    file = tmp_path / "kept.json"
+    with pytest.raises(RuntimeError, match="out of luck"):
+        bench.run(["epoch"], output=file)
+    assert [row["task"] for row in results.load(file).rows] == ["first"]
 
 
 def test_parts_of_different_columns_make_one_result():

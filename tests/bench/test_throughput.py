@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnbook import bench, models, settings
-from cnnbook.bench import throughput
+from cnnbook.bench import steps, throughput
 from cnnbook.models import registry
 
 
@@ -43,7 +43,7 @@ def test_a_network_from_outside_is_timed_by_name(part, toy):
 
 
 def test_every_variant_has_rows_of_its_own(toy, monkeypatch):
-    monkeypatch.setattr(throughput, "_compiles", lambda device: False)
+    monkeypatch.setattr(throughput, "_why_no_compile", lambda device: "no compiler")
     rows = bench.run(["throughput"], networks=["toy"], repeats=1).rows
     variants = [tuple(row.more[n] for n in ("precision", "layout", "mode")) for row in rows]
     assert variants == [
@@ -57,6 +57,57 @@ def test_every_variant_has_rows_of_its_own(toy, monkeypatch):
         size = row.more["batch_size"]
         assert row.task == f"toy, batch {size}, {', '.join(variants[rows.index(row)])}"
         assert toy[0][1] == [n % 3 for n in range(size)]
+
+
+def test_filters_choose_what_is_run(toy):
+    filters = {"precisions": ["bfloat16"], "layouts": ["channels_last"], "modes": ["eager"]}
+    rows = bench.run(
+        ["throughput"], networks=["toy", "toy_with_twin"], repeats=1, batch_size=5, **filters
+    ).rows
+    assert [(row.task, row.contender) for row in rows] == [
+        ("toy, batch 5, bfloat16, channels_last, eager", "cnnbook"),
+        ("toy_with_twin, batch 5, bfloat16, channels_last, eager", "cnnbook"),
+        ("toy_with_twin, batch 5, bfloat16, channels_last, eager", "torchvision"),
+    ]
+    assert {row.more["batch_size"] for row in rows} == {5}
+    assert toy[0] == (torch.Size([5, 3]), [0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"precisions": ["bfloat61"]}, "Did you mean 'bfloat16'"),
+        ({"layouts": ["channel_last"]}, "Did you mean 'channels_last'"),
+        ({"modes": ["eagre"]}, "Did you mean 'eager'"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_filter_is_refused_before_the_first_is_timed(option, said, monkeypatch):
+    monkeypatch.setattr(throughput, "with_twin", None)
+    with pytest.raises(ValueError, match=said):
+        bench.run(["throughput"], networks=["resnet18"], **option)
+
+
+def test_a_mode_that_does_not_work_here_is_refused(monkeypatch):
+    monkeypatch.setattr(settings, "device", lambda wanted=None: torch.device("cpu"))
+    monkeypatch.setattr(throughput, "_why_no_compile", lambda device: "no compiler")
+    with pytest.raises(ValueError, match="mode 'graph' needs CUDA, and the device is cpu"):
+        bench.run(["throughput"], networks=["resnet18"], modes=["graph"])
+    with pytest.raises(ValueError, match=r"mode 'compile' does not work here \(no compiler\)"):
+        bench.run(["throughput"], networks=["resnet18"], modes=["eager", "compile"])
+
+
+def test_a_step_that_cannot_be_captured_is_left_out_with_the_reason(toy, monkeypatch, capsys):
+    def capture(step):
+        raise steps.CaptureError("no CUDA graph of this step: it waits")
+
+    monkeypatch.setattr(throughput, "capture", capture)
+    monkeypatch.setattr(throughput, "_possible", lambda modes, device: modes)
+    modes = {"modes": ["graph", "eager"], "layouts": ["contiguous"], "precisions": ["float32"]}
+    rows = bench.run(["throughput"], networks=["toy"], repeats=1, **modes).rows
+    assert [row.more["mode"] for row in rows] == ["eager"]
+    left_out = "toy, float32, contiguous, graph: left out, no CUDA graph of this step: it waits"
+    assert left_out in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["throughput", "models"])
@@ -81,7 +132,7 @@ def test_both_train_the_same_network(name):
 def test_a_batch_that_does_not_fit_is_halved(toy, monkeypatch):
     tried = []
 
-    def steps(net, spec, batch_size, *_):
+    def counted(net, spec, batch_size, *_):
         def run():
             tried.append(batch_size)
             if batch_size > 2:
@@ -89,7 +140,7 @@ def test_a_batch_that_does_not_fit_is_halved(toy, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(throughput, "_steps", steps)
+    monkeypatch.setattr(throughput, "_steps", counted)
     variant = {"precision": "float32", "layout": "contiguous", "mode": "eager"}
     batch_size, seconds = throughput._race_what_fits("toy_with_twin", 8, 1, 1, **variant)
     assert batch_size == 2

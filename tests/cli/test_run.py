@@ -56,7 +56,7 @@ SMOOTH = ("--label-smoothing", 0.1)
         (
             ["bench", "augment", "--model", "lenet5"],
             2,
-            "--model is for models, throughput, fashion",
+            "--model is for models, throughput, ceiling, fashion",
         ),
         (["bench", "--data", "digits"], 2, "--data is for fashion, configurations"),
         (["bench", "epoch", "--time-limit", "9"], 2, "--time-limit is for accuracy"),

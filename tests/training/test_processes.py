@@ -1,10 +1,12 @@
 """Several processes train as one does, and stop together."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from cnnbook import training
 
@@ -73,3 +75,36 @@ def test_two_processes_stop_together_and_resume_to_the_bit(script, tmp_path):
         assert rest[name] == whole[name], name
     weights = [training.load_checkpoint(tmp_path / name)[0] for name in ("whole", "parts")]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("processes", "gpus", "said"),
+    [
+        ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, 1, "2 processes on 1 GPU: "),
+        ({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, 1, "--nproc-per-node=1"),
+        ({"LOCAL_RANK": "1"}, 1, "2 processes on 1 GPU: "),  # another launcher
+        ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "8"}, 4, "8 processes on 4 GPUs: "),
+    ],
+)
+def test_more_processes_than_gpus_are_refused_in_words(processes, gpus, said, monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name, value in processes.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ValueError, match=re.escape(said)), training.join_processes():
+        raise AssertionError("joined")
+
+
+def test_as_many_processes_as_gpus_are_joined(monkeypatch):
+    joined = []
+    for name, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", joined.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with training.join_processes() as device:
+        assert device == torch.device("cuda:1")
+    assert joined == [device, "nccl"]
