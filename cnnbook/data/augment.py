@@ -14,9 +14,10 @@ from cnnbook._errors import check_options, no_tensor, unknown
 from cnnbook.data.checks import check_images, counted, is_number
 from cnnbook.data.seeds import generator
 
-# On a CPU, images are transformed in groups of about this many pixels: few enough for a group's
-# floats and coordinates to stay in the cache, but enough to be worth starting the threads.
-_PIXELS_AT_ONCE = 300_000
+# On a CPU, images are transformed in groups whose floats and coordinates take about this many bytes:
+# few enough to stay in the cache, and for the allocator to hand out the same memory again instead
+# of returning it to the system; but enough to be worth starting the threads.
+_BYTES_AT_ONCE = 4_800_000
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,7 @@ class Augment:
                 return result
         group = n
         if images.device.type == "cpu" and not gradients:
-            group = _images_at_once(n, height * width)
+            group = _images_at_once(n, channels, height * width)
         if group >= n:
             return self._apply(images, params, scale, offset, fill).to(type_of_result)
         out = torch.empty(images.shape, device=images.device)
@@ -472,10 +473,11 @@ def _checked_init(self: Augment, *values: Any, **options: Any) -> None:
 setattr(Augment, "__init__", _checked_init)  # noqa: B010 (mypy: one does not assign to a method)
 
 
-def _images_at_once(n: int, pixels: int) -> int:
+def _images_at_once(n: int, channels: int, pixels: int) -> int:
     """Return how many of `n` images to transform at once on a CPU."""
     threads = torch.get_num_threads()
-    group = max(1, _PIXELS_AT_ONCE // pixels)
+    # A float of each channel before and after resampling, and two coordinates.
+    group = max(1, _BYTES_AT_ONCE // (pixels * (8 * channels + 8)))
     # grid_sample gives each thread whole images, so all get equally many, and all groups alike.
     group = -(-group // threads) * threads
     groups = -(-n // group)
