@@ -55,7 +55,8 @@ if triton is not None:
     ):  # fmt: skip
         """Return old pixels, 0 to 255, with their new colors, less the fill value; 0 outside."""
         inside = wanted & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        color = tl.load(channel + y * stride_y + x * stride_x, mask=inside, other=0).to(tl.float32)
+        color = tl.load(channel + (y * stride_y + x * stride_x), mask=inside, other=0)
+        color = color.to(tl.float32)
         if not BYTES:
             color = color * 255.0
         if CONTRAST:
@@ -153,7 +154,7 @@ if triton is not None:
             color = color * scale + offset
             if ERASE:
                 color = tl.where(erased, offset, color)
-            target = out + (n * channels + c) * height * width + new_y * width + new_x
+            target = out + (n * channels + c) * height * width + (new_y * width + new_x)
             tl.store(target, color.to(out.dtype.element_ty), mask=there)
 
 
