@@ -100,9 +100,7 @@ if triton is not None:
         x = new_x.to(tl.float32) + 0.5 - half_width
         y = new_y.to(tl.float32) + 0.5 - half_height
         m = matrix + n * matrix_stride
-        old_x = _position(
-            tl.load(m), tl.load(m + 1), tl.load(m + 2), x, y, half_width, PADDING
-        )
+        old_x = _position(tl.load(m), tl.load(m + 1), tl.load(m + 2), x, y, half_width, PADDING)
         old_y = _position(
             tl.load(m + 3), tl.load(m + 4), tl.load(m + 5), x, y, half_height, PADDING
         )

@@ -14,9 +14,9 @@ from cnnbook._errors import check_options, no_tensor, unknown
 from cnnbook.data.checks import check_images, counted, is_number
 from cnnbook.data.seeds import generator
 
-# On a CPU, images are transformed in groups whose floats and coordinates take about this many bytes:
-# few enough to stay in the cache, and for the allocator to hand out the same memory again instead
-# of returning it to the system; but enough to be worth starting the threads.
+# On a CPU, images are transformed in groups whose floats and coordinates take about this many
+# bytes: few enough to stay in the cache, and for the allocator to hand out the same memory again
+# instead of returning it to the system; but enough to be worth starting the threads.
 _BYTES_AT_ONCE = 4_800_000
 
 

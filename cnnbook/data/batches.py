@@ -235,14 +235,11 @@ class Batches:
         parts = share(order.to(self.device), self.batch_size, self.rank, self.world_size)
         if self.augment is not None:
             height, width = self.images.shape[2:]
-            # In the epoch's order, so that those of a batch are a slice: nothing is to be gathered.
-            params = self.augment.draw(len(order), (height, width), seed)[order].to(self.device)
-        for batch, index in enumerate(parts[start:], start):
+            params = self.augment.draw(len(order), (height, width), seed).to(self.device)
+        for index in parts[start:]:
             images = self.images[index]
             if self.augment is not None:
-                end = (batch + 1) * self.batch_size
-                part = slice(end - self.batch_size + self.rank, end, self.world_size)
-                images = self.augment(images, params[part], mean=self.mean, std=self.std)
+                images = self.augment(images, params[index], mean=self.mean, std=self.std)
             elif images.dtype == torch.uint8:
                 images = normalize(images, self.mean, self.std)
             yield images, self.labels[index]
