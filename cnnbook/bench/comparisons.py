@@ -26,41 +26,74 @@ from cnnbook.training.device import autocast, choose_precision
 # ---------------------------------------------------------------------------- augmentation
 
 
+# Image side, channels, images in a small batch, and in a large one on a CPU and on a GPU.
+AUGMENTED = ((28, 1, 64, 2048, 60_000), (96, 3, 64, 256, 4096), (224, 3, 16, 64, 1024))
+DRAWN_BEFORE = "cnnbook, parameters drawn before"
+
+
 def augment(*, quick: bool, repeats: int) -> Iterator[Row]:
-    """Rotation, shift, scale, flip, brightness: per image, batched by kornia, and ours."""
-    for side, channels, count in ((28, 1, 2048), (96, 3, 256)):
-        count = count // 8 if quick else count
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(
-            0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator
-        )
-        contenders, notes = _augmenters(images)
-        seconds = race(contenders, repeats)
-        yield from rows_of_race("augment", f"{side} px, {channels} channels", seconds, count, notes)
+    """Rotation, shift, scale, flip, brightness: per image, one draw for all, kornia, and ours.
+
+    Only ``"torchvision, one draw for all"`` treats all images of a batch alike. Where images are
+    transformed one by one, only small batches are timed. On a GPU, the note says what fraction of
+    the memory's bandwidth our kernel reaches: one byte read and one float written for each color
+    of each pixel, and nothing else. Parameters are then drawn before, as for a whole epoch.
+    """
+    device = settings.device()
+    cuda = device.type == "cuda"
+    bandwidth = memory_bandwidth(device) if cuda and not quick else None
+    generator = torch.Generator().manual_seed(0)
+    for side, channels, small, on_cpu, on_gpu in AUGMENTED:
+        for count, few in ((small, True), (on_gpu if cuda else on_cpu, False)):
+            count = max(2, count // 8) if quick else count
+            shape = count, channels, side, side
+            images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+            contenders, notes = _augmenters(images, one_by_one=few)
+            seconds = race(contenders, repeats)
+            if bandwidth is not None:
+                rate = 5 * images.numel() / statistics.median(seconds[DRAWN_BEFORE])
+                notes[DRAWN_BEFORE] = f"{rate / bandwidth:.0%} of the memory's bandwidth"
+            channel = "1 channel" if channels == 1 else f"{channels} channels"
+            task = f"{count:,} × {side} px, {channel}"
+            yield from rows_of_race("augment", task, seconds, count, notes)
 
 
-def _augmenters(images: Tensor) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
+def memory_bandwidth(device: torch.device) -> float:
+    """Return the bytes per second that a copy on a GPU reads and writes, the best of ten."""
+    old, new = torch.empty(2, 2**28, dtype=torch.uint8, device=device)
+    return 2 * old.numel() / min(race({"copy": lambda: new.copy_(old)}, 10)["copy"])
+
+
+def _augmenters(
+    images: Tensor, *, one_by_one: bool = True
+) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
     from torchvision.transforms import v2
 
-    channels = images.shape[1]
+    channels, size = images.shape[1], (images.shape[2], images.shape[3])
     mean, std = (0.5,) * channels, (0.25,) * channels
     device = settings.device()
     on_device = images.to(device)
     ours = data.Augment(rotate=10, translate=0.1, scale=(0.9, 1.1), flip=0.5, brightness=0.2)
-    per_image = [
+    drawn = ours.draw(len(images), size, 1).to(device)
+    transforms = [
         v2.RandomAffine(10, (0.1, 0.1), (0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR),
         v2.RandomHorizontalFlip(),
         v2.ColorJitter(brightness=0.2),
     ]
     last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-    from_pil = v2.Compose([*per_image, v2.ToImage(), *last])
-    from_tensor = v2.Compose([*per_image, *last])
-    pictures = [v2.functional.to_pil_image(image) for image in images]
+    from_tensor = v2.Compose([*transforms, *last])
     contenders: dict[str, Callable[[], Tensor]] = {
         CNNBOOK: lambda: ours(on_device, seed=1, mean=mean, std=std),
-        "torchvision, per PIL image": lambda: torch.stack([from_pil(p) for p in pictures]),
-        "torchvision, per tensor": lambda: torch.stack([from_tensor(x) for x in images]),
+        DRAWN_BEFORE: lambda: ours(on_device, drawn, mean=mean, std=std),
+        "torchvision, one draw for all": lambda: from_tensor(on_device),
     }
+    if one_by_one:
+        from_pil = v2.Compose([*transforms, v2.ToImage(), *last])
+        pictures = [v2.functional.to_pil_image(image) for image in images]
+        contenders |= {
+            "torchvision, per PIL image": lambda: torch.stack([from_pil(p) for p in pictures]),
+            "torchvision, per tensor": lambda: torch.stack([from_tensor(x) for x in images]),
+        }
     notes = {}
     try:
         import kornia.augmentation as K

@@ -14,9 +14,10 @@ from cnnbook._errors import check_options, no_tensor, unknown
 from cnnbook.data.checks import check_images, counted, is_number
 from cnnbook.data.seeds import generator
 
-# On a CPU, images are transformed in groups of about this many pixels: few enough for a group's
-# floats and coordinates to stay in the cache, but enough to be worth starting the threads.
-_PIXELS_AT_ONCE = 300_000
+# On a CPU, images are transformed in groups whose floats and coordinates take about this many
+# bytes: few enough to stay in the cache, and for the allocator to hand out the same memory again
+# instead of returning it to the system; but enough to be worth starting the threads.
+_BYTES_AT_ONCE = 4_800_000
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,19 @@ class AugmentParams:
         return AugmentParams(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def to(self, device: torch.device | str) -> "AugmentParams":
-        """Return the parameters on `device`."""
-        return AugmentParams(*(getattr(self, f.name).to(device) for f in fields(self)))
+        """Return the parameters on `device`; to a GPU they are copied without waiting for it."""
+        device = torch.device(device)
+        if device.type != "cuda" or self.matrix.device.type != "cpu":
+            return AugmentParams(*(getattr(self, f.name).to(device) for f in fields(self)))
+        # One copy instead of four, and from pinned memory, without which it would block.
+        parts = [self.matrix.flatten(1), self.contrast[:, None], self.brightness[:, None], self.box]
+        table = torch.cat(parts, 1).pin_memory().to(device, non_blocking=True)
+        return AugmentParams(
+            matrix=table[:, :6].unflatten(1, (2, 3)),
+            contrast=table[:, 6],
+            brightness=table[:, 7],
+            box=table[:, 8:],
+        )
 
 
 @dataclass(frozen=True)
@@ -183,47 +195,75 @@ class Augment:
         AugmentParams
             On the CPU, so that a seed gives the same numbers on every device.
         """
-        uniform = torch.rand(n, 16, generator=generator(seed))
+        # Columns as rows: every operation below reads memory that is contiguous.
+        uniform = torch.rand(n, 16, generator=generator(seed)).T.contiguous()
         (turned, sheared, right, down, scaled, cropped, crop_left, crop_top, flipped,
-         contrast, brightness, erased, area, ratio, top, left) = uniform.unbind(1)  # fmt: skip
+         contrast, brightness, erased, area, ratio, top, left) = uniform.unbind()  # fmt: skip
         height, width = size
 
         def between(low: float, high: float, share: Tensor) -> Tensor:
-            return low + (high - low) * share
+            return (high - low) * share + low
 
-        angle = between(-self.rotate, self.rotate, turned) * (math.pi / 180)
-        slope = torch.tan(between(-self.shear, self.shear, sheared) * (math.pi / 180))
-        shift_x = between(-self.translate, self.translate, right) * width
-        shift_y = between(-self.translate, self.translate, down) * height
-        shrink = 1 / between(*self.scale, scaled)
-        side = between(self.crop, 1, cropped)
-        crop_x = (1 - side) * width * (crop_left - 0.5)
-        crop_y = (1 - side) * height * (crop_top - 0.5)
-        mirror = torch.where(flipped < self.flip, -1.0, 1.0)
-
+        # Where a transform is off, a number stands for N equal ones: in small batches the number
+        # of operations counts.
+        side: Tensor | float = 1.0
+        crop_x: Tensor | float = 0.0
+        crop_y: Tensor | float = 0.0
+        if self.crop < 1:
+            side = between(self.crop, 1, cropped)
+            crop_x = (1 - side) * width * (crop_left - 0.5)
+            crop_y = (1 - side) * height * (crop_top - 0.5)
         # The matrices map the new image back to the old one, so each is the inverse of what its
-        # name says. The old image is cropped, flipped, scaled, sheared, turned and then shifted.
-        cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros(n), torch.ones(n)
-        crop = _matrix((side, zero, crop_x), (zero, side, crop_y))
-        flip = _matrix((mirror, zero, zero), (zero, one, zero))
-        scale = _matrix((shrink, zero, zero), (zero, shrink, zero))
-        shear = _matrix((one, slope, zero), (zero, one, zero))
-        turn = _matrix((cos, sin, zero), (-sin, cos, zero))
-        shift = _matrix((one, zero, -shift_x), (zero, one, -shift_y))
-        matrix = crop @ flip @ scale @ shear @ turn @ shift
+        # name says. The old image is cropped, flipped, scaled, sheared, turned and then shifted:
+        #
+        # crop           flip          scale           shear         turn            shift
+        # side 0 crop_x  mirror 0 0    shrink 0 0      1 slope 0     cos  sin 0      1 0 -shift_x
+        # 0 side crop_y    0    1 0    0 shrink 0      0   1   0     -sin cos 0      0 1 -shift_y
+        #
+        # Their product, from left to right:
+        xx, yy = side, side
+        if self.flip:
+            xx = torch.where(flipped < self.flip, -1.0, 1.0) * side
+        if self.scale != (1, 1):
+            shrink = 1 / between(*self.scale, scaled)
+            xx, yy = xx * shrink, yy * shrink
+        xy: Tensor | float = 0.0
+        yx: Tensor | float = 0.0
+        if self.shear:
+            xy = xx * torch.tan(between(-self.shear, self.shear, sheared) * (math.pi / 180))
+        if self.rotate:
+            angle = between(-self.rotate, self.rotate, turned) * (math.pi / 180)
+            cos, sin = angle.cos(), angle.sin()
+            xx, xy = xx * cos - xy * sin, xx * sin + xy * cos
+            yx, yy = -yy * sin, yy * cos
+        if self.translate:
+            shift_x = between(-self.translate, self.translate, right) * width
+            shift_y = between(-self.translate, self.translate, down) * height
+            crop_x = crop_x - (xx * shift_x + xy * shift_y)
+            crop_y = crop_y - (yx * shift_x + yy * shift_y)
+        matrix = torch.empty(n, 2, 3)
+        for column, values in enumerate(((xx, yx), (xy, yy), (crop_x, crop_y))):
+            matrix[:, 0, column], matrix[:, 1, column] = values
 
-        pixels = between(*self.erase_area, area) * height * width
-        sides = torch.exp(between(math.log(0.3), math.log(3.3), ratio))
-        box_height = (pixels * sides).sqrt().round().clamp(1, height)
-        box_width = (pixels / sides).sqrt().round().clamp(1, width)
-        y = ((height - box_height + 1) * top).floor()
-        x = ((width - box_width + 1) * left).floor()
-        box = torch.stack([x, y, x + box_width, y + box_height], 1)
+        box = torch.zeros(n, 4)
+        if self.erase:
+            pixels = between(*self.erase_area, area) * height * width
+            sides = torch.exp(between(math.log(0.3), math.log(3.3), ratio))
+            box_height = (pixels * sides).sqrt().round().clamp(1, height)
+            box_width = (pixels / sides).sqrt().round().clamp(1, width)
+            y = ((height - box_height + 1) * top).floor()
+            x = ((width - box_width + 1) * left).floor()
+            corners = torch.stack([x, y, x + box_width, y + box_height], 1)
+            box = torch.where((erased < self.erase)[:, None], corners, box)
+
+        def factor(strength: float, share: Tensor) -> Tensor:
+            return between(1 - strength, 1 + strength, share) if strength else torch.ones(n)
+
         return AugmentParams(
-            matrix=matrix[:, :2],
-            contrast=between(1 - self.contrast, 1 + self.contrast, contrast),
-            brightness=between(1 - self.brightness, 1 + self.brightness, brightness),
-            box=torch.where((erased < self.erase)[:, None], box, 0.0),
+            matrix=matrix,
+            contrast=factor(self.contrast, contrast),
+            brightness=factor(self.brightness, brightness),
+            box=box,
         )
 
     def __call__(
@@ -266,6 +306,11 @@ class Augment:
         Floats outside 0 … 1 are taken as they are by the transforms that only move pixels. Areas
         outside the image and erased rectangles then get the value `fill` / 255.
 
+        On a CUDA GPU, one kernel does everything in one pass: it reads each image once, as it is
+        stored, and writes the result. It is made by Triton, which comes with torch for Linux;
+        without it, torch's operations do the same in about ten passes. Nothing waits for the GPU,
+        except where contrast or brightness has to check the range of floats.
+
         Examples
         --------
         >>> from cnnbook import data
@@ -286,25 +331,88 @@ class Augment:
             check_images(images)
         n, channels, height, width = images.shape
         if params is None:
-            params = self.draw(n, (height, width), seed).to(images.device)
+            params = self.draw(n, (height, width), seed)
         if len(params) != n:
             raise ValueError(
                 f"parameters for {counted(len(params), 'image')}, but {counted(n, 'image')}; draw "
                 "one set per image"
             )
-        mu = torch.tensor(mean or [0.0] * channels, device=images.device).view(-1, 1, 1)
-        sigma = torch.tensor(std or [1.0] * channels, device=images.device).view(-1, 1, 1)
+        if params.matrix.device != images.device:
+            params = params.to(images.device)
+        fill = 0.0 if isinstance(self.fill, str) else float(self.fill)
+        mean = tuple(mean) if mean else (0.0,) * channels
+        std = tuple(std) if std else (1.0,) * channels
+        scale, offset = _to_normalized(mean, std, fill, images.device)
 
-        out = torch.empty(images.shape, device=images.device, dtype=type_of_result)
+        # Gradients of the images, which only torch's own operations have, are wanted rarely.
+        gradients = images.requires_grad and torch.is_grad_enabled()
+        if _on_gpu(images) and not gradients and not torch.compiler.is_compiling():
+            result = self._in_one_pass(images, params, scale, offset, fill, type_of_result)
+            if result is not None:
+                return result
         group = n
-        if images.device.type == "cpu":
-            group = max(1, _PIXELS_AT_ONCE // (height * width))
+        if images.device.type == "cpu" and not gradients:
+            group = _images_at_once(n, channels, height * width)
+        if group >= n:
+            return self._apply(images, params, scale, offset, fill).to(type_of_result)
+        out = torch.empty(images.shape, device=images.device)
         for i in range(0, n, group):
             part = slice(i, i + group)
-            out[part] = self._apply(images[part], params[part], mu, sigma)
-        return out
+            self._apply(images[part], params[part], scale, offset, fill, out[part])
+        return out.to(type_of_result)
 
-    def _apply(self, images: Tensor, params: AugmentParams, mean: Tensor, std: Tensor) -> Tensor:
+    def _padding(self) -> str:
+        if isinstance(self.fill, str):
+            return {"edge": "border", "reflect": "reflection"}[self.fill]
+        return "zeros"
+
+    def _in_one_pass(
+        self,
+        images: Tensor,
+        params: AugmentParams,
+        scale: Tensor,
+        offset: Tensor,
+        fill: float,
+        dtype: torch.dtype,
+    ) -> Tensor | None:
+        """Augment images on a GPU by one kernel, or return None where that cannot be done."""
+        from cnnbook.data import _fused
+
+        if not _fused.usable(images.device):
+            return None
+        gray = _mean_gray(images).flatten() if self.contrast else None
+        try:
+            return _fused.transform(
+                images,
+                params.matrix,
+                params.contrast,
+                params.brightness,
+                params.box,
+                gray=gray,
+                scale=scale.flatten(),
+                offset=offset.flatten(),
+                dtype=dtype,
+                change_brightness=self.brightness > 0,
+                erase=self.erase > 0,
+                fill=fill,
+                padding=self._padding(),
+                nearest=self.interpolation == "nearest",
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of Triton, of the compiler that it calls, of the driver
+            _fused.give_up(error)
+            return None
+
+    def _apply(
+        self,
+        images: Tensor,
+        params: AugmentParams,
+        scale: Tensor,
+        offset: Tensor,
+        fill: float,
+        out: Tensor | None = None,
+    ) -> Tensor:
         x = images.float() if images.dtype == torch.uint8 else images.float() * 255
         if self.contrast:
             gray = _mean_gray(images)
@@ -314,22 +422,17 @@ class Augment:
 
         # grid_sample can only fill with zero, so the fill value is subtracted before and added
         # after it.
-        if isinstance(self.fill, str):
-            fill, padding = 0.0, {"edge": "border", "reflect": "reflection"}[self.fill]
-        else:
-            fill, padding = float(self.fill), "zeros"
         x = x.sub_(fill) if fill else x
         x = F.grid_sample(
             x,
             _sampling_points(params.matrix, *images.shape[2:]),
             mode=self.interpolation,
-            padding_mode=padding,
+            padding_mode=self._padding(),
             align_corners=False,
         )
-        x.mul_(1 / (255 * std)).add_((fill / 255 - mean) / std)
-
+        x = torch.mul(x, scale, out=out).add_(offset)
         if self.erase:
-            x = torch.where(_inside(params.box, *images.shape[2:]), (fill / 255 - mean) / std, x)
+            x = torch.where(_inside(params.box, *images.shape[2:]), offset, x, out=out)
         return x
 
     def scaled(self, strength: float) -> "Augment":
@@ -375,20 +478,51 @@ def _checked_init(self: Augment, *values: Any, **options: Any) -> None:
 setattr(Augment, "__init__", _checked_init)  # noqa: B010 (mypy: one does not assign to a method)
 
 
-def _matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Return ``(N, 3, 3)`` matrices of homogeneous coordinates from their two upper rows."""
-    zero, one = torch.zeros_like(rows[0][0]), torch.ones_like(rows[0][0])
-    return torch.stack([torch.stack(row, 1) for row in (*rows, (zero, zero, one))], 1)
+def _on_gpu(images: Tensor) -> bool:
+    return images.device.type == "cuda"
+
+
+def _images_at_once(n: int, channels: int, pixels: int) -> int:
+    """Return how many of `n` images to transform at once on a CPU."""
+    threads = torch.get_num_threads()
+    # A float of each channel before and after resampling, and two coordinates.
+    group = max(1, _BYTES_AT_ONCE // (pixels * (8 * channels + 8)))
+    # grid_sample gives each thread whole images, so all get equally many, and all groups alike.
+    group = -(-group // threads) * threads
+    groups = -(-n // group)
+    return -(-n // groups) if groups else 1
+
+
+@functools.lru_cache(maxsize=64)
+def _to_normalized(
+    mean: tuple[float, ...], std: tuple[float, ...], fill: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return what turns colors of 0 to 255, less `fill`, into normalized ones: factor and summand.
+
+    Kept, as making them on a GPU would wait for it in every batch.
+    """
+    with torch.inference_mode(False):
+        mu = torch.tensor(mean, device=device).view(-1, 1, 1)
+        sigma = torch.tensor(std, device=device).view(-1, 1, 1)
+        return 1 / (255 * sigma), (fill / 255 - mu) / sigma
+
+
+@functools.lru_cache(maxsize=64)
+def _centers(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixels' x and y, from the image's center, and half of its width and height."""
+    with torch.inference_mode(False):
+        # Pixel i covers i … i + 1 and its center is i + 1/2; the image's center is the origin.
+        x = torch.arange(width, device=device) + 0.5 - width / 2
+        y = torch.arange(height, device=device) + 0.5 - height / 2
+        return x, y[:, None], torch.tensor([[width / 2], [height / 2]], device=device)
 
 
 def _sampling_points(matrix: Tensor, height: int, width: int) -> Tensor:
     """Return each new pixel's position in the old image, in grid_sample's coordinates, −1 … 1."""
-    # Pixel i covers i … i + 1 and its center is i + 1/2; the image's center is the origin.
-    x = torch.arange(width, device=matrix.device) + 0.5 - width / 2
-    y = (torch.arange(height, device=matrix.device) + 0.5 - height / 2)[:, None, None]
-    half = torch.tensor([width / 2, height / 2], device=matrix.device)
-    to_x, to_y, shift = (matrix / half[:, None])[:, None, None].unbind(-1)
-    return x[:, None] * to_x + (y * to_y + shift)
+    x, y, half = _centers(height, width, matrix.device)
+    to_x, to_y, shift = (matrix / half)[..., None, None].unbind(2)
+    # All x, then all y: written and read in longer runs than in pairs.
+    return (x * to_x + (y * to_y + shift)).permute(0, 2, 3, 1)
 
 
 def _mean_gray(images: Tensor) -> Tensor:
@@ -407,7 +541,7 @@ def _mean_gray(images: Tensor) -> Tensor:
 
 def _check_range(images: Tensor) -> None:
     """Refuse floats that are no pixels of 0 to 1; a resized image may overshoot a little."""
-    if images.numel() == 0:
+    if images.numel() == 0 or (images.is_cuda and torch.cuda.is_current_stream_capturing()):
         return
     low, high = (limit.item() for limit in images.aminmax())
     if not -0.05 <= low <= high <= 1.05:

@@ -13,8 +13,12 @@ def test_augmenters_make_images_of_the_same_kind():
     train, _ = data.load("fashion-mini")
     images = train.images[:64]
     contenders, notes = comparisons._augmenters(images)
-    assert len(contenders) >= 3
-    assert len(contenders) + len(notes) == 4  # kornia, or a note that it is missing
+    assert len(contenders) >= 5
+    assert len(contenders) + len(notes) == 6  # kornia, or a note that it is missing
+    assert contenders.keys() - comparisons._augmenters(images, one_by_one=False)[0].keys() == {
+        "torchvision, per PIL image",
+        "torchvision, per tensor",
+    }
     torch.manual_seed(0)
     for name, augment in contenders.items():
         changed = augment().cpu()
@@ -24,6 +28,27 @@ def test_augmenters_make_images_of_the_same_kind():
         assert -2 - 1e-5 <= changed.min() < -1.9, name
         assert 1.5 < changed.max() <= 2.5, name
         assert (changed != (images / 255 - 0.5) / 0.25).any((1, 2, 3)).all(), name
+
+
+def test_the_share_of_bandwidth_counts_a_byte_and_a_float_for_each_color(monkeypatch):
+    def race(contenders, repeats):
+        return dict.fromkeys(contenders, [2.0, 4.0, 3.0][:repeats])
+
+    monkeypatch.setattr(comparisons, "race", race)
+    monkeypatch.setattr(comparisons, "AUGMENTED", ((4, 3, 2, 8, 10),))
+    rows = [*comparisons.augment(quick=False, repeats=3)]
+    tasks = dict.fromkeys(row.task for row in rows)
+    assert [*tasks] == ["2 × 4 px, 3 channels", "8 × 4 px, 3 channels"]
+    assert not any("bandwidth" in row.note for row in rows)
+    # On a GPU, played by the CPU.
+    monkeypatch.setattr(comparisons, "memory_bandwidth", lambda device: 10 * 3 * 16 * 5.0)
+    monkeypatch.setattr(comparisons.settings, "device", lambda: torch.device("cuda"))
+    contenders = dict.fromkeys([bench.CNNBOOK, comparisons.DRAWN_BEFORE])
+    monkeypatch.setattr(comparisons, "_augmenters", lambda *_, **__: (contenders, {}))
+    rows = [*comparisons.augment(quick=False, repeats=3)]
+    assert rows[-1].task == "10 × 4 px, 3 channels"
+    assert rows[-1].contender == comparisons.DRAWN_BEFORE
+    assert rows[-1].note == "33% of the memory's bandwidth"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from cnnbook.data import Augment, AugmentParams, Batches, load
+from cnnbook.data.augment import _images_at_once
 
 N, C, H, W = 12, 3, 20, 31
 
@@ -73,6 +74,22 @@ def test_ranges_are_kept_and_used():
     assert params.contrast.min() >= 0.7
     assert params.contrast.max() <= 1.3
     assert 1.38 < params.brightness.max() <= 1.4
+
+
+def test_the_matrix_is_the_product_of_its_parts():
+    augment = Augment(rotate=30, translate=0.2, scale=(0.5, 2), shear=20, crop=0.6, flip=0.5)
+    one = torch.ones(N)
+    eye = torch.eye(3).expand(N, 3, 3)
+    product = eye
+    # Each alone draws what it draws among the others.
+    for name in ("crop", "flip", "scale", "shear", "rotate", "translate"):
+        alone = Augment(**{name: getattr(augment, name)}).draw(N, (H, W), seed=1).matrix
+        product = product @ torch.cat([alone, eye[:, 2:]], 1)
+    params = augment.draw(N, (H, W), seed=1)
+    torch.testing.assert_close(params.matrix, product[:, :2], atol=1e-5, rtol=0)
+    assert torch.equal(params.contrast, one)
+    assert torch.equal(params.brightness, one)
+    assert not params.box.any()
 
 
 def test_flip_mirrors_exactly(images):
@@ -143,6 +160,33 @@ def test_batches_do_not_matter(sizes, seed):
         alone = augment(images[part], params[part], mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.1))
         assert torch.equal(alone, whole[part])
         start += size
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_groups_are_alike_and_hold_as_many_images_for_each_thread(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for n, channels, side in [(64, 1, 28), (2048, 1, 28), (16, 3, 224), (1, 3, 500), (0, 1, 28)]:
+        group = _images_at_once(n, channels, side * side)
+        assert 0 < group <= max(1, n)
+        groups = -(-n // group)
+        assert n - (groups - 1) * group >= group - groups  # the last is hardly smaller
+        if groups > 1:
+            assert group >= threads or n < threads * groups
+
+
+def test_what_takes_gradients_gets_them(images):
+    pixels = (images / 255).requires_grad_()
+    Augment(flip=1)(pixels)[:, 0].sum().backward()
+    torch.testing.assert_close(pixels.grad[:, 0], torch.ones(N, H, W), atol=1e-4, rtol=0)
+    assert not pixels.grad[:, 1:].any()
+
+
+def test_after_inference_mode_images_can_be_trained_with(images):
+    with torch.inference_mode():
+        Augment(rotate=9)(images, mean=(0.11,) * 3, std=(0.12,) * 3)
+    pixels = (images / 255).requires_grad_()
+    Augment(rotate=9)(pixels, mean=(0.11,) * 3, std=(0.12,) * 3).sum().backward()
+    assert pixels.grad.abs().sum() > 0
 
 
 def test_switching_one_transform_on_changes_no_other():
