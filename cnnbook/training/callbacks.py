@@ -54,7 +54,7 @@ class Callback:
     Examples
     --------
     Gradients that grow too large are the usual reason why training fails. (They are as the
-    optimizer left them: on a GPU, the default one adds its momentum to them.)
+    optimizer left them.)
 
     >>> from torch import nn
     >>> from cnnbook import data
@@ -259,7 +259,8 @@ class TensorBoard(Callback):
             values |= {"accuracy/validation": history.val_accuracy}
         for name, series in values.items():
             self._writer.add_scalar(name, series[-1], run.step)
-        self._writer.add_scalar("learning_rate", run.optimizer.param_groups[0]["lr"], run.step)
+        rate = float(run.optimizer.param_groups[0]["lr"])  # the default's is a tensor on a GPU
+        self._writer.add_scalar("learning_rate", rate, run.step)
         self._writer.flush()
 
     def on_fit_end(self, run: "Run") -> None:
