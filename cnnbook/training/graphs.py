@@ -114,9 +114,12 @@ class CudaGraph:
             # torch leaves its stream in place, and its generator believes that it is still being
             # recorded, until a recording succeeds.
             torch.cuda.set_stream(current)
-            with contextlib.suppress(RuntimeError), torch.cuda.device(self.device):
-                with self._recording(torch.cuda.CUDAGraph()):
-                    torch.zeros(1, device=self.device)
+            with (
+                contextlib.suppress(RuntimeError),
+                torch.cuda.device(self.device),
+                self._recording(torch.cuda.CUDAGraph()),
+            ):
+                torch.zeros(1, device=self.device)
             torch.cuda.set_stream(current)
             raise
 
@@ -186,6 +189,7 @@ class Steps:
             self._recorder = RECORDERS[self.run.device.type](self.run.device)
         if self._loss is not None and self._changed():
             self._forget()
+            self._taken = WARM_UP  # optimizers make their state of what is new before recording
         if self._taken == WARM_UP:
             return self._watch(batch, weight)
         if self._taken > WARM_UP and self._loss is None and not self._last_of_epoch():
@@ -225,7 +229,7 @@ class Steps:
         after = {**_python_state(self.run), **_attributes(self.run)}
         if not self._with_update:
             self._recorder.aside(functools.partial(self._update_weights, self.run))
-        self.refused = self.refused or _difference(before, after)
+        self.refused = self.refused or _difference(before, after) or _hook(self.run)
         if self.refused:
             self._explain()
         return loss  # type: ignore[no-any-return]
@@ -256,7 +260,8 @@ class Steps:
         self._constants = self._state()
 
     def _replay(self, batch: tuple[Tensor, ...]) -> Tensor:
-        assert self._recorder is not None and self._loss is not None
+        assert self._recorder is not None
+        assert self._loss is not None
         for recorded, part in zip(self._batch, batch, strict=True):
             recorded.copy_(part)
         self._recorder.replay()
@@ -287,10 +292,7 @@ class Steps:
         """Whether something that the recording holds as a constant has been changed since."""
         if self.run.step % self.run.steps_per_epoch and not self._hooked:
             return False  # within an epoch, only someone's own callback could have
-        self.refused = _hook(self.run)
-        if self.refused:
-            self._explain()
-        return bool(self.refused) or self._constants != self._state()
+        return bool(_hook(self.run)) or self._constants != self._state()
 
     def _state(self) -> dict[str, Any]:
         """Return what the recording holds as constants."""
@@ -351,7 +353,7 @@ def _reads_memory(run: Run) -> bool:
     """
     optimizer = run.optimizer
     own = [getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post")]
-    every = vars(torch.optim.optimizer)
+    every = vars(sys.modules[torch.optim.Optimizer.__module__])
     if any(own) or any(every.get(f"_global_optimizer_{w}_hooks") for w in ("pre", "post")):
         return False
     if run.scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -398,7 +400,10 @@ def _outer_variables(function: Any) -> dict[str, Any]:
     """Return the variables outside a function that it uses."""
     if not inspect.isfunction(function):
         return {}
-    found = inspect.getclosurevars(function)
+    try:
+        found = inspect.getclosurevars(function)
+    except ValueError:  # one of them has no value yet
+        return {}
     return {**found.globals, **found.nonlocals}
 
 
