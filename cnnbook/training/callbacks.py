@@ -350,6 +350,8 @@ class EMA(Callback):
         others: _Sources = []
         iterations, seen = _power_iterations(self.average), set()
         for name, kept in self.average.state_dict().items():
+            if name.endswith("_extra_state"):
+                continue  # made anew by the layer
             if kept.data_ptr() not in seen:  # a tensor with two names is averaged once
                 seen.add(kept.data_ptr())
                 mean = kept.is_floating_point() and name not in iterations

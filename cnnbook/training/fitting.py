@@ -244,6 +244,8 @@ def fit(
     check_whole("seed", seed)
     if not (cuda_graph is None or isinstance(cuda_graph, bool)):
         raise TypeError(f"cuda_graph is True, False or None, got {cuda_graph!r}")
+    if cuda_graph and compile:
+        raise ValueError("cuda_graph=True cannot record a compiled network: leave out compile=")
     if augment is not None and not isinstance(augment, Augment):
         raise TypeError(
             f"augment is a data.Augment, for example data.Augment(flip=0.5), got {augment!r}"
@@ -327,9 +329,11 @@ def fit(
             check_smallest_batch(run)
             if processes.world_size() > 1:
                 network = processes.wrap_ddp(wrapped, find_unused=leaves_unused(run))
-    run.network = cast(nn.Module, torch.compile(network)) if compile else network
-    if cuda_graph and (reason := reason_against(run)):
+    run.network = network
+    if cuda_graph and run.step < run.total_steps and (reason := reason_against(run)):
         raise ValueError(f"cuda_graph=True, but {reason}; leave out cuda_graph=")
+    if compile:
+        run.network = cast(nn.Module, torch.compile(network))
     with kept_random_state(device), interrupts:
         try:
             take_steps(run)
