@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnnbook.training.run import Run
 
 # A tensor of an average, and the dict of a layer in which its new value is, under which name.
-_Sources = list[tuple[torch.Tensor, dict[str, torch.Tensor | None], str]]
+_Sources = list[tuple[torch.Tensor, Mapping[str, Any], str]]
 _MONITORED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end", "on_exception")
 

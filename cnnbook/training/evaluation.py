@@ -322,9 +322,11 @@ class _MeanLoss:
             return float(self._value(joined, torch.cat(labels)))
         # In Python's double precision, so that long sums lose no precision.
         values = torch.stack(self.values).tolist() if self.values else []
-        weights = self.weights
-        if weights and all(isinstance(weight, Tensor) for weight in weights):
-            weights = torch.stack(weights).tolist()  # type: ignore[arg-type]
+        on_device = [weight for weight in self.weights if isinstance(weight, Tensor)]
+        if on_device:  # all of them are, or none
+            weights = [float(weight) for weight in torch.stack(on_device).tolist()]
+        else:
+            weights = [float(weight) for weight in self.weights]
         total = sum(v * w for v, w in zip(values, weights, strict=True) if w)
         weight = float(sum(weights))
         if of_all:

@@ -163,8 +163,7 @@ class Steps:
         update_weights: Callable[[Run], None],
     ):
         self.run = run
-        self.refused = "cuda_graph=False" if run.cuda_graph is False else ""
-        self.replays = 0
+        run.not_recorded = "cuda_graph=False" if run.cuda_graph is False else ""
         self._compute_gradients, self._update_weights = compute_gradients, update_weights
         self._recorder: Recorder | None = None
         self._taken = 0
@@ -178,12 +177,12 @@ class Steps:
 
     def __call__(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
         """Take a step, and return its loss, on the device."""
-        if self.refused:
+        if self.run.not_recorded:
             return self._take(batch, weight)
         self._taken += 1
         if self._taken == 1:
-            self.refused = reason_against(self.run)
-            if self.refused:
+            self.run.not_recorded = reason_against(self.run)
+            if self.run.not_recorded:
                 self._explain(loud=False)
                 return self._take(batch, weight)
             self._recorder = RECORDERS[self.run.device.type](self.run.device)
@@ -214,23 +213,25 @@ class Steps:
     def _explain(self, loud: bool = True) -> None:
         """Say why nothing is recorded, if it was asked for or the reason is not plain."""
         if self.run.cuda_graph:
-            raise ValueError(f"cuda_graph=True, but {self.refused}; leave out cuda_graph=")
+            raise ValueError(f"cuda_graph=True, but {self.run.not_recorded}; leave out cuda_graph=")
         if loud and processes.is_main_process():
-            print(f"training without a CUDA graph: {self.refused}", file=sys.stderr)
+            print(f"training without a CUDA graph: {self.run.not_recorded}", file=sys.stderr)
 
     def _watch(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
         """Take a step, and find out what Python does in it that a recording would not repeat."""
         assert self._recorder is not None
         self._with_update = _reads_memory(self.run)
         before = {**_python_state(self.run), **_attributes(self.run)}
-        loss, self.refused = self._recorder.watch(
+        loss, self.run.not_recorded = self._recorder.watch(
             functools.partial(self._take, batch, weight, update=self._with_update)
         )
         after = {**_python_state(self.run), **_attributes(self.run)}
         if not self._with_update:
             self._recorder.aside(functools.partial(self._update_weights, self.run))
-        self.refused = self.refused or _difference(before, after) or _hook(self.run)
-        if self.refused:
+        self.run.not_recorded = (
+            self.run.not_recorded or _difference(before, after) or _hook(self.run)
+        )
+        if self.run.not_recorded:
             self._explain()
         return loss  # type: ignore[no-any-return]
 
@@ -251,7 +252,9 @@ class Steps:
             self._loss = self._recorder.record(step)
         except Exception as error:
             self._forget()
-            self.refused = f"recording failed: {error or type(error).__name__}".splitlines()[0]
+            self.run.not_recorded = (
+                f"recording failed: {error or type(error).__name__}".splitlines()[0]
+            )
             self._explain()
             return
         self._gradients = [
@@ -271,7 +274,7 @@ class Steps:
             self._apart = False
         if not self._with_update:
             self._update_weights(self.run)
-        self.replays += 1
+        self.run.replayed += 1
         return self._loss.clone()  # the next replay overwrites it
 
     def _forget(self) -> None:
@@ -333,9 +336,9 @@ def _hook(run: Run) -> str:
     for path, layer in run.model.named_modules():
         if any(getattr(layer, kind, None) for kind in kinds):
             return f"{path or 'the network'!r} has a hook, which Python would have to call"
-    kinds = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    of_tensors = ("_backward_hooks", "_post_accumulate_grad_hooks")
     for path, parameter in run.model.named_parameters():
-        if any(getattr(parameter, kind, None) for kind in kinds):
+        if any(getattr(parameter, kind, None) for kind in of_tensors):
             return f"{path!r} has a hook, which Python would have to call"
     if any(value for name, value in vars(nn.modules.module).items() if _is_global_hooks(name)):
         return "there is a hook of all layers, which Python would have to call"

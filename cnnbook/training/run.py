@@ -78,7 +78,11 @@ class Run:
         What is validated, saved, and left in the model at the end: `model` itself, until a callback
         sets another network of its kind, as :class:`EMA` does.
     loss : torch.Tensor
-        Mean loss of the last step's batch, on the device. Reading it makes a GPU wait.
+        Mean loss of the last step's batch, on the device. Reading it makes Python wait for a GPU.
+    replayed : int
+        Steps so far that were replayed from a CUDA graph.
+    not_recorded : str
+        Why no step was recorded as a CUDA graph, if that has been decided.
     history : History
         Losses and accuracies so far. Losses of single steps are added several at a time.
 
@@ -128,6 +132,7 @@ class Run:
         self.counted = torch.zeros((), dtype=torch.int64, device=self.device)
         self.sizes: list[int] = []  # images of each step of the epoch, over all processes
         self.images_seen = 0
+        self.replayed, self.not_recorded = 0, ""
         layers = set(self.model.modules())
         self.in_evaluation = {layer for layer in layers if not layer.training}
         if self.in_evaluation == layers:  # as after an evaluation, or when loaded from a file

@@ -13,7 +13,6 @@ from cnnbook.training.fitting import fit
 from tests.training.oplog import OpLog, Waiting
 
 
-
 @pytest.fixture
 def recording(monkeypatch):
     """Let runs on the CPU record their steps in an operation log; return those of each run."""
@@ -142,9 +141,9 @@ def test_a_recorded_run_is_a_plain_one_to_the_bit(recording, images, case):
     plain = run(images, CASES[case], cuda_graph=False)
     assert_same(plain, run(images, CASES[case], cuda_graph=True))
     none, some = recording
-    assert none.replays == 0
+    assert none.run.replayed == 0
     # All but three of warming up, and the last one of each epoch, which is smaller.
-    assert some.replays == len(plain[0].step_loss) - 3 - len(plain[0].train_loss)
+    assert some.run.replayed == len(plain[0].step_loss) - 3 - len(plain[0].train_loss)
 
 
 class Halt(Exception):
@@ -185,8 +184,8 @@ def test_a_run_of_a_gpu_is_resumed_where_nothing_is_recorded(recording, images, 
     with pytest.raises(Halt):
         run(images, nothing, callbacks=[Killed(10)], **options)
     del graphs.RECORDERS["cpu"]  # as on a machine without a GPU: one weight after the other
-    history, weights = run(images, nothing, **options)
-    plain, others = run(images, nothing, epochs=2)
+    history, _ = run(images, nothing, **options)
+    plain, _ = run(images, nothing, epochs=2)
     assert history.step_loss == pytest.approx(plain.step_loss, rel=1e-4)
     graphs.RECORDERS["cpu"] = OpLog
 
@@ -203,7 +202,7 @@ def test_callbacks_see_the_loss_and_the_gradients_of_their_step(recording, image
     plain, recorded = Watch(), Watch()
     history, _ = run(images, nothing, callbacks=[plain], cuda_graph=False)
     run(images, nothing, callbacks=[recorded], cuda_graph=True)
-    assert recording[1].replays > 20
+    assert recording[1].run.replayed > 20
     assert plain.seen == recorded.seen
     # Kept, they are not overwritten by later steps.
     assert [float(loss) for loss, _, _ in recorded.seen] == history.step_loss
@@ -333,6 +332,16 @@ def unfrozen_adam(model):
     return {**unfrozen(model), **adam(model)}
 
 
+def unfrozen_fused(model):
+    # It makes its momentum in the first step in which a weight has a gradient.
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1), momentum=0.9, fused=True)
+    groups = [{"params": [p]} for p in model.parameters()]
+    optimizer.param_groups.clear()
+    for group in groups:
+        optimizer.add_param_group(group)
+    return {**unfrozen(model), "optimizer": optimizer}
+
+
 def less_dropout(model):
     class Changes(training.Callback):
         def on_epoch_end(self, run):
@@ -367,14 +376,14 @@ def rate(model):
     return {"callbacks": [Changes()]}
 
 
-CHANGES = [unfrozen, unfrozen_adam, less_dropout, evaluation_mode, momentum, rate]
+CHANGES = [unfrozen, unfrozen_adam, unfrozen_fused, less_dropout, evaluation_mode, momentum, rate]
 
 
 @pytest.mark.parametrize("case", CHANGES)
 def test_what_callbacks_change_is_recorded_anew(recording, images, case):
     plain = run(images, case, cuda_graph=False)
     assert_same(plain, run(images, case, cuda_graph=True))
-    assert recording[1].replays > 10
+    assert recording[1].run.replayed > 10
 
 
 def test_a_recording_that_fails_leaves_the_run_as_it_was(recording, images, monkeypatch, capsys):
@@ -394,7 +403,7 @@ def test_a_recording_that_fails_leaves_the_run_as_it_was(recording, images, monk
 def test_few_steps_are_not_recorded_by_themselves(recording, images, capsys):
     run(images, nothing, epochs=2)
     run(images, nothing, epochs=5)
-    assert [each.replays for each in recording] == [0, 32]
+    assert [each.run.replayed for each in recording] == [0, 32]
     assert not capsys.readouterr().err
 
 
@@ -420,7 +429,7 @@ def test_the_networks_of_the_book_can_be_recorded(recording, sets, name):
         return fit(net, sets[0][:36], cuda_graph=cuda_graph, **options), net.state_dict()
 
     assert_same(run(False), run(True))
-    assert recording[1].replays == 5
+    assert recording[1].run.replayed == 5
 
 
 @pytest.mark.parametrize("cuda_graph", [1, "yes"])
@@ -481,5 +490,5 @@ def test_probabilities_as_labels_are_counted_without_waiting(recording, images):
     options = {"loss": nn.CrossEntropyLoss(), "callbacks": [watch], "epochs": 5, "batch_size": 30}
     history = fit(network(), train, device="cpu", progress=False, cuda_graph=True, **options)
     assert history.train_accuracy[-1] > history.train_accuracy[0] > 0
-    assert recording[0].replays > 10
+    assert recording[0].run.replayed > 10
     assert not any(found for number, found in enumerate(watch.found) if number % 5)
