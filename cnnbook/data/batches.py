@@ -10,7 +10,7 @@ from cnnbook import settings
 from cnnbook.data.augment import Augment
 from cnnbook.data.checks import check_count, check_images
 from cnnbook.data.datasets import Dataset
-from cnnbook.data.pixels import normalize
+from cnnbook.data.pixels import normalization
 from cnnbook.data.seeds import epoch_seed, generator
 
 
@@ -206,6 +206,7 @@ class Batches:
         self.device = settings.device(device)
         self.images = images.detach().to(self.device)
         self.labels = as_labels(labels.detach().to(self.device))
+        self._factor, self._offset = normalization(self.mean, self.std, self.device)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -228,18 +229,40 @@ class Batches:
         labels : Tensor
             Class numbers, int64, ``(N,)``.
         """
+        parts = self.indices(number)[start:]
+        if self.augment is None:
+            yield from map(self.gather, parts)
+            return
+        height, width = self.images.shape[2:]
         seed = epoch_seed(self.seed, number)
+        params = self.augment.draw(self.images_per_epoch, (height, width), seed).to(self.device)
+        for index in parts:
+            images = self.images[index]
+            images = self.augment(images, params[index], mean=self.mean, std=self.std)
+            yield images, self.labels[index]
+
+    def indices(self, number: int) -> list[Tensor]:
+        """Return the indices of the images of each batch.
+
+        Parameters
+        ----------
+        number
+            Number of the epoch, from 0.
+
+        Returns
+        -------
+        list of Tensor
+            int64, one tensor for each batch, on the device.
+        """
         order = torch.arange(self.images_per_epoch)
         if self.shuffle:
+            seed = epoch_seed(self.seed, number)
             order = torch.randperm(len(order), generator=generator(seed))
-        parts = share(order.to(self.device), self.batch_size, self.rank, self.world_size)
-        if self.augment is not None:
-            height, width = self.images.shape[2:]
-            params = self.augment.draw(len(order), (height, width), seed).to(self.device)
-        for index in parts[start:]:
-            images = self.images[index]
-            if self.augment is not None:
-                images = self.augment(images, params[index], mean=self.mean, std=self.std)
-            elif images.dtype == torch.uint8:
-                images = normalize(images, self.mean, self.std)
-            yield images, self.labels[index]
+        return share(order.to(self.device), self.batch_size, self.rank, self.world_size)
+
+    def gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the normalized images and the labels at `index`, without augmentation."""
+        images = self.images[index]
+        if images.dtype == torch.uint8:
+            images = images.float().mul_(self._factor).add_(self._offset)
+        return images, self.labels[index]

@@ -22,6 +22,8 @@ from cnnbook.training.trained import check_described
 if TYPE_CHECKING:
     from cnnbook.training.run import Run
 
+# A tensor of an average, and the dict of a layer in which its new value is, under which name.
+_Sources = list[tuple[torch.Tensor, Mapping[str, Any], str]]
 _MONITORED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 HOOKS = ("on_fit_begin", "on_step", "on_epoch_end", "on_fit_end", "on_exception")
 
@@ -54,7 +56,7 @@ class Callback:
     Examples
     --------
     Gradients that grow too large are the usual reason why training fails. (They are as the
-    optimizer left them: on a GPU, the default one adds its momentum to them.)
+    optimizer left them.)
 
     >>> from torch import nn
     >>> from cnnbook import data
@@ -259,7 +261,8 @@ class TensorBoard(Callback):
             values |= {"accuracy/validation": history.val_accuracy}
         for name, series in values.items():
             self._writer.add_scalar(name, series[-1], run.step)
-        self._writer.add_scalar("learning_rate", run.optimizer.param_groups[0]["lr"], run.step)
+        rate = float(run.optimizer.param_groups[0]["lr"])  # the default's is a tensor on a GPU
+        self._writer.add_scalar("learning_rate", rate, run.step)
         self._writer.flush()
 
     def on_fit_end(self, run: "Run") -> None:
@@ -316,7 +319,7 @@ class EMA(Callback):
         self.average = copied(run.model).requires_grad_(False)
         if input_type(self.average) in (torch.float16, torch.bfloat16):
             self.average.float()  # small changes would be rounded away
-        self._copied = _power_iterations(self.average)
+        self._averaged, self._copied = self._sources(run.model)
         if self._resumed is not None:
             self.average.load_state_dict(self._resumed)
             self._resumed = None
@@ -327,15 +330,33 @@ class EMA(Callback):
         """Update the average."""
         # torch's AveragedModel does the same but reads its step counter off the device each time.
         decay = min(self.decay, (1 + run.step) / (10 + run.step))
-        new, seen = run.model.state_dict(), set()
+        if self._averaged:
+            kept = [tensor for tensor, _, _ in self._averaged]
+            new = [owner[key].to(old.dtype) for old, owner, key in self._averaged]
+            torch._foreach_lerp_(kept, new, 1 - decay)
+        if self._copied:
+            kept = [tensor for tensor, _, _ in self._copied]
+            torch._foreach_copy_(kept, [owner[key] for _, owner, key in self._copied])
+
+    def _sources(self, model: torch.nn.Module) -> tuple["_Sources", "_Sources"]:
+        """Return what is averaged and what is copied: each tensor, and where its new value is."""
+        owners = {
+            f"{path}." * bool(path) + key: (tensors, key)
+            for path, layer in model.named_modules(remove_duplicate=False)
+            for tensors in (layer._parameters, layer._buffers)
+            for key in tensors
+        }
+        averaged: _Sources = []
+        others: _Sources = []
+        iterations, seen = _power_iterations(self.average), set()
         for name, kept in self.average.state_dict().items():
-            if kept.data_ptr() in seen:
-                continue  # a tensor with two names is averaged once
-            seen.add(kept.data_ptr())
-            if kept.is_floating_point() and name not in self._copied:
-                kept.lerp_(new[name].to(kept.dtype), 1 - decay)
-            else:
-                kept.copy_(new[name])
+            if name.endswith("_extra_state"):
+                continue  # made anew by the layer
+            if kept.data_ptr() not in seen:  # a tensor with two names is averaged once
+                seen.add(kept.data_ptr())
+                mean = kept.is_floating_point() and name not in iterations
+                (averaged if mean else others).append((kept, *owners[name]))
+        return averaged, others
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights."""

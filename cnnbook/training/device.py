@@ -50,7 +50,9 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     """Return the context in which forward passes compute in `dtype`."""
     if dtype == torch.float32:
         return nullcontext()
-    return torch.autocast(device.type, dtype)
+    # Without its cache: what a CUDA graph has recorded must convert the weights each time, also if
+    # the caller is in a context of the same kind, which would keep them.
+    return torch.autocast(device.type, dtype, cache_enabled=False)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
@@ -59,7 +61,12 @@ def seed_generators(seed: int, device: torch.device) -> None:
     :func:`torch.manual_seed` would seed those of every type of device in every step, even if the
     network needs none of them: a few percent of a small network's time on a CPU.
     """
-    if device.type == "cpu":
+    if device.type == "cuda":
+        torch.default_generator.manual_seed(seed)  # of losses that draw on the CPU
+        # Only this one. A CUDA graph reads its seed whenever it is replayed.
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)

@@ -245,13 +245,15 @@ def right_and_counted(scores: Tensor, labels: Tensor) -> tuple[Tensor | int, Ten
     """
     if labels.is_floating_point() and labels.shape == scores.shape and scores.ndim > 1:
         # Probabilities of classes add up to one; other numbers have no class.
-        sums = labels.sum(1)
-        if scores.shape[1] == 1 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        if scores.shape[1] == 1:
             return 0, 0
-        return (scores.argmax(1) == labels.argmax(1)).sum(), sums.numel()
-    classes = scores.ndim > 1 and scores.shape[1] > 1
+        # As a tensor: on a GPU, a decision about numbers means waiting for them.
+        classes = ((labels.sum(1) - 1).abs() <= 1e-3).all()
+        right = (scores.argmax(1) == labels.argmax(1)).sum()
+        return right * classes, labels.argmax(1).numel() * classes
+    several = scores.ndim > 1 and scores.shape[1] > 1
     fitting = labels.shape == scores.shape[:1] + scores.shape[2:]
-    if not classes or not fitting or labels.is_floating_point():
+    if not several or not fitting or labels.is_floating_point():
         return 0, 0
     return (scores.argmax(1) == labels).sum(), (labels != _IGNORED).sum()
 
@@ -320,7 +322,11 @@ class _MeanLoss:
             return float(self._value(joined, torch.cat(labels)))
         # In Python's double precision, so that long sums lose no precision.
         values = torch.stack(self.values).tolist() if self.values else []
-        weights = [float(weight) for weight in self.weights]
+        on_device = [weight for weight in self.weights if isinstance(weight, Tensor)]
+        if on_device:  # all of them are, or none
+            weights = [float(weight) for weight in torch.stack(on_device).tolist()]
+        else:
+            weights = [float(weight) for weight in self.weights]
         total = sum(v * w for v, w in zip(values, weights, strict=True) if w)
         weight = float(sum(weights))
         if of_all:

@@ -4,35 +4,28 @@
 :func:`train`. What is not training (progress, checkpoints, stopping, averaging) is in callbacks.
 """
 
-from cnnbook.training.device import autocast, explain_errors, seed_generators
+from torch import Tensor
+
+from cnnbook.training.device import autocast, seed_generators
+from cnnbook.training.graphs import Steps
 from cnnbook.training.run import Run
 
 
 def train(run: Run) -> None:
     """Take the remaining steps, or those until a callback stops the run."""
-    network, device, precision = run.network, run.device, run.precision
-    optimizer, scheduler, scaler = run.optimizer, run.scheduler, run.scaler
+    take_step = Steps(run, compute_gradients, update_weights)
     run.call("on_fit_begin")
     while not run.agree_to_stop() and run.step < run.total_steps:
         run.training_mode()
-        for x, y, weight in run.rest_of_epoch():
+        for batch, weight in run.rest_of_epoch():
             # Seeded by its number, a step draws the same dropout masks
             # in a resumed run.
-            seed_generators(run.seed_of_step(), device)
-            with explain_errors(network, x, run.output):
-                with autocast(device, precision):
-                    output = network(x)
-                    loss = run.loss_fn(output, y)
-                optimizer.zero_grad()
-                # The scaler acts in float16 only. The weight is 1 unless several
-                # processes share the batch in unequal parts.
-                scaler.scale(loss * weight).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            if scheduler is not None:
-                scheduler.step()
+            seed_generators(run.seed_of_step(), run.device)
+            loss = take_step(batch, weight)
+            if run.scheduler is not None:
+                run.scheduler.step()
 
-            run.note_step(output, loss, weight)
+            run.note_step(loss, weight)
             run.call("on_step")
             if run.epoch_done:
                 run.end_epoch()
@@ -42,3 +35,22 @@ def train(run: Run) -> None:
                 break
     run.read_losses()
     run.call("on_fit_end")
+
+
+def compute_gradients(run: Run, x: Tensor, y: Tensor, weight: float) -> Tensor:
+    """Run the network forward and backward, and return the loss."""
+    with autocast(run.device, run.precision):
+        output = run.network(x)
+        loss = run.loss_fn(output, y)
+    run.optimizer.zero_grad()
+    # The scaler acts in float16 only. The weight is 1 unless several
+    # processes share the batch in unequal parts.
+    run.scaler.scale(loss * weight).backward()
+    run.count_right(output, y)
+    return loss.detach()
+
+
+def update_weights(run: Run) -> None:
+    """Let the optimizer take its step."""
+    run.scaler.step(run.optimizer)
+    run.scaler.update()

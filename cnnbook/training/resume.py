@@ -169,7 +169,10 @@ def resume_run(run: Run, path: Path) -> None:
     before_load = copy.deepcopy(run.model.state_dict())
     try:
         set_weights(run.model, state.get("model", weights))
+        own = [dict(group) for group in run.optimizer.param_groups]
         run.optimizer.load_state_dict(state["optimizer"])
+        for group, before in zip(run.optimizer.param_groups, own, strict=True):
+            _keep_implementation(group, before)
         # The same layout in memory, or sums would be rounded differently than before.
         for parameter, values in run.optimizer.state.items():
             for name, value in values.items():
@@ -189,6 +192,18 @@ def resume_run(run: Run, path: Path) -> None:
     run.go_on_from(state)
     # The resumed run may end for a different reason.
     run.history = History(**{**state["history"], "stopped": ""})
+
+
+def _keep_implementation(group: dict[str, Any], own: dict[str, Any]) -> None:
+    """Keep how an optimizer computes on this device; the file may be from another one."""
+    for name in ("foreach", "fused", "capturable"):
+        if name in own:
+            group[name] = own[name]
+    rate = group["lr"]
+    if isinstance(own["lr"], Tensor):  # a tensor that a recording may read
+        group["lr"] = own["lr"].fill_(float(rate))
+    elif isinstance(rate, Tensor):
+        group["lr"] = float(rate)
 
 
 def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:

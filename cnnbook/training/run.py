@@ -60,6 +60,8 @@ class Run:
         In the order in which they are called.
     output
         Which part of what the network returns are its scores.
+    cuda_graph
+        Whether steps are replayed from a CUDA graph; None: where that is safe.
 
     Attributes
     ----------
@@ -76,7 +78,11 @@ class Run:
         What is validated, saved, and left in the model at the end: `model` itself, until a callback
         sets another network of its kind, as :class:`EMA` does.
     loss : torch.Tensor
-        Mean loss of the last step's batch, on the device. Reading it makes a GPU wait.
+        Mean loss of the last step's batch, on the device. Reading it makes Python wait for a GPU.
+    replayed : int
+        Steps so far that were replayed from a CUDA graph.
+    not_recorded : str
+        Why no step was recorded as a CUDA graph, if that has been decided.
     history : History
         Losses and accuracies so far. Losses of single steps are added several at a time.
 
@@ -111,6 +117,7 @@ class Run:
     same: dict[str, Any]
     callbacks: Sequence[object] = ()
     output: Selector = None
+    cuda_graph: bool | None = False
     step: int = field(default=0, init=False)
     history: History = field(default_factory=History, init=False)
 
@@ -125,6 +132,7 @@ class Run:
         self.counted = torch.zeros((), dtype=torch.int64, device=self.device)
         self.sizes: list[int] = []  # images of each step of the epoch, over all processes
         self.images_seen = 0
+        self.replayed, self.not_recorded = 0, ""
         layers = set(self.model.modules())
         self.in_evaluation = {layer for layer in layers if not layer.training}
         if self.in_evaluation == layers:  # as after an evaluation, or when loaded from a file
@@ -136,7 +144,7 @@ class Run:
         self.steps_per_epoch = len(self.batches)
         self.total_steps = self.epochs * self.steps_per_epoch
         self._unread: list[Tensor] = []
-        self._labels = torch.empty(0, dtype=torch.int64)  # this process's, of the step
+        self._labels: Tensor | None = None  # of the step, if they are not those of the loss
         self._checked = False
         self._seconds = 0.0
         self._started: float | None = None
@@ -220,13 +228,13 @@ class Run:
         for layer in self.in_evaluation:
             layer.training = False
 
-    def rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def rest_of_epoch(self) -> Iterator[tuple[tuple[Tensor, ...], float]]:
         """Yield the remaining batches of the epoch, and measure the time until its end.
 
         Yields
         ------
-        x, y : Tensor
-            This process's part of the images and their labels.
+        batch : tuple of Tensor
+            What :meth:`load` makes this process's part of the images and their labels of.
         weight : float
             Weight of the part's mean loss. Gradients are averaged over the processes, so unequal
             parts must be weighted: by their images, or, in cross-entropy, by the weights of their
@@ -243,24 +251,27 @@ class Run:
         epoch, start = divmod(first, self.steps_per_epoch)
         self._started = time.perf_counter()
         try:
+            if self.gathers:  # as a part of the step, by the images' indices
+                for index in self.batches.indices(epoch)[start:]:  # type: ignore[attr-defined]
+                    self.sizes.append(len(index))
+                    yield (index,), 1.0
+                return
             rest = self.batches.epoch(epoch, start=start)
             for batch in itertools.islice(rest, self.steps_per_epoch - start):
                 if not self._checked:
                     check_batch(batch, self.layout)
                     self._checked = True
-                images, y = batch
-                x = images.contiguous(memory_format=self.layout)
-                if x.dtype != self._type and x.is_floating_point():
-                    x = x.to(self._type)
-                self._labels = y
+                x, y = self._prepared(*batch)
+                self._labels = None
                 size, weight = self._size_and_weight(y)
                 self.sizes.append(size)
                 if not weight:  # the others wait for gradients: send those of anything, times 0
+                    self._labels = y
                     if len(y) == 0:
                         x, y = x.new_zeros(2, *x.shape[1:]), y.new_zeros(2, *y.shape[1:])
                     if not y.is_floating_point():
                         y = torch.full_like(y, _class_that_counts(self.val_loss_fn))
-                yield x, y, weight
+                yield (x, y), weight
         finally:
             self.stop_clock()
         if self.step == first:
@@ -268,6 +279,28 @@ class Run:
                 f"the source of batches announces {self.steps_per_epoch} batches in an epoch, but "
                 f"yields none from number {start} on"
             )
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a step looks up its images itself, rather than being handed them."""
+        own = type(self.batches) is Batches and self.batches.augment is None
+        return own and processes.world_size() == 1
+
+    def load(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the images and labels of what :meth:`rest_of_epoch` yields."""
+        if len(batch) == 1:
+            pair = self.batches.gather(*batch)  # type: ignore[attr-defined]
+            if not self._checked:
+                check_batch(pair, self.layout)
+                self._checked = True
+            return self._prepared(*pair)
+        x, y = batch
+        return x, y
+
+    def _prepared(self, images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images in the layout and the type that the network computes in."""
+        x = images.contiguous(memory_format=self.layout)
+        return (x.to(self._type) if x.dtype != self._type and x.is_floating_point() else x), y
 
     def seed_of_step(self) -> int:
         """Return the seed of the next step's random layers, a different one in each process."""
@@ -291,15 +324,20 @@ class Run:
         # If no label counts, the mean is not a number, as with a single process.
         return int(images), own * world / total if total else float(len(y) > 0)
 
-    def note_step(self, output: Any, loss: Tensor, weight: float) -> None:
-        """Count a step that has been taken."""
-        if len(self._labels):
-            right, counted = right_and_counted(scores_of(output, self.output), self._labels)
+    def count_right(self, output: Any, labels: Tensor) -> None:
+        """Count the labels that a step got right, on the device."""
+        labels = labels if self._labels is None else self._labels
+        if len(labels):
+            right, counted = right_and_counted(scores_of(output, self.output), labels)
             self.correct += right
             self.counted += counted
+
+    def note_step(self, loss: Tensor, weight: float) -> None:
+        """Count a step that has been taken, and keep its loss, on the device."""
         self.images_seen += self.sizes[-1]
-        self.loss = loss.detach()
-        self._unread.append(self.loss.float() * (weight / processes.world_size()))
+        self.loss = loss
+        share = weight / processes.world_size()
+        self._unread.append(loss.float() if share == 1 else loss.float() * share)
         self.step += 1
         if len(self._unread) >= _READ_EVERY:
             self.read_losses()

@@ -1,0 +1,435 @@
+"""Steps recorded as a CUDA graph, which a GPU replays without Python in between.
+
+A small network's step is hundreds of short computations. Launched one by one, each takes Python and
+the driver longer than it takes the GPU, which waits. A recording launches all of them at once.
+"""
+
+import contextlib
+import functools
+import inspect
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from cnnbook.training import processes
+from cnnbook.training.callbacks import Callback
+from cnnbook.training.device import explain_errors
+from cnnbook.training.run import Run
+
+# Steps taken one by one before recording: libraries choose algorithms, optimizers make their state.
+WARM_UP = 3
+# Recording takes as long as many steps.
+WORTHWHILE = 40
+
+Work = Callable[[], Any]
+
+
+class Recorder(Protocol):
+    """Records work on a device once, and replays it. Tests have one for the CPU."""
+
+    def aside(self, work: Work) -> Any:
+        """Do the work now, as before a recording, and return its result."""
+        ...
+
+    def watch(self, work: Work) -> tuple[Any, str]:
+        """Do the same; return also what cannot be recorded in it, or nothing."""
+        ...
+
+    def record(self, work: Work) -> Any:
+        """Record the work without doing it, and return its result, which replaying fills."""
+        ...
+
+    def replay(self) -> None:
+        """Do the recorded work, on the same memory."""
+        ...
+
+
+class CudaGraph:
+    """A CUDA graph on a device.
+
+    Parameters
+    ----------
+    device
+        The GPU.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        with torch.cuda.device(device):
+            self._stream = torch.cuda.Stream()
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def aside(self, work: Work) -> Any:
+        """Do the work on the stream on which it will be recorded."""
+        # On another, the engine of gradients would connect the recording with work outside it.
+        current = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+            result = work()
+        current.wait_stream(self._stream)
+        return result
+
+    def watch(self, work: Work) -> tuple[Any, str]:
+        """Do the work, and find out whether it makes Python wait for the GPU."""
+        before, mode = torch.cuda.memory_allocated(self.device), torch.cuda.get_sync_debug_mode()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                result = self.aside(work)
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        reason = self._too_large(torch.cuda.max_memory_allocated(self.device) - before)
+        for each in caught:
+            if "called a synchronizing" in str(each.message):
+                reason = f"Python waits for the GPU in {each.filename}:{each.lineno}"
+            elif "prototype feature" not in str(each.message):  # a warning of watching itself
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        return result, reason
+
+    def _too_large(self, needed: int) -> str:
+        # A recording keeps the memory of its step, and steps outside it need as much again.
+        free, _ = torch.cuda.mem_get_info(self.device)
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        if 2.5 * needed > free + cached:
+            return f"a recording would take up {needed / 1e9:.1f} GB more of the GPU's memory"
+        return ""
+
+    def record(self, work: Work) -> Any:
+        """Record the work."""
+        current = torch.cuda.current_stream(self.device)
+        self._graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.device(self.device), self._recording(self._graph):
+                return work()
+        except BaseException:
+            # torch leaves its stream in place, and its generator believes that it is still being
+            # recorded, until a recording succeeds.
+            torch.cuda.set_stream(current)
+            with (
+                contextlib.suppress(RuntimeError),
+                torch.cuda.device(self.device),
+                self._recording(torch.cuda.CUDAGraph()),
+            ):
+                torch.zeros(1, device=self.device)
+            torch.cuda.set_stream(current)
+            raise
+
+    def _recording(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
+        # A loader's thread may allocate memory at the same time.
+        return torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+
+    def replay(self) -> None:
+        """Launch the graph."""
+        assert self._graph is not None
+        self._graph.replay()
+
+
+#: What records on a type of device.
+RECORDERS: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CudaGraph}
+
+
+class Steps:
+    """Takes the steps of a run: one by one, and from a recording where that gives the same result.
+
+    What Python computes in a step becomes part of the recording: sizes, branches, numbers. The
+    first steps are taken one by one, and one of them is watched: if Python draws random numbers,
+    counts, or waits for the GPU in it, nothing is recorded. What changes between steps (images,
+    weights, seed, learning rate) is read from memory at each replay.
+
+    Parameters
+    ----------
+    run
+        The run.
+    compute_gradients
+        Called as ``compute_gradients(run, x, y, weight)``; returns the loss.
+    update_weights
+        Called as ``update_weights(run)``. It is recorded, too, if the optimizer reads its learning
+        rate from the device; otherwise, it is called after each replay.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        compute_gradients: Callable[[Run, Tensor, Tensor, float], Tensor],
+        update_weights: Callable[[Run], None],
+    ):
+        self.run = run
+        run.not_recorded = "cuda_graph=False" if run.cuda_graph is False else ""
+        self._compute_gradients, self._update_weights = compute_gradients, update_weights
+        self._recorder: Recorder | None = None
+        self._taken = 0
+        self._loss: Tensor | None = None  # of the recorded step
+        self._batch: tuple[Tensor, ...] = ()
+        self._gradients: list[tuple[Tensor, Tensor | None]] = []
+        self._apart = False  # whether a step has been taken on its own since the last replay
+        self._constants: Any = None
+        self._with_update = False
+        self._hooked = any(_has_own_step(callback) for callback in run.callbacks)
+
+    def __call__(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
+        """Take a step, and return its loss, on the device."""
+        if self.run.not_recorded:
+            return self._take(batch, weight)
+        self._taken += 1
+        if self._taken == 1:
+            self.run.not_recorded = reason_against(self.run)
+            if self.run.not_recorded:
+                self._explain(loud=False)
+                return self._take(batch, weight)
+            self._recorder = RECORDERS[self.run.device.type](self.run.device)
+        if self._loss is not None and self._changed():
+            self._forget()
+            self._taken = WARM_UP  # optimizers make their state of what is new before recording
+        if self._taken == WARM_UP:
+            return self._watch(batch, weight)
+        if self._taken > WARM_UP and self._loss is None and not self._last_of_epoch():
+            self._record(batch)
+        if self._loss is None or not _alike(batch, self._batch):
+            assert self._recorder is not None
+            self._apart = True
+            step = functools.partial(self._take, batch, weight)
+            return self._recorder.aside(step)  # type: ignore[no-any-return]
+        return self._replay(batch)
+
+    def _take(self, batch: tuple[Tensor, ...], weight: float, update: bool = True) -> Tensor:
+        """Take one step, operation by operation."""
+        run = self.run
+        x, y = run.load(batch)
+        with explain_errors(run.network, x, run.output):
+            loss = self._compute_gradients(run, x, y, weight)
+        if update:
+            self._update_weights(run)
+        return loss
+
+    def _explain(self, loud: bool = True) -> None:
+        """Say why nothing is recorded, if it was asked for or the reason is not plain."""
+        if self.run.cuda_graph:
+            raise ValueError(f"cuda_graph=True, but {self.run.not_recorded}; leave out cuda_graph=")
+        if loud and processes.is_main_process():
+            print(f"training without a CUDA graph: {self.run.not_recorded}", file=sys.stderr)
+
+    def _watch(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
+        """Take a step, and find out what Python does in it that a recording would not repeat."""
+        assert self._recorder is not None
+        self._with_update = _reads_memory(self.run)
+        before = {**_python_state(self.run), **_attributes(self.run)}
+        loss, self.run.not_recorded = self._recorder.watch(
+            functools.partial(self._take, batch, weight, update=self._with_update)
+        )
+        after = {**_python_state(self.run), **_attributes(self.run)}
+        if not self._with_update:
+            self._recorder.aside(functools.partial(self._update_weights, self.run))
+        self.run.not_recorded = (
+            self.run.not_recorded or _difference(before, after) or _hook(self.run)
+        )
+        if self.run.not_recorded:
+            self._explain()
+        return loss  # type: ignore[no-any-return]
+
+    def _record(self, batch: tuple[Tensor, ...]) -> None:
+        """Record a step, without taking it."""
+        assert self._recorder is not None
+        run = self.run
+        self._with_update = _reads_memory(run)
+        self._batch = tuple(torch.empty_like(part).copy_(part) for part in batch)
+
+        def step() -> Tensor:
+            loss = self._compute_gradients(run, *run.load(self._batch), 1.0)
+            if self._with_update:
+                self._update_weights(run)
+            return loss
+
+        try:
+            self._loss = self._recorder.record(step)
+        except Exception as error:
+            self._forget()
+            self.run.not_recorded = (
+                f"recording failed: {error or type(error).__name__}".splitlines()[0]
+            )
+            self._explain()
+            return
+        self._gradients = [
+            (p, p.grad) for group in run.optimizer.param_groups for p in group["params"]
+        ]
+        self._constants = self._state()
+
+    def _replay(self, batch: tuple[Tensor, ...]) -> Tensor:
+        assert self._recorder is not None
+        assert self._loss is not None
+        for recorded, part in zip(self._batch, batch, strict=True):
+            recorded.copy_(part)
+        self._recorder.replay()
+        if self._apart:
+            for parameter, gradient in self._gradients:
+                parameter.grad = gradient
+            self._apart = False
+        if not self._with_update:
+            self._update_weights(self.run)
+        self.run.replayed += 1
+        return self._loss.clone()  # the next replay overwrites it
+
+    def _forget(self) -> None:
+        """Drop the recording, and what an attempt at one has left behind."""
+        self._loss, self._batch, self._gradients = None, (), []
+        for parameter in self.run.model.parameters():
+            parameter.grad = None
+        if self.run.scaler.is_enabled():  # it may be in the middle of a step
+            state = self.run.scaler.state_dict()
+            self.run.scaler = GradScaler(self.run.device.type)
+            self.run.scaler.load_state_dict(state)
+
+    def _last_of_epoch(self) -> bool:
+        """Whether the step's batch may be smaller than the others."""
+        return (self.run.step + 1) % self.run.steps_per_epoch == 0 and self.run.steps_per_epoch > 1
+
+    def _changed(self) -> bool:
+        """Whether something that the recording holds as a constant has been changed since."""
+        if self.run.step % self.run.steps_per_epoch and not self._hooked:
+            return False  # within an epoch, only someone's own callback could have
+        return bool(_hook(self.run)) or self._constants != self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """Return what the recording holds as constants."""
+        run = self.run
+        state = _attributes(run)
+        state["update"] = _reads_memory(run)
+        for name, parameter in run.model.named_parameters():
+            state[name] = parameter.data_ptr(), parameter.requires_grad
+        for i, group in enumerate(run.optimizer.param_groups if self._with_update else ()):
+            state[f"group {i}"] = {name: _identity(value) for name, value in group.items()}
+        return state
+
+
+def _has_own_step(callback: object) -> bool:
+    """Whether someone's own callback may change anything after every step."""
+    method = getattr(type(callback), "on_step", None)
+    ours = type(callback).__module__.startswith("cnnbook.") or method is Callback.on_step
+    return callable(getattr(callback, "on_step", None)) and not ours
+
+
+def reason_against(run: Run) -> str:
+    """Return why a run's steps cannot be recorded, as far as that is known before the first."""
+    if run.device.type not in RECORDERS:
+        return f"CUDA graphs need a CUDA GPU, and the device is {run.device.type}"
+    if processes.world_size() > 1:
+        return "several processes share each batch"
+    if run.network is not run.model:
+        return "the network is compiled, or wrapped for several devices"
+    left = run.total_steps - run.step
+    if run.cuda_graph is None and left < WORTHWHILE:
+        return f"{left} steps are too few"
+    return _hook(run)
+
+
+def _hook(run: Run) -> str:
+    """Say which hook of a layer or a parameter Python would have to call in each step."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    for path, layer in run.model.named_modules():
+        if any(getattr(layer, kind, None) for kind in kinds):
+            return f"{path or 'the network'!r} has a hook, which Python would have to call"
+    of_tensors = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    for path, parameter in run.model.named_parameters():
+        if any(getattr(parameter, kind, None) for kind in of_tensors):
+            return f"{path!r} has a hook, which Python would have to call"
+    if any(value for name, value in vars(nn.modules.module).items() if _is_global_hooks(name)):
+        return "there is a hook of all layers, which Python would have to call"
+    return ""
+
+
+def _is_global_hooks(name: str) -> bool:
+    return name.startswith("_global_") and name.endswith("_hooks")
+
+
+def _reads_memory(run: Run) -> bool:
+    """Whether an optimizer's step can be recorded: what changes from step to step is on the device.
+
+    An optimizer whose learning rate is a Python number takes its step after each replay.
+    """
+    optimizer = run.optimizer
+    own = [getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post")]
+    every = vars(sys.modules[torch.optim.Optimizer.__module__])
+    if any(own) or any(every.get(f"_global_optimizer_{w}_hooks") for w in ("pre", "post")):
+        return False
+    if run.scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return False  # it decides in Python whether to skip a step
+    if type(optimizer) is torch.optim.SGD:
+        safe = all(group["fused"] for group in optimizer.param_groups)
+    else:
+        known = type(optimizer).__module__.startswith("torch.optim.")
+        safe = known and all(group.get("capturable") for group in optimizer.param_groups)
+    rates = (group["lr"] for group in optimizer.param_groups)
+    return safe and all(
+        isinstance(lr, Tensor) and lr.device.type == run.device.type for lr in rates
+    )
+
+
+def _python_state(run: Run) -> dict[str, Any]:
+    """Return the state of the generators that Python, not the device, draws from."""
+    state: dict[str, Any] = {
+        "draws random numbers in Python": random.getstate(),
+        "draws random numbers with NumPy": _numpy_state(),
+    }
+    if run.device.type != "cpu":
+        drawn = torch.default_generator.get_state().tolist()
+        state["draws random numbers on the CPU"] = drawn
+    return state
+
+
+def _attributes(run: Run) -> dict[str, Any]:
+    """Return numbers, texts and tensors that the layers and the loss keep, each by its name."""
+    state: dict[str, Any] = {}
+    owners = {f"{path}." if path else "": vars(layer) for path, layer in run.model.named_modules()}
+    loss = run.val_loss_fn  # as it was given to fit
+    owners["loss."] = {**getattr(loss, "__dict__", {}), **_outer_variables(loss)}
+    for start, values in owners.items():
+        for name, value in values.items():
+            if isinstance(value, bool | int | float | str | Tensor):
+                state[f"changes {start}{name}"] = _identity(value)
+    for name, buffer in run.model.named_buffers():
+        state[f"replaces {name}"] = id(buffer), buffer.data_ptr()
+    return state
+
+
+def _outer_variables(function: Any) -> dict[str, Any]:
+    """Return the variables outside a function that it uses."""
+    if not inspect.isfunction(function):
+        return {}
+    try:
+        found = inspect.getclosurevars(function)
+    except ValueError:  # one of them has no value yet
+        return {}
+    return {**found.globals, **found.nonlocals}
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    _, keys, *rest = np.random.get_state()  # noqa: NPY002 (the generator that others use)
+    return (np.asarray(keys).tobytes(), *rest)
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    for what in {**before, **after}:
+        if what not in before or what not in after or before[what] != after[what]:
+            return f"each step {what}, which a recording would not repeat"
+    return ""
+
+
+def _identity(value: Any) -> Any:
+    """Return what two values have in common if one may stand for the other in a recording."""
+    if isinstance(value, list):
+        return [_identity(each) for each in value]
+    return id(value) if isinstance(value, Tensor) else value
+
+
+def _alike(batch: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
+    return len(batch) == len(other) and all(
+        a.shape == b.shape and a.dtype == b.dtype for a, b in zip(batch, other, strict=True)
+    )
