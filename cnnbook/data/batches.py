@@ -229,16 +229,19 @@ class Batches:
         labels : Tensor
             Class numbers, int64, ``(N,)``.
         """
-        parts = self.indices(number)[start:]
+        parts = self.indices(number)
         if self.augment is None:
-            yield from map(self.gather, parts)
+            yield from map(self.gather, parts[start:])
             return
         height, width = self.images.shape[2:]
         seed = epoch_seed(self.seed, number)
         params = self.augment.draw(self.images_per_epoch, (height, width), seed).to(self.device)
-        for index in parts:
-            images = self.images[index]
-            images = self.augment(images, params[index], mean=self.mean, std=self.std)
+        params = params[torch.cat(parts)]  # in the epoch's order: a batch's are a slice, not a copy
+        at = sum(len(index) for index in parts[:start])
+        for index in parts[start:]:
+            of_batch = params[at : at + len(index)]
+            at += len(index)
+            images = self.augment(self.images[index], of_batch, mean=self.mean, std=self.std)
             yield images, self.labels[index]
 
     def indices(self, number: int) -> list[Tensor]:
