@@ -16,6 +16,7 @@ from cnnbook._errors import unknown
 from cnnbook._files import write_whole
 from cnnbook.bench import comparisons
 from cnnbook.bench.race import CNNBOOK
+from cnnbook.bench.recipe import recipe
 from cnnbook.bench.throughput import throughput
 from cnnbook.experiments import EXPERIMENTS
 from cnnbook.results import Row, as_json, describe_machine
@@ -33,7 +34,7 @@ COMPARISONS: dict[str, Callable[..., Iterator[Row]]] = {
     "accuracy": comparisons.accuracy,
     "models": comparisons.training_step,
 }
-PARTS = COMPARISONS | {"throughput": throughput} | EXPERIMENTS
+PARTS = COMPARISONS | {"throughput": throughput, "recipe": recipe} | EXPERIMENTS
 
 
 @dataclass(frozen=True, repr=False)
