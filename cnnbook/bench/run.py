@@ -34,7 +34,7 @@ COMPARISONS: dict[str, Callable[..., Iterator[Row]]] = {
     "accuracy": comparisons.accuracy,
     "models": comparisons.training_step,
 }
-PARTS = COMPARISONS | {"throughput": throughput, "recipe": recipe} | EXPERIMENTS
+PARTS = COMPARISONS | {"throughput": throughput} | EXPERIMENTS | {"recipe": recipe}
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,7 +141,7 @@ def run(
     ----------
     parts
         Any of ``"augment"``, ``"epoch"``, ``"accuracy"`` and ``"models"``, all four if empty; or
-        ``"throughput"``, ``"fashion"``, ``"configurations"``.
+        ``"throughput"``, ``"fashion"``, ``"configurations"``, ``"recipe"``.
     quick
         Use little data, to check that everything runs. The numbers mean little.
     repeats
@@ -152,10 +152,10 @@ def run(
     limit
         For ``"accuracy"``: longest training time of each contender in seconds.
     data_set
-        For ``"fashion"`` and ``"configurations"``: what to train on; ``"fashion-mnist"`` and
-        ``"fashion-mini"`` if not given.
+        For ``"fashion"``, ``"configurations"`` and ``"recipe"``: what to train on; if not given,
+        ``"fashion-mini"`` for the second, ``"fashion-mnist"`` for the others.
     seeds
-        For the same two: how many times each network is trained.
+        For the same three: how many times each network is trained.
 
     Returns
     -------

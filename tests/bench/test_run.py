@@ -54,7 +54,7 @@ def test_the_command_repeats_what_was_asked_for():
 
 def test_parts_are_the_comparisons_and_the_experiments():
     assert [*COMPARISONS] == ["augment", "epoch", "accuracy", "models"]
-    assert [*bench.PARTS] == [*COMPARISONS, "throughput", *experiments.EXPERIMENTS]
+    assert [*bench.PARTS] == [*COMPARISONS, "throughput", *experiments.EXPERIMENTS, "recipe"]
     titles = [bench.title(part) for part in bench.PARTS]
     assert all(titles)
     assert len(set(titles)) == len(titles)
