@@ -39,7 +39,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize ``(N, C, …)``; C must be divisible by the number of groups."""
-        tracing = torch.jit.is_tracing()  # then sizes are tensors
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]  # then sizes are tensors
         if input.ndim < 3 or (not tracing and input.shape[1] % self.groups):
             raise ValueError(
                 "local response normalization takes (N, C, ...) with at least three dimensions and "
@@ -52,9 +52,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
             return _by_plain_operations(
                 input, self.size, self.alpha, self.beta, self.k, self.groups
             )
-        result, _ = _Normalize.apply(  # type: ignore[no-untyped-call]
-            input, self.size, self.alpha, self.beta, self.k, self.groups
-        )
+        result, _ = _Normalize.apply(input, self.size, self.alpha, self.beta, self.k, self.groups)
         return cast(Tensor, result)
 
     def extra_repr(self) -> str:
@@ -85,7 +83,7 @@ def _window_sums(values: Tensor, size: int) -> Tensor:
         if 2 * width <= size:
             values = values[:, :-width] + values[:, width:]
         width *= 2
-    return cast(Tensor, sum(parts[1:], start=parts[0]))
+    return sum(parts[1:], start=parts[0])
 
 
 def _power(denominator: Tensor, beta: float) -> Tensor:

@@ -1,4 +1,5 @@
 """Local response normalization as one Triton kernel each way. Imported on a GPU only."""
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
 import math
 
