@@ -7,6 +7,18 @@ affects them all alike; a ratio is the median over the rounds. The same command 
 
 from cnnbook.bench.comparisons import matmul_throughput
 from cnnbook.bench.race import CNNBOOK, race
+from cnnbook.bench.recipe import Mirrored, WhitenedNet, fast_sgd
 from cnnbook.bench.run import PARTS, Result, run, title
 
-__all__ = ["CNNBOOK", "PARTS", "Result", "matmul_throughput", "race", "run", "title"]
+__all__ = [
+    "CNNBOOK",
+    "PARTS",
+    "Mirrored",
+    "Result",
+    "WhitenedNet",
+    "fast_sgd",
+    "matmul_throughput",
+    "race",
+    "run",
+    "title",
+]

@@ -167,7 +167,7 @@ def _dataloader_epoch(folder: str, workers: int) -> None:
 TARGET = 0.88
 
 
-def recipe() -> tuple[nn.Module, dict[str, Any]]:
+def fastest_lenet() -> tuple[nn.Module, dict[str, Any]]:
     """Return the network and the options of :func:`training.fit` that reach 88 % fastest here.
 
     LeNet-5 with ReLU and max pooling, batches of 128, and a one-cycle schedule over two epochs: its
@@ -198,7 +198,7 @@ def accuracy(*, quick: bool, limit: float) -> Iterator[Row]:
             times[name] = train_until(TARGET, net, *images, peer, limit)
 
     torch.manual_seed(0)
-    net, options = recipe()
+    net, options = fastest_lenet()
     history = training.fit(
         net, train.padded(32), test.padded(32), target_accuracy=TARGET, progress=False, **options
     )

@@ -17,6 +17,7 @@ from cnnbook._files import write_whole
 from cnnbook.bench import comparisons
 from cnnbook.bench.ceiling import ceiling
 from cnnbook.bench.race import CNNBOOK
+from cnnbook.bench.recipe import recipe
 from cnnbook.bench.throughput import throughput
 from cnnbook.experiments import EXPERIMENTS
 from cnnbook.results import Row, as_json, describe_machine
@@ -34,7 +35,9 @@ COMPARISONS: dict[str, Callable[..., Iterator[Row]]] = {
     "accuracy": comparisons.accuracy,
     "models": comparisons.training_step,
 }
-PARTS = COMPARISONS | {"throughput": throughput, "ceiling": ceiling} | EXPERIMENTS
+PARTS = (
+    COMPARISONS | {"throughput": throughput, "ceiling": ceiling} | EXPERIMENTS | {"recipe": recipe}
+)
 
 # The options of :func:`run`: how the command line calls each, and what it is if not given.
 OPTIONS: dict[str, tuple[str, Any]] = {
@@ -160,7 +163,7 @@ def run(
     ----------
     parts
         Any of ``"augment"``, ``"epoch"``, ``"accuracy"`` and ``"models"``, all four if empty; or
-        ``"throughput"``, ``"ceiling"``, ``"fashion"``, ``"configurations"``.
+        ``"throughput"``, ``"ceiling"``, ``"fashion"``, ``"configurations"``, ``"recipe"``.
     quick
         Use little data, to check that everything runs. The numbers mean little.
     repeats
@@ -178,10 +181,10 @@ def run(
     limit
         For ``"accuracy"``: longest training time of each contender in seconds.
     data_set
-        For ``"fashion"`` and ``"configurations"``: what to train on; ``"fashion-mnist"`` and
-        ``"fashion-mini"`` if not given.
+        For ``"fashion"``, ``"configurations"`` and ``"recipe"``: what to train on; if not given,
+        ``"fashion-mini"`` for the second, ``"fashion-mnist"`` for the others.
     seeds
-        For the same two: how many times each network is trained.
+        For the same three: how many times each network is trained.
     output
         File to save the result to, as JSON, again after every row: what was measured is kept if the
         rest takes too long.

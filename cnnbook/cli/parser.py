@@ -391,7 +391,8 @@ experiments:
   throughput      training images per second of the full-size networks
   ceiling         images per second of fit, compared with one CUDA graph
   fashion         test accuracy of the scaled-down networks
-  configurations  test accuracy of VGG's configurations A to E""",
+  configurations  test accuracy of VGG's configurations A to E
+  recipe          94 % of Fashion-MNIST in a few seconds of a GPU""",
         """\
   cnnbook bench
   cnnbook bench throughput --model resnet50 --quick
@@ -422,7 +423,7 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="NAME",
-        help="in fashion and configurations: data set (default: the experiment's own)",
+        help="in fashion, configurations and recipe: data set (default: the experiment's own)",
     )  # fmt: skip
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N",
@@ -430,8 +431,8 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N",
-        help="in fashion and configurations: how many times each network is trained (default: "
-        "%(default)s)",
+        help="in fashion, configurations and recipe: how many times each network is trained "
+        "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=float, default=300, metavar="SECONDS",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cnnbook._errors import unknown
 from cnnbook.models._common import check_exact_input, new_classifier, out_size, scaled
+from cnnbook.models._response_norm import LocalResponseNorm
 
 # Kernel size, stride and padding of conv1, and the input size it is meant for.
 STEMS = {
@@ -29,7 +30,7 @@ STEMS = {
 }
 
 
-class ResponseNorm(nn.Module):
+class ResponseNorm(LocalResponseNorm):
     """Local response normalization (Section 3.3), within each tower.
 
     ``b_i = a_i / (2 + 1e-4 * sum of a_j² over 5 neighboring channels j) ** 0.75``. torch's layer
@@ -43,13 +44,7 @@ class ResponseNorm(nn.Module):
     """
 
     def __init__(self, towers: int = 1):
-        super().__init__()
-        self.towers = towers
-        self.norm = nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``(N, C, H, W)``; C must be divisible by the number of towers."""
-        return torch.cat([self.norm(tower) for tower in x.chunk(self.towers, dim=1)], dim=1)
+        super().__init__(5, alpha=5 * 1e-4, beta=0.75, k=2, groups=towers)
 
 
 class AlexNet(nn.Module):

@@ -55,7 +55,7 @@ def test_the_share_of_bandwidth_counts_a_byte_and_a_float_for_each_color(monkeyp
 def test_the_recipe_learns():
     train, test = data.load("digits", size=32)
     torch.manual_seed(0)
-    net, options = comparisons.recipe()
+    net, options = comparisons.fastest_lenet()
     assert sum(p.numel() for p in net.parameters()) == 61_706
     options |= {"epochs": 8}  # two passes over so few images are 16 steps
     history = training.fit(net, train, progress=False, **options)
@@ -70,7 +70,7 @@ def test_the_recipe_learns():
     [(0.2, 60, [True, True]), (0.2, 0, [True, False]), (1.0, 0, [False, False])],
 )
 def test_time_to_accuracy(target, limit, reached, monkeypatch):
-    digits, (net, options) = data.load("digits"), comparisons.recipe()
+    digits, (net, options) = data.load("digits"), comparisons.fastest_lenet()
     peer = "ReLU LeNet, Adam, DataLoader"
     monkeypatch.setattr(data, "load", lambda name: digits)
     monkeypatch.setattr(comparisons, "recipe", lambda: (net, options | {"epochs": 8}))

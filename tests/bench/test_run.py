@@ -72,7 +72,8 @@ def test_the_command_repeats_the_filters():
 
 def test_parts_are_the_comparisons_and_the_experiments():
     assert [*COMPARISONS] == ["augment", "epoch", "accuracy", "models"]
-    assert [*bench.PARTS] == [*COMPARISONS, "throughput", "ceiling", *experiments.EXPERIMENTS]
+    own = ["throughput", "ceiling"]
+    assert [*bench.PARTS] == [*COMPARISONS, *own, *experiments.EXPERIMENTS, "recipe"]
     titles = [bench.title(part) for part in bench.PARTS]
     assert all(titles)
     assert len(set(titles)) == len(titles)

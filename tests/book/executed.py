@@ -11,9 +11,21 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import claims
+import yaml
 from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parents[2]
+
+
+def chapters_and_pages() -> tuple[list[Path], list[Path]]:
+    """Return the chapters, and the pages below them, which have no claims and no solutions."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    below = {page["file"] for chapter in listed for page in chapter.get("sections", [])}
+    notebooks = sorted((ROOT / "chapters").glob("*.ipynb"))
+    is_page = [str(path.relative_to(ROOT).with_suffix("")) in below for path in notebooks]
+    chapters = [path for path, page in zip(notebooks, is_page, strict=True) if not page]
+    return chapters, [path for path, page in zip(notebooks, is_page, strict=True) if page]
 
 
 class Shown(NamedTuple):

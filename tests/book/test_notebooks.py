@@ -9,14 +9,14 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from executed import executed_cells, executed_rows
+from executed import chapters_and_pages, executed_cells, executed_rows
 
 import cnnbook
 from cnnbook.tables import VERDICTS
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "chapters").rglob("*.ipynb"))
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+CHAPTERS, PAGES = chapters_and_pages()
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
@@ -100,7 +100,7 @@ def test_every_bold_term_is_in_the_glossary():
     assert [e for e, korean in entries if not re.search("[가-힣]", korean)] == []
     names = [english.lower() for english, _ in entries]
     assert names == sorted(names)
-    for path in CHAPTERS:
+    for path in CHAPTERS + PAGES:
         for cell in cells(path, "markdown"):
             bold = re.findall(r"\*\*(.+?)\*\*", cell.source)
             # What ends with a full stop opens a paragraph and is not a term.
@@ -118,6 +118,14 @@ def test_one_reads_chapters_then_solutions_then_reference():
     files = re.findall(r"file: chapters/(\S+)$", (ROOT / "_toc.yml").read_text(), flags=re.M)
     names = [path.stem for path in CHAPTERS]
     solutions = [f"solutions/{name}" for name in names]
+    pages = [path.stem for path in PAGES]
+    # A page comes right after the chapter with its number, and links to it.
+    for page in pages:
+        above = files[files.index(page) - 1]
+        assert above[:2] == page[:2]
+        text = (ROOT / "chapters" / f"{page}.ipynb").read_text()
+        assert f"]({above}.ipynb)" in text
+    files = [file for file in files if file not in pages]
     assert files[: 2 * len(names)] == names + solutions
     assert all(file.startswith("reference/") for file in files[2 * len(names) :])
 

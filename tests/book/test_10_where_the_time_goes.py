@@ -1,0 +1,54 @@
+"""What the page on the time of a training loop says, on every machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+from executed import facts, number, printed, table
+
+from cnnbook.bench.recipe import EPOCHS
+
+PAGE = Path(__file__).parents[2] / "chapters" / "10-where-the-time-goes.ipynb"
+
+
+def test_the_settings_named_are_the_recipes():
+    text = PAGE.read_text()
+    assert f"6 * macs * {EPOCHS} * 60_000" in text
+    assert EPOCHS == 12  # "A twelfth of these operations is one pass"
+    assert "A twelfth of these operations" in text
+
+
+def test_code_is_short():
+    cells = json.loads(PAGE.read_text())["cells"]
+    shown = [
+        len(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "hide-input" not in cell["metadata"].get("tags", [])
+    ]
+    assert sum(shown) <= 350
+
+
+@pytest.mark.book
+def test_handling_single_images_costs_most():
+    rows = {row["loop"]: row for row in table(PAGE, "loop", "images per second")}
+    assert len(rows) == 7
+    measured = {name: row for name, row in rows.items() if not row["note"]}
+    gains = {name: number(row["times the line before"]) for name, row in measured.items()}
+    assert max(gains, key=gains.get) == "+ one transform a batch"
+    assert gains["+ one transform a batch"] > 1.2
+    assert 0 <= facts(PAGE)["share_of_the_time_for_data"] < 1
+
+
+@pytest.mark.book
+def test_whitening_removes_correlations():
+    assert facts(PAGE)["between_pixels"] > 0.5
+    assert facts(PAGE)["between_outputs"] < 0.01
+
+
+@pytest.mark.book
+def test_the_ideas_together_reach_more():
+    accuracies = [number(row["test accuracy"]) for row in table(PAGE, "recipe", "test accuracy")]
+    assert len(accuracies) == 7
+    assert min(accuracies[3:5]) > accuracies[0]
+    assert "654,036 parameters, 27,825,096 MACs" in printed(PAGE)
+    assert facts(PAGE)["operations_of_the_full_recipe"] == 6 * 27_825_096 * 12 * 60_000
