@@ -9,6 +9,8 @@ import argparse
 import hashlib
 import http.server
 import importlib.metadata
+import json
+import math
 import multiprocessing
 import os
 import platform
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ HTML = BUILD / "html"
 FINGERPRINT = BUILD / "executed-with"
 LOOKS = BUILD / "pages-made-with"
 CACHE = BUILD / ".jupyter_cache"
+SECONDS = BUILD / "seconds.json"  # what each notebook took when it last ran
 MEMORY_OF_A_NOTEBOOK = 4 * 2**30  # bytes; the most that a chapter may take
 
 
@@ -99,6 +102,26 @@ def run(notebook, timeout: int):
     return result.nb, result.time, result.exc_string
 
 
+def seconds_before() -> dict[str, float]:
+    """Return how many seconds each notebook took when it last ran, by its path in the book."""
+    if not SECONDS.is_file():
+        return {}
+    return json.loads(SECONDS.read_text())
+
+
+def longest_first(paths: Iterable[Path], seconds: Mapping[str, float]) -> list[Path]:
+    """Return notebooks in the order in which to start them, so that none runs alone at the end.
+
+    One that has never run comes before those that have; among several, the larger file.
+    """
+
+    def expected(path: Path) -> tuple[float, int]:
+        known = seconds.get(path.relative_to(ROOT).as_posix(), math.inf)
+        return known, path.stat().st_size
+
+    return sorted(paths, key=expected, reverse=True)
+
+
 def execute(paths: Sequence[Path]) -> int:
     """Execute the notebooks that are not in the cache, several at once, and put them there.
 
@@ -133,7 +156,9 @@ def execute(paths: Sequence[Path]) -> int:
     began = time.monotonic()
     print(f"executing {len(waiting)} notebooks, up to {at_once} at once", flush=True)
     with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(run, nb, timeout): path for path, nb in waiting.items()}
+        seconds_of = seconds_before()
+        order = longest_first(waiting, seconds_of)
+        futures = {pool.submit(run, waiting[path], timeout): path for path in order}
         for future in as_completed(futures):
             path = futures[future]
             notebook, seconds, error = future.result()
@@ -143,6 +168,8 @@ def execute(paths: Sequence[Path]) -> int:
                 error = re.sub(r"\x1b\[[\d;]*m", "", error)  # colors, useless in a log
                 print(f"\n----- {path.relative_to(ROOT)}\n{error}", file=sys.stderr)
                 continue
+            seconds_of[path.relative_to(ROOT).as_posix()] = round(seconds, 1)
+            SECONDS.write_text(json.dumps(seconds_of, indent=1, sort_keys=True) + "\n")
             bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     print(f"executed in {time.monotonic() - began:.0f} s", flush=True)

@@ -60,6 +60,7 @@ def empty_book(monkeypatch, tmp_path):
     shutil.copy(ROOT / "_config.yml", tmp_path)
     monkeypatch.setattr(book, "ROOT", tmp_path)
     monkeypatch.setattr(book, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(book, "SECONDS", tmp_path / "seconds.json")
     monkeypatch.setattr(book, "notebooks_at_once", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return tmp_path
@@ -77,6 +78,15 @@ def test_a_failing_notebook_is_named_and_not_kept(empty_book, capsys):
     cache.match_cache_file(str(good))
     with pytest.raises(KeyError):
         cache.match_cache_file(str(bad))
+    assert set(book.seconds_before()) == {"good.ipynb"}
+
+
+def test_notebooks_start_with_new_ones_then_the_longest(empty_book):
+    short, long, new, newest = (empty_book / f"{name}.ipynb" for name in "abcd")
+    for path, size in ((short, 9), (long, 1), (new, 1), (newest, 2)):
+        path.write_text(size * "x")
+    seconds = {"a.ipynb": 3.0, "b.ipynb": 40.0}
+    assert book.longest_first([short, long, new, newest], seconds) == [newest, new, long, short]
 
 
 def test_memory_limits_how_many_notebooks_run_at_once(monkeypatch):

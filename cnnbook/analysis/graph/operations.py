@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry
 
 from cnnbook._errors import unknown
 from cnnbook.analysis.graph.reach import (
@@ -342,6 +341,9 @@ def count_macs(
     shapes = tuple(tuple(out.shape) for out in outputs)
     if registered is not None:
         return registered(OperationCall(name, arguments, shapes, lambda _: None))
+    # It imports triton, which nobody else here needs.
+    from torch.utils.flop_counter import flop_registry
+
     counter = flop_registry.get(operation.overloadpacket)
     if counter is not None:
         return int(counter(*args, **kwargs, out_val=result)) // 2
