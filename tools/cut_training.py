@@ -1,0 +1,290 @@
+"""Count what a notebook's training would take, and cut it short: loaded into its kernel.
+
+``tools/gpu_budget.py`` starts kernels that call :func:`install` before the first cell. From then on
+
+- each call of ``training.fit`` takes one step an epoch; its planned steps are recorded instead;
+- a network called with many images computes the first few, and their outputs are repeated, so that
+  all shapes stay as they are;
+- steps of any torch optimizer outside of ``fit`` are counted, and taken;
+- ``bench.race`` runs one round, which counts as often as it would have been run;
+- ``data.load("fashion-mnist")`` repeats the images in the package, so that nothing is downloaded.
+
+One multiply-add is two operations, and a backward pass takes twice those of its forward pass.
+"""
+
+import dataclasses
+import json
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.flop_counter import flop_registry
+
+IMAGES_AT_ONCE = 8
+LARGE = 100 * 100  # pixels; of images larger than that, only two are computed
+STEPS_IN_FULL = 100  # shorter runs of small networks are not cut: chapters interrupt and resume
+MODULES_IN_FULL = 20
+MOST_EPOCHS = 20
+
+
+@dataclasses.dataclass
+class Cost:
+    """What one forward pass of a network takes, per image."""
+
+    operations: float
+    kernels: int  # operators called, whatever the number of images
+    saved: float  # bytes kept for the backward pass
+
+
+class Measure(TorchDispatchMode):
+    """Count operations and operators of what runs inside, and the bytes kept for its gradient."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.operations = self.kernels = 0
+        self.own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+        self.saved: dict[int, int] = {}
+        self.saving = torch.autograd.graph.saved_tensors_hooks(self.note, lambda kept: kept)
+
+    def note(self, kept: Tensor) -> Tensor:
+        if kept.layout == torch.strided and kept.device.type != "meta":
+            memory = kept.untyped_storage()
+            if memory.data_ptr() not in self.own:
+                self.saved[memory.data_ptr()] = memory.nbytes()
+        return kept
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if not function.is_view:
+            self.kernels += 1
+        count = flop_registry.get(function._overloadpacket)
+        if count is not None:
+            self.operations += count(*args, **kwargs, out_val=result)
+        return result
+
+
+class Counter:
+    """What has been counted so far in this process."""
+
+    def __init__(self, file: Path, cut: bool):
+        self.file, self.cut = file, cut
+        self.cell = 0
+        self.depth = 0
+        self.call: tuple[int, int] | None = None  # images of the outermost call, and computed
+        self.measure: Measure | None = None
+        self.costs: Any = weakref.WeakKeyDictionary()  # of each network, by shape
+        self.pending: dict[int, tuple[float, int]] = {}  # forward passes since the last step
+        self.run: Any = None  # the call of fit in progress, until its first step
+        self.planned: Any = weakref.WeakSet()  # optimizers of calls of fit
+        self.networks: Any = weakref.WeakSet()
+        self.rounds = 1
+        self.activations = 0.0  # bytes, of the last call with a gradient
+        self.data = 0  # bytes of images on the device
+
+    def write(self, **counted: Any) -> None:
+        line = json.dumps({"cell": self.cell, **counted}) + "\n"
+        with self.file.open("a") as file:
+            file.write(line)
+
+    # -- a network is called
+
+    def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        self.depth += 1
+        if self.depth > 1 or not args or not isinstance(args[0], Tensor):
+            return None
+        x = args[0]
+        if x.ndim < 2 or x.device.type == "meta" or torch._C._functorch.maybe_current_level():
+            return None
+        most = 2 if x.ndim == 4 and x[0, 0].numel() > LARGE else IMAGES_AT_ONCE
+        watched = any(m._forward_hooks for m in module.modules())
+        n = min(len(x), most) if self.cut and not watched else len(x)
+        self.call = (len(x), n)
+        training = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+        if training and not watched:
+            known = self.costs.setdefault(module, {})
+            if x.shape[1:] not in known:
+                self.measure = Measure(module)
+                self.measure.saving.__enter__()
+                self.measure.__enter__()
+        return (x[:n], *args[1:]) if n < len(x) else None
+
+    def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        self.depth -= 1
+        if self.depth or self.call is None:
+            return None
+        (size, n), self.call = self.call, None
+        shape = args[0].shape[1:]
+        measured, self.measure = self.measure, None
+        if measured is not None:
+            measured.__exit__(None, None, None)
+            measured.saving.__exit__(None, None, None)
+            if output is not None:  # no error
+                self.costs[module][shape] = Cost(
+                    measured.operations / n, measured.kernels, sum(measured.saved.values()) / n
+                )
+        cost = self.costs.get(module, {}).get(shape)
+        if cost is not None and torch.is_grad_enabled():
+            self.pending[id(module)] = (cost.operations * size, cost.kernels)
+            self.activations = cost.saved * size
+            self.finish_plan(module, cost)
+        if n == size:
+            return None
+        index = torch.arange(size, device=args[0].device) % n
+
+        def repeat(part: Any) -> Any:
+            return part[index] if isinstance(part, Tensor) and part[:0].ndim else part
+
+        return tree_map(repeat, output)
+
+    def finish_plan(self, module: nn.Module, cost: Cost) -> None:
+        """Write what a call of fit was going to do, now that its network's cost is known."""
+        run = self.run
+        if run is None or module not in (run["run"].network, run["run"].model):
+            return
+        self.run = None
+        self.activations = cost.saved * run["batch_size"]
+        self.write(
+            steps=run["steps"],
+            operations=3 * cost.operations * run["images"],
+            kernels=cost.kernels * run["steps"],
+            memory=self.memory(run["run"].optimizer),
+            what=f"fit {type(module).__name__} {run['steps']} steps of {run['batch_size']}",
+        )
+
+    # -- an optimizer takes a step
+
+    def step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        pending = list(self.pending.values())
+        self.pending.clear()
+        if optimizer in self.planned:
+            return
+        self.write(
+            steps=self.rounds,
+            operations=3 * self.rounds * sum(operations for operations, _ in pending),
+            kernels=self.rounds * sum(kernels for _, kernels in pending),
+            memory=self.memory(optimizer),
+            what="own loop",
+        )
+
+    def memory(self, optimizer: torch.optim.Optimizer) -> int:
+        """Estimate the bytes on the device during a step, all networks seen so far included."""
+        own = [p for group in optimizer.param_groups for p in group["params"]]
+        others = [p for network in list(self.networks) for p in network.parameters()]
+        unique = {id(p): p.nbytes for p in [*own, *others]}
+        # Each parameter has a gradient, and Adam keeps two numbers more.
+        state = 2 if "betas" in optimizer.defaults else 1
+        parameters = 2 * sum(unique.values()) + state * sum(p.nbytes for p in own)
+        # Gradients of activations are freed as soon as they have been used: a quarter is generous.
+        return int(parameters + 1.25 * self.activations + self.data)
+
+
+class OneBatch:
+    """The first batch of each epoch of a source."""
+
+    def __init__(self, source: Any):
+        self.source = source
+        self.batch_size = self.images_per_epoch = min(source.batch_size, source.images_per_epoch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def __len__(self) -> int:
+        return 1
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.source.epoch(number):
+            yield batch
+            return
+
+
+def install(file: Path, cut: bool = True) -> Counter:
+    """Begin to count, writing into `file`, and, unless this is a subprocess, to cut."""
+    from cnnbook import bench, data, training
+    from cnnbook.data import sources
+    from cnnbook.training.run import Run
+
+    counter = Counter(file, cut)
+    hooks.register_module_forward_pre_hook(counter.before)
+    hooks.register_module_forward_hook(counter.after, always_call=True)
+    torch.optim.optimizer.register_optimizer_step_post_hook(counter.step)
+
+    created, resumed = Run.__post_init__, Run.go_on_from
+
+    def create(run: Run) -> None:
+        created(run)
+        counter.planned.add(run.optimizer)
+        counter.networks.add(run.model)
+        steps, batches = run.total_steps, run.batches
+        counter.data = sum(
+            images.nbytes
+            for source in (run.batches, run.val)
+            if isinstance(images := getattr(source, "images", None), Tensor)
+        )
+        counter.run = {
+            "run": run,
+            "steps": steps,
+            "images": run.epochs * batches.images_per_epoch,
+            "batch_size": batches.batch_size,
+        }
+        small = len(list(run.model.modules())) <= MODULES_IN_FULL and steps <= STEPS_IN_FULL
+        if cut and not small:
+            run.batches = OneBatch(run.batches)
+            run.val = run.val and OneBatch(run.val)
+            run.steps_per_epoch, run.epochs = 1, min(run.epochs, MOST_EPOCHS)
+            run.total_steps = run.epochs
+
+    def resume(run: Run, counters: Any) -> None:
+        resumed(run, counters)
+        plan = counter.run
+        taken = run.step * plan["steps"] // run.total_steps
+        plan["images"] = plan["images"] * (plan["steps"] - taken) // plan["steps"]
+        plan["steps"] -= taken
+
+    Run.__post_init__, Run.go_on_from = create, resume
+    if not cut:
+        return counter
+
+    race, load = bench.race, sources.load
+
+    def race_once(contenders: Any, repeats: int, *, warm_up: bool = True) -> Any:
+        counter.rounds = repeats + warm_up
+        try:
+            once = race(contenders, 1, warm_up=False)
+        finally:
+            counter.rounds = 1
+        return {name: seconds * repeats for name, seconds in once.items()}
+
+    def load_stand_in(name: str, *args: Any, **options: Any) -> Any:
+        if name != "fashion-mnist":
+            return load(name, *args, **options)
+        parts = load("fashion-mini", *args, **options)
+        return tuple(
+            dataclasses.replace(
+                part[torch.arange(count) % len(part)], name=part.name.replace("mini", "mnist")
+            )
+            for part, count in zip(parts, (60_000, 10_000), strict=True)
+        )
+
+    bench.race = race_once
+    data.load = sources.load = load_stand_in
+    return counter
+
+
+def install_in_kernel() -> None:
+    """Begin to count in this kernel; its subprocesses count too, but cut nothing."""
+    counter = install(Path(os.environ["COUNTED_IN"]))
+
+    def next_cell(_info: object) -> None:
+        counter.cell += 1
+
+    from IPython import get_ipython
+
+    get_ipython().events.register("pre_run_cell", next_cell)
