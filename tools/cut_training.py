@@ -7,12 +7,14 @@
   all shapes stay as they are;
 - steps of any torch optimizer outside of ``fit`` are counted, and taken;
 - ``bench.race`` runs one round, which counts as often as it would have been run;
+- ``analysis.linear_probes`` and ``top_patches`` see the first images only;
 - ``data.load("fashion-mnist")`` repeats the images in the package, so that nothing is downloaded.
 
 One multiply-add is two operations, and a backward pass takes twice those of its forward pass.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import weakref
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
@@ -32,6 +35,7 @@ LARGE = 100 * 100  # pixels; of images larger than that, only two are computed
 STEPS_IN_FULL = 100  # shorter runs of small networks are not cut: chapters interrupt and resume
 MODULES_IN_FULL = 20
 MOST_EPOCHS = 20
+MOST_ANALYZED = 400  # images, where activations of all are kept
 
 
 @dataclasses.dataclass
@@ -207,14 +211,14 @@ class OneBatch:
 
 def install(file: Path, cut: bool = True) -> Counter:
     """Begin to count, writing into `file`, and, unless this is a subprocess, to cut."""
-    from cnnbook import bench, data, training
+    from cnnbook import analysis, bench, data
     from cnnbook.data import sources
     from cnnbook.training.run import Run
 
     counter = Counter(file, cut)
     hooks.register_module_forward_pre_hook(counter.before)
     hooks.register_module_forward_hook(counter.after, always_call=True)
-    torch.optim.optimizer.register_optimizer_step_post_hook(counter.step)
+    register_optimizer_step_post_hook(counter.step)
 
     created, resumed = Run.__post_init__, Run.go_on_from
 
@@ -273,8 +277,17 @@ def install(file: Path, cut: bool = True) -> Counter:
             for part, count in zip(parts, (60_000, 10_000), strict=True)
         )
 
+    def with_few_images(function: Any) -> Any:
+        def called(*args: Any, **options: Any) -> Any:
+            few = [a[:MOST_ANALYZED] if isinstance(a, data.Dataset) else a for a in args]
+            return function(*few, **options)
+
+        return functools.wraps(function)(called)
+
     bench.race = race_once
     data.load = sources.load = load_stand_in
+    for name in ("linear_probes", "top_patches"):  # they keep the activations of all images
+        setattr(analysis, name, with_few_images(getattr(analysis, name)))
     return counter
 
 

@@ -52,7 +52,10 @@ def prepare(folder: Path) -> None:
     (startup.parent / "ipython_kernel_config.py").write_text('c.IPKernelApp.log_level = "ERROR"\n')
     tools = f"import os, sys\nfrom pathlib import Path\nsys.path.append({str(ROOT / 'tools')!r})\n"
     (startup / "00-count.py").write_text(
-        f"{tools}import cut_training\ncut_training.install_in_kernel()\ndel cut_training\n"
+        # IPython would go on after an error, and train for hours.
+        f"{tools}try:\n    import cut_training\n    cut_training.install_in_kernel()\n"
+        "except BaseException as error:\n    print(repr(error), file=sys.__stderr__, flush=True)\n"
+        "    os._exit(1)\ndel cut_training\n"
     )
     # Of several processes that train together, one counts.
     (folder / "sitecustomize.py").write_text(
@@ -80,7 +83,7 @@ def count(notebook: Path) -> tuple[list[dict], float, str | None]:
             "PYTHONPATH": os.pathsep.join([folder, str(ROOT)]),
             "TQDM_DISABLE": "1",
         }
-        _, seconds, error = book.run(nbformat.read(notebook, as_version=4), timeout=600)
+        _, seconds, error = book.run(nbformat.read(notebook, as_version=4), timeout=120)
         lines = [json.loads(line) for line in counted.read_text().splitlines()]
     return lines, seconds, error
 
