@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
-IMAGES_AT_ONCE = 8
+IMAGES_AT_ONCE = 4
 LARGE = 100 * 100  # pixels; of images larger than that, only two are computed
 STEPS_IN_FULL = 100  # shorter runs of small networks are not cut: chapters interrupt and resume
 MODULES_IN_FULL = 20
@@ -58,6 +58,7 @@ class Measure(TorchDispatchMode):
         self.saving = torch.autograd.graph.saved_tensors_hooks(self.note, lambda kept: kept)
 
     def note(self, kept: Tensor) -> Tensor:
+        """Count what is kept for the backward pass, each piece of memory once."""
         if kept.layout == torch.strided and kept.device.type != "meta":
             memory = kept.untyped_storage()
             if memory.data_ptr() not in self.own:
@@ -94,13 +95,13 @@ class Counter:
         self.data = 0  # bytes of images on the device
 
     def write(self, **counted: Any) -> None:
+        """Add a line to the file."""
         line = json.dumps({"cell": self.cell, **counted}) + "\n"
         with self.file.open("a") as file:
             file.write(line)
 
-    # -- a network is called
-
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        """Give a network that is called the first images only, and begin to measure it."""
         self.depth += 1
         if self.depth > 1 or not args or not isinstance(args[0], Tensor):
             return None
@@ -121,6 +122,7 @@ class Counter:
         return (x[:n], *args[1:]) if n < len(x) else None
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Note what the call took, and repeat its output for all images."""
         self.depth -= 1
         if self.depth or self.call is None:
             return None
@@ -163,9 +165,8 @@ class Counter:
             what=f"fit {type(module).__name__} {run['steps']} steps of {run['batch_size']}",
         )
 
-    # -- an optimizer takes a step
-
     def step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Count a step that any optimizer has taken."""
         pending = list(self.pending.values())
         self.pending.clear()
         if optimizer in self.planned:
@@ -204,6 +205,7 @@ class OneBatch:
         return 1
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the first batch of an epoch."""
         for batch in self.source.epoch(number):
             yield batch
             return
