@@ -83,7 +83,7 @@ def count(notebook: Path) -> tuple[list[dict], float, str | None]:
             "PYTHONPATH": os.pathsep.join([folder, str(ROOT)]),
             "TQDM_DISABLE": "1",
         }
-        _, seconds, error = book.run(nbformat.read(notebook, as_version=4), timeout=120)
+        _, seconds, error = book.run(nbformat.read(notebook, as_version=4), timeout=300)
         lines = [json.loads(line) for line in counted.read_text().splitlines()]
     return lines, seconds, error
 
