@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
@@ -82,9 +81,7 @@ class Counter:
     def __init__(self, file: Path, cut: bool):
         self.file, self.cut = file, cut
         self.cell = 0
-        self.depth = 0
-        self.call: tuple[int, int] | None = None  # images of the outermost call, and computed
-        self.measure: Measure | None = None
+        self.inside = False  # whether a network is being called
         self.costs: Any = weakref.WeakKeyDictionary()  # of each network, by shape
         self.pending: dict[int, tuple[float, int]] = {}  # forward passes since the last step
         self.run: Any = None  # the call of fit in progress, until its first step
@@ -100,53 +97,41 @@ class Counter:
         with self.file.open("a") as file:
             file.write(line)
 
-    def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
-        """Give a network that is called the first images only, and begin to measure it."""
-        self.depth += 1
-        if self.depth > 1 or not args or not isinstance(args[0], Tensor):
-            return None
-        x = args[0]
-        if x.ndim < 2 or x.device.type == "meta" or torch._C._functorch.maybe_current_level():
-            return None
-        most = 2 if x.ndim == 4 and x[0, 0].numel() > LARGE else IMAGES_AT_ONCE
+    def call(self, run: Any, module: nn.Module, args: tuple[Any, ...], more: Any) -> Any:
+        """Call a network, not from inside another one: measure it, on the first images only."""
+        x = args[0] if args and isinstance(args[0], Tensor) else None
+        unknown = x is None or x.ndim < 2 or x.device.type == "meta"
+        # What has no parameters, such as mixup, is no network, and may pair images and labels.
+        if unknown or next(module.parameters(), None) is None:
+            return run(module, *args, **more)
+        if torch._C._functorch.maybe_current_level():
+            return run(module, *args, **more)
         watched = any(m._forward_hooks for m in module.modules())
-        n = min(len(x), most) if self.cut and not watched else len(x)
-        self.call = (len(x), n)
+        most = 2 if x.ndim == 4 and x[0, 0].numel() > LARGE else IMAGES_AT_ONCE
+        size, shape = len(x), x.shape[1:]
+        n = min(size, most) if self.cut and not watched else size
+        args = (x[:n], *args[1:])
+        known = self.costs.setdefault(module, {})
         training = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
-        if training and not watched:
-            known = self.costs.setdefault(module, {})
-            if x.shape[1:] not in known:
-                self.measure = Measure(module)
-                self.measure.saving.__enter__()
-                self.measure.__enter__()
-        return (x[:n], *args[1:]) if n < len(x) else None
-
-    def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Note what the call took, and repeat its output for all images."""
-        self.depth -= 1
-        if self.depth or self.call is None:
-            return None
-        (size, n), self.call = self.call, None
-        shape = args[0].shape[1:]
-        measured, self.measure = self.measure, None
-        if measured is not None:
-            measured.__exit__(None, None, None)
-            measured.saving.__exit__(None, None, None)
-            if output is not None:  # no error
-                self.costs[module][shape] = Cost(
-                    measured.operations / n, measured.kernels, sum(measured.saved.values()) / n
-                )
-        cost = self.costs.get(module, {}).get(shape)
-        if cost is not None and torch.is_grad_enabled():
+        if training and not watched and shape not in known:
+            measure = Measure(module)
+            with measure.saving, measure:
+                output = run(module, *args, **more)
+            saved = sum(measure.saved.values()) / n
+            known[shape] = Cost(measure.operations / n, measure.kernels, saved)
+        else:
+            output = run(module, *args, **more)
+        if training and shape in known:
+            cost = known[shape]
             self.pending[id(module)] = (cost.operations * size, cost.kernels)
             self.activations = cost.saved * size
             self.finish_plan(module, cost)
         if n == size:
-            return None
-        index = torch.arange(size, device=args[0].device) % n
+            return output
+        index = torch.arange(size, device=x.device) % n
 
         def repeat(part: Any) -> Any:
-            return part[index] if isinstance(part, Tensor) and part[:0].ndim else part
+            return part[index] if isinstance(part, Tensor) and part.ndim else part
 
         return tree_map(repeat, output)
 
@@ -218,8 +203,19 @@ def install(file: Path, cut: bool = True) -> Counter:
     from cnnbook.training.run import Run
 
     counter = Counter(file, cut)
-    hooks.register_module_forward_pre_hook(counter.before)
-    hooks.register_module_forward_hook(counter.after, always_call=True)
+    called = nn.Module.__call__
+
+    # Not global hooks: an analysis that stops a network half-way leaves them unbalanced.
+    def call(module: nn.Module, *args: Any, **more: Any) -> Any:
+        if counter.inside:
+            return called(module, *args, **more)
+        counter.inside = True
+        try:
+            return counter.call(called, module, args, more)
+        finally:
+            counter.inside = False
+
+    nn.Module.__call__ = call  # type: ignore[method-assign]
     register_optimizer_step_post_hook(counter.step)
 
     created, resumed = Run.__post_init__, Run.go_on_from
@@ -249,6 +245,8 @@ def install(file: Path, cut: bool = True) -> Counter:
 
     def resume(run: Run, counters: Any) -> None:
         resumed(run, counters)
+        if not cut:  # how far a process came before it was killed is different every time
+            return
         plan = counter.run
         taken = run.step * plan["steps"] // run.total_steps
         plan["images"] = plan["images"] * (plan["steps"] - taken) // plan["steps"]
