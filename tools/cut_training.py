@@ -110,7 +110,8 @@ class Counter:
         most = 2 if x.ndim == 4 and x[0, 0].numel() > LARGE else IMAGES_AT_ONCE
         size, shape = len(x), x.shape[1:]
         n = min(size, most) if self.cut and not watched else size
-        args = (x[:n], *args[1:])
+        if n < size:  # a copy, as a view would keep the memory of all of them
+            args = (x[:n].clone(), *args[1:])
         known = self.costs.setdefault(module, {})
         training = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
         if training and not watched and shape not in known:

@@ -167,7 +167,8 @@ def seconds_in_cache() -> dict[str, int]:
 
 def store(key: str, values: dict[str, object], about: dict[str, object] | None = None) -> None:
     stored = json.loads(STORED.read_text()) if STORED.is_file() else {}
-    stored[key] = (about or {}) | {"notebooks": values}
+    known = stored.get(key, {}).get("notebooks", {})
+    stored[key] = (about or {}) | {"notebooks": known | values}
     STORED.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
