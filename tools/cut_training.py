@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
 IMAGES_AT_ONCE = 4
-LARGE = 100 * 100  # pixels; of images larger than that, only two are computed
+LARGE = 100 * 100 * 3  # numbers; of images larger than that, only two are computed
 STEPS_IN_FULL = 100  # shorter runs of small networks are not cut: chapters interrupt and resume
 MODULES_IN_FULL = 20
 MOST_EPOCHS = 20
@@ -108,7 +108,7 @@ class Counter:
         if torch._C._functorch.maybe_current_level():
             return run(module, *args, **more)
         watched = any(m._forward_hooks for m in module.modules())
-        most = 2 if x.ndim == 4 and x[0, 0].numel() > LARGE else IMAGES_AT_ONCE
+        most = 2 if x[:1].numel() > LARGE else IMAGES_AT_ONCE
         size, shape = len(x), x.shape[1:]
         n = min(size, most) if self.cut and not watched else size
         if n < size:  # a copy, as a view would keep the memory of all of them
