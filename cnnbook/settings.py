@@ -1,8 +1,12 @@
 """Where to run and at what size: preset, device, seeds."""
 
+import json
 import os
 import platform
 import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cnnbook._errors import unknown
@@ -157,32 +161,128 @@ def seed(value: int) -> None:
     torch.manual_seed(value)
 
 
-def start(*, seed: int = 0) -> None:
-    """Begin a chapter: seed the random generators, and print versions, device and preset.
+def start(chapter: str | None = None, *, seed: int = 0) -> None:
+    """Begin a chapter: print versions, device, preset and what it will take; seed the generators.
 
     Parameters
     ----------
+    chapter
+        Name of the notebook, such as ``"08-resnet"`` or ``"solutions/08-resnet"``, to be told what
+        it takes: for the ``cpu`` preset, how long all of it took on two cores; for the ``gpu``
+        preset, the steps and operations of its training, and an estimate from a quick
+        measurement of how long they take on this GPU.
     seed
         Passed to :func:`cnnbook.seed`.
 
+    Raises
+    ------
+    ValueError
+        If there is no such chapter, or ``CNNBOOK_PRESET`` is not a preset.
+
     Examples
     --------
-    >>> start(seed=0)  # doctest: +ELLIPSIS
+    >>> start("08-resnet", seed=0)  # doctest: +ELLIPSIS
     cnnbook ... · torch ...
     device  ... (...)
-    preset  ...  (set CNNBOOK_PRESET to 'cpu' or 'gpu' to change it)
+    preset  ...  (to change it, run %env CNNBOOK_PRESET=... before cnnbook.start)
+    takes   ...
     """
     import torch
 
     import cnnbook
 
-    cnnbook.seed(seed)
-    fastest = device()
+    chosen, fastest = preset(), device()
+    takes = None if chapter is None else _takes(chapter, chosen, fastest)
+    cnnbook.seed(seed)  # after the measurement, which draws random numbers
     if fastest.type == "cuda":
         name = torch.cuda.get_device_name()
     else:
         threads = torch.get_num_threads()
         name = f"{platform.machine()}, {threads} thread{'s' * (threads != 1)}"
+    other = "gpu" if chosen == "cpu" else "cpu"
     print(f"cnnbook {cnnbook.__version__} · torch {torch.__version__}")
     print(f"device  {fastest.type} ({name})")
-    print(f"preset  {preset()}  (set CNNBOOK_PRESET to 'cpu' or 'gpu' to change it)")
+    change = f"to change it, run %env CNNBOOK_PRESET={other} before cnnbook.start"
+    print(f"preset  {chosen}  ({change})")
+    if takes is not None:
+        print(f"takes   {takes}")
+
+
+def _takes(chapter: str, chosen: str, fastest: "torch.device") -> str:
+    """Return what a chapter takes under a preset, in words."""
+    # Written by tools/gpu_budget.py.
+    recorded = json.loads(Path(__file__).with_name("chapters.json").read_text(encoding="utf-8"))
+    known = recorded["gpu"]["notebooks"]
+    if chapter not in known:
+        raise unknown("chapter", chapter, known)
+    if chosen == "cpu":
+        return f"about {_about(recorded['cpu']['notebooks'][chapter])} on two cores"
+    counted = known[chapter]
+    mantissa, power = f"{counted['operations']:.0e}".split("e")
+    exponent = str(int(power)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    training = f"{counted['steps']:,} training steps"
+    if counted["operations"]:
+        training += f", {mantissa}·10{exponent} operations"
+    if fastest.type != "cuda":
+        return f"{training}: made for a CUDA GPU, and this machine has none"
+    return f"{training}: about {_about(_training_seconds(counted, fastest))} on this GPU"
+
+
+def _about(seconds: float) -> str:
+    """Return a time in words: seconds in steps of five, from two minutes on in minutes."""
+    if seconds < 120:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} minutes"
+
+
+def _training_seconds(counted: Mapping[str, float], fastest: "torch.device") -> float:
+    """Estimate how long training takes on a GPU, from what it does and a measurement of 0.1 s.
+
+    A small network waits for Python to launch its kernels, a large one for their operations.
+
+    Parameters
+    ----------
+    counted
+        ``steps`` of the optimizer, ``operations``, and ``kernels``: operators called in all
+        forward passes.
+    fastest
+        The device to measure.
+
+    Returns
+    -------
+    float
+        Seconds, without data, figures and evaluations.
+    """
+    import torch
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for _ in range(8):
+        layers += [nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+    net = nn.Sequential(*layers).to(fastest)
+    sgd = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    x = torch.randn(8, 8, 8, 8, device=fastest)
+    large = torch.randn(1024, 1024, device=fastest, dtype=torch.float16)
+
+    def step() -> None:
+        sgd.zero_grad()
+        net(x).square().mean().backward()
+        sgd.step()
+
+    def seconds(run: Callable[[], object], times: int) -> float:
+        run()
+        x[0, 0, 0, 0].item()  # waits for the GPU
+        began = time.perf_counter()
+        for _ in range(times):
+            run()
+        x[0, 0, 0, 0].item()
+        return (time.perf_counter() - began) / times
+
+    launch = seconds(step, 5) / len(layers)
+    if fastest.type != "cuda":  # half precision is for GPUs
+        large = large.float()
+    rate = 2 * len(large) ** 3 / seconds(lambda: large @ large, 5)
+    # Around the network, a step launches about a dozen kernels more: batch, loss, metrics,
+    # schedule. Convolutions of this book's sizes reach a fifth of the rate of matrix products.
+    around = 12 * counted["steps"]
+    return (counted["kernels"] + around) * launch + counted["operations"] / (0.2 * rate)

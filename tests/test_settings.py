@@ -1,10 +1,16 @@
+import json
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import cnnbook
+from cnnbook import settings
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", " GPU "])
@@ -63,6 +69,63 @@ def test_start_says_what_runs(capsys, monkeypatch):
         assert part in out
     cnnbook.seed(3)
     assert torch.equal(first, torch.rand(3))
+
+
+def test_start_says_how_long_a_chapter_takes_and_how_to_choose_the_other_preset(
+    capsys, monkeypatch
+):
+    monkeypatch.setenv("CNNBOOK_PRESET", "cpu")
+    cnnbook.start("08-resnet")
+    out = capsys.readouterr().out
+    assert "%env CNNBOOK_PRESET=gpu before cnnbook.start" in out
+    assert re.search(r"takes   about \d+ (s|minutes) on two cores\n", out)
+    # The environment is read at each call, so that %env works after the import, too.
+    monkeypatch.setenv("CNNBOOK_PRESET", "gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cnnbook.start("08-resnet")
+    out = capsys.readouterr().out
+    assert "%env CNNBOOK_PRESET=cpu before cnnbook.start" in out
+    assert re.search(r"takes   [\d,]+ training steps, \d·10[⁰-⁹¹²³]+ operations: made for a ", out)
+
+
+def test_start_estimates_the_time_on_this_gpu(monkeypatch):
+    monkeypatch.setattr(settings, "_training_seconds", lambda counted, device: 22.0)
+    words = settings._takes("08-resnet", "gpu", torch.device("cuda"))
+    assert words.endswith(" operations: about 20 s on this GPU")
+
+
+def test_the_estimate_grows_with_steps_and_operations():
+    few = {"steps": 100, "operations": 1e9, "kernels": 2_000}
+    many = {"steps": 1_000_000, "operations": 1e16, "kernels": 20_000_000}
+    cpu = torch.device("cpu")
+    assert 0 < settings._training_seconds(few, cpu) < settings._training_seconds(many, cpu)
+
+
+def test_the_measurement_does_not_change_the_random_numbers(monkeypatch):
+    monkeypatch.setenv("CNNBOOK_PRESET", "gpu")
+    monkeypatch.setattr(settings, "_takes", lambda *given: str(torch.rand(1)))
+    cnnbook.start("08-resnet", seed=3)
+    first = torch.rand(3)
+    cnnbook.seed(3)
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_start_names_a_chapter_that_there_is_not():
+    with pytest.raises(ValueError, match=r"'08-resnets'\. Did you mean '08-resnet'\?.*01-depth"):
+        cnnbook.start("08-resnets")
+
+
+def test_every_notebook_has_an_entry_and_starts_with_its_name():
+    stored = json.loads((ROOT / "cnnbook" / "chapters.json").read_text())
+    chapters = ROOT / "chapters"
+    names = {
+        path.relative_to(chapters).with_suffix("").as_posix() for path in chapters.rglob("*.ipynb")
+    }
+    assert set(stored["gpu"]["notebooks"]) == set(stored["cpu"]["notebooks"]) == names
+    for name in names:
+        cells = json.loads((chapters / f"{name}.ipynb").read_text())["cells"]
+        first = next(cell for cell in cells if cell["cell_type"] == "code")
+        assert f'cnnbook.start("{name}", seed=0)' in "".join(first["source"])
 
 
 @pytest.mark.parametrize("name", ["nodev", "cuda:99", "cpux"])

@@ -243,7 +243,7 @@ again resumes from there.""",
     how = parser.add_argument_group("training")
     how.add_argument(
         "--epochs", type=int, metavar="N",
-        help="passes over the training images (default: 10 under the preset cpu, 30 under gpu)",
+        help="passes over the training images (default: 10)",
     )  # fmt: skip
     how.add_argument(
         "--batch-size", type=int, default=64, metavar="N",

@@ -112,7 +112,7 @@ def fit(
         training, such as `target_accuracy` or :class:`EarlyStopping`, looks at them, so that they
         should not be the test images.
     epochs
-        Passes over `train`; if not given, the preset decides (10 under ``cpu``, 30 under ``gpu``).
+        Passes over `train`; 10 if not given.
     batch_size
         Images per step, over all processes; 64 if not given. A source of batches has its own.
     steps_per_epoch
@@ -237,7 +237,7 @@ def fit(
     check_network(model, "fit(model, train, ...)")
     check_trainable(model)
     device = settings.device(device)
-    epochs = settings.choose(cpu=10, gpu=30) if epochs is None else epochs
+    epochs = 10 if epochs is None else epochs
     check_count("epochs", epochs)
     if batch_size is not None:
         check_count("batch_size", batch_size)

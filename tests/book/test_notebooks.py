@@ -54,7 +54,8 @@ def test_first_cell_installs_only_what_is_missing(path):
     address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     assert first.startswith("try:\n    import cnnbook\nexcept ModuleNotFoundError:")
     assert f"%pip install --quiet git+{address}\n" in first
-    assert "cnnbook.start(seed=0)" in first
+    name = path.relative_to(ROOT / "chapters").with_suffix("").as_posix()
+    assert f'cnnbook.start("{name}", seed=0)' in first
     for cell in cells(path, "code")[1:]:
         assert "pip install" not in cell.source
 

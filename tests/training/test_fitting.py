@@ -44,8 +44,9 @@ def test_scheduler_steps_with_every_batch(tiny, sets):
     assert optimizer.param_groups[0]["lr"] == 0.5**10
 
 
-def test_epochs_follow_the_preset(tiny, sets, monkeypatch):
-    monkeypatch.setenv("CNNBOOK_PRESET", "cpu")
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+def test_there_are_ten_epochs_under_every_preset(tiny, sets, monkeypatch, preset):
+    monkeypatch.setenv("CNNBOOK_PRESET", preset)
     assert len(training.fit(tiny(), sets[0][:10], progress=False).train_loss) == 10
 
 
