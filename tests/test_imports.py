@@ -35,6 +35,7 @@ LEAVES = {
     "_files",
     "_frames",
     "_networks",
+    "_notebook",
     "_progress",
     "settings",
     "tables",
