@@ -37,6 +37,7 @@ LEAVES = {
     "_networks",
     "_notebook",
     "_progress",
+    "_versions",
     "settings",
     "tables",
 }

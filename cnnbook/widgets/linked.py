@@ -11,8 +11,8 @@ from typing import Any
 import ipywidgets
 
 from cnnbook._notebook import in_book
-from cnnbook.plots.figure import Figure, shown_as_png
-from cnnbook.widgets.still import pieces, still_png
+from cnnbook.plots.figure import shown_as_png
+from cnnbook.widgets.still import still_png
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -102,9 +102,9 @@ class Explorer(ipywidgets.VBox):
         self, include: object = None, exclude: object = None, **_options: object
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         # Behind the widget comes what is shown where there are none, in a copy on GitHub, say.
-        if in_book() or not any(isinstance(piece, Figure) for piece in pieces(self._result)):
-            data, metadata = {"text/html": self._still, "text/plain": repr(self)}, {}
-        else:
+        data: dict[str, Any] = {"text/html": self._still, "text/plain": repr(self)}
+        metadata: dict[str, Any] = {}
+        if not in_book():
             data, metadata = shown_as_png(still_png(self._first, self._result), repr(self))
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {VIEW: view, **data}, metadata

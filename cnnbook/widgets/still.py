@@ -10,13 +10,13 @@ from cnnbook.plots.figure import PNG_DPI, Figure
 from cnnbook.plots.style import WIDTH, new_figure
 
 LINE = 0.2  # inches
-LETTERS = 13  # to the inch, in a sentence
+LETTERS = 10  # to the inch; digits are the widest
 
 
-def pieces(result: object) -> list[object]:
+def _pieces(result: object) -> list[object]:
     """Return what one state shows, in one list even where lists hold lists."""
     if isinstance(result, list | tuple):
-        return [piece for part in result for piece in pieces(part)]
+        return [piece for part in result for piece in _pieces(part)]
     return [result]
 
 
@@ -30,7 +30,7 @@ def still_png(labels: Mapping[str, str], result: object) -> bytes:
     result
         What was drawn for this state.
     """
-    parts = pieces(result)
+    parts = _pieces(result)
     inches = [part.figure.get_figwidth() for part in parts if isinstance(part, Figure)]
     width = max(inches, default=WIDTH)
     chosen = " · ".join(f"{name.replace('_', ' ')}: {label}" for name, label in labels.items())
