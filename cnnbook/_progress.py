@@ -25,7 +25,8 @@ class _CellLine:
 
         output = {"text/plain": text.strip("\r\n ")}
         if self._shown is None:
-            self._shown = display(output, raw=True, display_id=True)
+            show: Any = display
+            self._shown = show(output, raw=True, display_id=True)
         else:
             self._shown.update(output, raw=True)
 
@@ -50,5 +51,5 @@ def progress_bar(total: int | None, *, show: bool = True, **options: Any) -> "tq
     """
     hidden = not show or bool(os.environ.get("TQDM_DISABLE"))
     if not hidden and in_cell():
-        options = {"file": _CellLine(), "ncols": 88, "mininterval": 0.25} | options
+        options = {"file": _CellLine(), "ascii": False, "ncols": 88, "mininterval": 0.25} | options
     return tqdm(total=total, disable=hidden, **options)

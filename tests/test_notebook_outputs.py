@@ -17,7 +17,9 @@ plots.bars(["5×5", "3×3 twice"], torch.tensor([25, 18]), xlabel="weights")""",
     "drawing": "plots.architecture(models.lenet5(), (1, 32, 32))",
     "table": "Table([{'layer': 'C1', 'weights': 150}], caption='a title', notes=['a note'])",
     "explorer": """
-widgets.explore(lambda n: [plots.bars(["a"], torch.tensor([n]), xlabel="n"), f"n is {n}"], n=[1, 2])""",
+def draw(n):
+    return [plots.bars(["a"], torch.tensor([n]), xlabel="n"), f"n is {n}"]
+widgets.explore(draw, n=[1, 2])""",
     "fit": """
 train, test = data.load("digits")
 net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
@@ -87,9 +89,11 @@ def test_nbconvert_that_sanitizes_shows_pictures_and_no_source(ran):
     pytest.importorskip("bleach")
     pytest.importorskip("tinycss2")
     page, _ = nbconvert.HTMLExporter(sanitize_html=True).from_notebook_node(ran)
-    assert page.count("data:image/png;base64,") == 3
     body = page[page.index("<body") :]
+    assert len(re.findall(r'<img[^>]* src="data:image/png;base64,', body)) == 3
     seen = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", body, flags=re.S)
-    assert not re.search(r"&lt;(?!lambda)\w|stroke|font-size|text-align", seen)
+    # Around the rows of any table, nbconvert 7.17 shows the tags of a tbody that it adds itself.
+    seen = re.sub(r"&lt;/?tbody&gt;", "", seen)
+    assert not re.search(r"&lt;/?[a-z]|stroke|font-size|text-align", seen)
     for words in ("a title", "layer", "150", "a note"):
         assert words in seen
