@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for editors and type checkers
     from cnnbook import settings as settings
     from cnnbook import training as training
     from cnnbook import widgets as widgets
+    from cnnbook._versions import require as require
     from cnnbook.settings import choose as choose
     from cnnbook.settings import device as device
     from cnnbook.settings import preset as preset
@@ -47,6 +48,7 @@ _FUNCTIONS = {
     "device": "settings",
     "load": "training",
     "preset": "settings",
+    "require": "_versions",
     "seed": "settings",
     "start": "settings",
 }

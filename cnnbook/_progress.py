@@ -1,17 +1,44 @@
 """Progress bars, in notebooks and terminals."""
 
 import os
-import warnings
 from typing import Any
 
-with warnings.catch_warnings():
-    # Without ipywidgets, tqdm warns once and prints text bars: nothing the reader needs to know.
-    warnings.simplefilter("ignore")
-    from tqdm.auto import tqdm
+from tqdm import tqdm
+
+from cnnbook._notebook import in_cell
+
+
+class _CellLine:
+    """A file whose last line is displayed in a notebook, each in place of the one before.
+
+    tqdm's own bars for notebooks are widgets, which stay in the saved notebook and are empty there.
+    """
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    def write(self, text: str) -> None:
+        """Show what tqdm writes: a carriage return and a line, or spaces to remove it."""
+        if text == "\n":  # it ends a bar that stays
+            return
+        from IPython.display import display
+
+        output = {"text/plain": text.strip("\r\n ")}
+        if self._shown is None:
+            show: Any = display
+            self._shown = show(output, raw=True, display_id=True)
+        else:
+            self._shown.update(output, raw=True)
+
+    def flush(self) -> None:
+        """Do nothing: every line is shown at once."""
 
 
 def progress_bar(total: int | None, *, show: bool = True, **options: Any) -> "tqdm[Any]":
-    """Return a tqdm bar that obeys ``TQDM_DISABLE``, which tqdm itself ignores in notebooks.
+    """Return a bar of text, which the environment variable ``TQDM_DISABLE`` hides.
+
+    In a notebook it needs no widgets. A bar that does not stay (``leave=False``) leaves an empty
+    line of output, which no front end shows.
 
     Parameters
     ----------
@@ -23,4 +50,6 @@ def progress_bar(total: int | None, *, show: bool = True, **options: Any) -> "tq
         Passed to tqdm.
     """
     hidden = not show or bool(os.environ.get("TQDM_DISABLE"))
+    if not hidden and in_cell():
+        options = {"file": _CellLine(), "ascii": False, "ncols": 88, "mininterval": 0.25} | options
     return tqdm(total=total, disable=hidden, **options)

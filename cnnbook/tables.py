@@ -2,11 +2,12 @@
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnbook._errors import unknown
 from cnnbook._frames import data_frame
+from cnnbook._notebook import in_book
 
 # Headings that cannot be derived from a key.
 _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
@@ -134,28 +135,42 @@ class Table:
         return "\n".join([*([self.caption] if self.caption else []), *lines, *self.notes])
 
     def _repr_html_(self) -> str:
-        def cell(tag: str, column: str, text: str, scope: str = "") -> str:
+        def cell(tag: str, column: str, text: str, attributes: str = "") -> str:
             align = "right" if self._is_number(column) else "left"
-            wrap = "white-space:nowrap;" if tag == "td" and align == "right" else ""
+            wrap = "white-space:nowrap;" if not attributes and align == "right" else ""
             style = f"{wrap}text-align:{align};vertical-align:top;padding:.2em .5em"
-            return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
+            return f'<{tag}{attributes} style="{style}">{text}</{tag}>'
 
-        head = "".join(cell("th", c, self.label(c), ' scope="col"') for c in self.columns)
+        def rows(cells: Iterable[str]) -> str:
+            return f"<tr>{''.join(cells)}</tr>"
+
         body = "".join(
-            "<tr>" + "".join(cell("td", c, self._cell(c, row[c])) for c in self.columns) + "</tr>"
+            rows(cell("td", c, html.escape(self._cell(c, row[c]))) for c in self.columns)
             for row in self.rows
         )
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        labels = {c: html.escape(self.label(c)) for c in self.columns}
         notes = "".join(
-            f'<p style="margin:.3em 0 0;font-size:.93em">{html.escape(note)}</p>'
+            f'<div style="margin:.3em 0 0;font-size:.93em">{html.escape(note)}</div>'
             for note in self.notes
         )
+        title = html.escape(self.caption)
+        if in_book():
+            head = rows(cell("th", c, label, ' scope="col"') for c, label in labels.items())
+            caption = f"<caption>{title}</caption>" if title else ""
+            table = f"{caption}<thead>{head}</thead><tbody>{body}</tbody>"
+        else:
+            # nbconvert's sanitizer shows the source of every tag but div, strong, table, tr and td.
+            head = rows(
+                cell("td", c, f"<strong>{label}</strong>", ' role="columnheader"')
+                for c, label in labels.items()
+            )
+            table = head + body
+        above = f"<div>{title}</div>" if title and not in_book() else ""
         # The wrapper lets a wide table scroll on a phone instead of widening the page.
         return (
             '<div class="cnnbook-table" style="overflow-x:auto" tabindex="0" role="region" '
-            f'aria-label="{html.escape(self.caption or "Table")}">'
-            f'<table style="font-size:.93em">{caption}'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"
+            f'aria-label="{title or "Table"}">{above}'
+            f'<table style="font-size:.93em">{table}</table>{notes}</div>'
         )
 
 

@@ -35,7 +35,9 @@ LEAVES = {
     "_files",
     "_frames",
     "_networks",
+    "_notebook",
     "_progress",
+    "_versions",
     "settings",
     "tables",
 }

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,53 @@ def test_public_functions_say_what_they_take_and_return():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="models"):
         cnnbook.model  # noqa: B018
+
+
+FIRST_CELL = """
+import sys
+sys.path.insert(0, "")
+try:
+    import cnnbook
+
+    cnnbook.require("{wanted}")
+except ImportError as error:
+    print(type(error).__name__)
+    from pathlib import Path  # what %pip install would do
+    Path("cnnbook").mkdir(exist_ok=True)
+    Path("cnnbook", "__init__.py").write_text('__version__ = "{wanted}"')
+    import cnnbook
+
+print(cnnbook.__version__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ("1.2.0", "1.2.0", ["1.2.0"]),
+        ("1.10.0", "1.9.5", ["1.10.0"]),
+        ("1.2.0.dev1", "1.2.0", ["1.2.0.dev1"]),
+        ("1.9.5", "1.10.0", ["ImportError", "1.10.0"]),
+        (None, "1.2.0", ["ModuleNotFoundError", "1.2.0"]),
+    ],
+)
+def test_a_first_cell_replaces_an_older_package(tmp_path, found, wanted, said):
+    if found:
+        (tmp_path / "cnnbook").mkdir()
+        shutil.copy(PACKAGE / "_versions.py", tmp_path / "cnnbook")
+        text = f'from cnnbook._versions import require\n__version__ = "{found}"\n'
+        (tmp_path / "cnnbook" / "__init__.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", FIRST_CELL.format(wanted=wanted)],  # no packages
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == said, done.stderr
+
+
+def test_an_older_package_in_use_needs_a_restart():
+    code = "import cnnbook; cnnbook.settings; cnnbook.require('99.0.0')"
+    done = run(code)
+    assert "RuntimeError: this notebook needs cnnbook 99.0.0" in done.stderr
+    assert "Restart the kernel" in done.stderr
+    with pytest.raises(ValueError, match="is three numbers"):
+        cnnbook.require("new")

@@ -21,11 +21,22 @@ def test_text_is_aligned_and_formatted():
     ]
 
 
-def test_html_is_well_formed_and_escaped():
+def test_html_is_well_formed_and_escaped(monkeypatch):
+    monkeypatch.setenv("CNNBOOK_BOOK", "1")
     table = ElementTree.fromstring(Table(ROWS, caption="a & b")._repr_html_()).find("table")
     assert table.find("caption").text == "a & b"
     assert [th.text for th in table.iter("th")] == ["layer", "n", "share"]
     assert [td.text or "" for td in table.iter("td")][3] == "a<b"
+
+
+def test_outside_the_book_html_has_only_tags_that_sanitizers_keep(monkeypatch):
+    monkeypatch.delenv("CNNBOOK_BOOK", raising=False)
+    shown = ElementTree.fromstring(Table(ROWS, caption="a & b", notes=["c"])._repr_html_())
+    # What nbconvert 7.17 keeps, of which GitHub keeps all.
+    assert {element.tag for element in shown.iter()} <= {"div", "strong", "table", "td", "tr"}
+    assert [cell.text for cell in shown.iterfind(".//td/strong")] == ["layer", "n", "share"]
+    assert [[td.text or "" for td in row] for row in shown.iter("tr")][2][0] == "a<b"
+    assert [div.text for div in shown.iterfind("div")] == ["a & b", "c"]
 
 
 def test_dicts_are_unformatted_copies():
@@ -39,7 +50,7 @@ def test_dicts_are_unformatted_copies():
 def test_notes_stand_below_the_table():
     table = Table(ROWS, notes=["total: 1,518 & more", "second"])
     assert repr(table).splitlines()[-2:] == ["total: 1,518 & more", "second"]
-    notes = ElementTree.fromstring(table._repr_html_()).findall("p")
+    notes = ElementTree.fromstring(table._repr_html_()).findall("div")
     assert [note.text for note in notes] == ["total: 1,518 & more", "second"]
     assert len(table) == 2
 

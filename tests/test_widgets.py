@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from cnnbook import analysis, data, models, plots, widgets
@@ -113,10 +114,11 @@ def test_a_mapping_gives_values_by_label():
     assert text(shown(explorer)) == "kernel=5"
 
 
-def test_first_state_is_shown_by_widgets_and_without_them():
+def test_first_state_is_shown_by_widgets_and_without_them(monkeypatch):
+    monkeypatch.setenv("CNNBOOK_BOOK", "1")
     explorer = widgets.explore(say, a=[1, 2, 3], b=[False, True], first={"a": 2, "b": True})
     assert text(shown(explorer)) == "a=2 b=True"
-    bundle = explorer._repr_mimebundle_()
+    bundle, _ = explorer._repr_mimebundle_()
     assert "a: 2" in text(bundle["text/html"])
     assert "b: yes" in text(bundle["text/html"])
     assert "a=2 b=True" in text(bundle["text/html"])
@@ -124,6 +126,31 @@ def test_first_state_is_shown_by_widgets_and_without_them():
     assert view["model_id"] == explorer.model_id
     assert explorer.states()[0] == {"a": "1", "b": "no"}
     assert "6 states" in bundle["text/plain"]
+
+
+def test_outside_the_book_a_bitmap_stands_in_for_the_widget(monkeypatch):
+    monkeypatch.delenv("CNNBOOK_BOOK", raising=False)
+
+    def draw(n):
+        return [photo_figure(n > 1), f"n is {n}.", [Table([{"n": n}])]]
+
+    shown = {}
+    for first in (1, 2):
+        explorer = widgets.explore(draw, n=[1, 2], first={"n": first})
+        data, metadata = explorer._repr_mimebundle_()
+        assert set(data) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
+        shown[first] = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        alone = photo_figure(first > 1)
+        alone.svg()  # as the explorer does first; constrained layout takes more than one drawing
+        figure = Image.open(io.BytesIO(alone.png(dpi=192))).convert("RGB")
+        assert shown[first].width == figure.width
+        assert metadata["image/png"]["width"] == pytest.approx(figure.width / 2, abs=1)
+        # Its figure is below the choices: find it, pixel by pixel.
+        pixels, wanted = np.asarray(shown[first]), np.asarray(figure)
+        tops = range(len(pixels) - len(wanted) + 1)
+        assert any(np.array_equal(pixels[y : y + len(wanted)], wanted) for y in tops)
+    assert shown[1].size == shown[2].size
+    assert shown[1].tobytes() != shown[2].tobytes()
 
 
 def test_figures_tables_and_texts_can_be_drawn():

@@ -253,6 +253,7 @@ def main() -> int:
     serving.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"  # on a page, a progress bar would only be noise
+    os.environ["CNNBOOK_BOOK"] = "1"  # figures and explorers for a page, not for a notebook
     use_own_ipython_folder()
     if arguments.command == "execute":
         return execute([path.resolve() for path in arguments.notebooks])

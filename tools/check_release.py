@@ -1,4 +1,4 @@
-"""Check that a tag, the package, the citation and the changelog name the same version.
+"""Check that a tag, the package, the chapters, the citation and the changelog name one version.
 
 If so, print what changed in that version.
 """
@@ -8,38 +8,28 @@ import re
 import sys
 from pathlib import Path
 
+import set_version
+
 ROOT = Path(__file__).resolve().parents[1]
-
-# Where a version is written, and how.
-FILES = {
-    "cnnbook/__init__.py": r'^__version__ = "(.+)"$',
-    "CITATION.cff": r"^version: (\S+)$",
-    "CHANGELOG.md": r"^## (\d\S*) \(\d{4}-\d{2}-\d{2}\)$",  # the first one is the newest
-}
-
-
-def versions(root: Path = ROOT) -> dict[str, str | None]:
-    """Return the version that each file names, or None."""
-    found = {}
-    for name, pattern in FILES.items():
-        match = re.search(pattern, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
-        found[name] = match[1] if match else None
-    return found
+RELEASED = r"^## (\d\S*) \(\d{4}-\d{2}-\d{2}\)$"  # in the changelog; the first one is the newest
 
 
 def problems(tag: str, root: Path = ROOT) -> list[str]:
     """Return the reasons why `tag` cannot be released."""
+    log = re.search(RELEASED, (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    found = {"CHANGELOG.md": {log[1] if log else "no version with its date"}}
+    found |= set_version.written(root)
     return [
-        f"{name} names {version or 'no version with its date'}; the tag is {tag}"
-        for name, version in versions(root).items()
-        if f"v{version}" != tag
+        f"{name} names {' and '.join(sorted(versions))}; the tag is {tag}"
+        for name, versions in found.items()
+        if versions != {tag.removeprefix("v")}
     ]
 
 
 def notes(root: Path = ROOT) -> str:
     """Return the changelog's section on the newest version, without its heading."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    _, _, text = text.partition(re.search(FILES["CHANGELOG.md"], text, re.MULTILINE)[0])
+    _, _, text = text.partition(re.search(RELEASED, text, re.MULTILINE)[0])
     return text.partition("\n## ")[0].strip()
 
 

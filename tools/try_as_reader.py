@@ -22,10 +22,12 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import set_repository
+import set_version
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -75,17 +77,30 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
     ]
 
 
+@cache
+def tagged_copy(root: Path) -> tempfile.TemporaryDirectory:
+    """Return a copy of a repository whose last commit has the tag that first cells install.
+
+    The tag itself is made when a version is released, and names an older commit afterwards.
+    """
+    copy = tempfile.TemporaryDirectory()
+    subprocess.run(["git", "clone", "--quiet", "--bare", root, copy.name], check=True)
+    (version,) = set_version.written(root)["cnnbook/__init__.py"]
+    subprocess.run(["git", "tag", "--force", f"v{version}", "HEAD"], cwd=copy.name, check=True)
+    return copy
+
+
 def as_a_reader(root: Path = ROOT) -> dict[str, str]:
     """Return the environment variables of a chapter.
 
-    With them, git fetches the book's address from this repository, and Python does not find the
-    package there unless it is installed.
+    With them, git fetches the book's address from a copy of this repository, and Python does not
+    find the package there unless it is installed.
     """
     found = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return found | {
         "TQDM_DISABLE": "1",
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{root.as_uri()}.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.{Path(tagged_copy(root).name).as_uri()}.insteadOf",
         "GIT_CONFIG_VALUE_0": set_repository.current(root),
     }
 

@@ -1,7 +1,8 @@
 """The object that puts a picture on a page.
 
-Figures are inline SVG whose text and axes take the color of the surrounding text, so that the same
-output is readable on light and dark pages.
+On the book's pages, figures are inline SVG whose text and axes take the color of the surrounding
+text: light and dark pages need it. Everywhere else they are bitmaps on white. Viewers of notebooks
+that remove styles and scripts, GitHub's among them, would show the source text of an SVG.
 """
 
 import base64
@@ -16,7 +17,11 @@ import matplotlib.figure
 from matplotlib.axes import Axes
 
 from cnnbook._files import write_whole
+from cnnbook._notebook import in_book
 from cnnbook.plots.style import INK, STYLE
+
+# A notebook's front end has 96 pixels to the inch; screens often have twice as many.
+PNG_DPI = 192
 
 
 class Figure:
@@ -102,12 +107,23 @@ class Figure:
             self.figure.savefig(buffer, format=kind, dpi=200, facecolor="white")
         write_whole(path, buffer.getvalue())
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        return {
-            "text/html": (
-                '<figure class="cnnbook-figure" tabindex="0" style="margin:0;overflow-x:auto">'
-                f"{self.svg()}</figure>"
-            ),
-            "image/png": base64.b64encode(self.png()).decode(),
-            "text/plain": repr(self),
-        }
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, str], dict[str, object]]:
+        # Exactly one form of the picture: front ends disagree about which of several to show.
+        if in_book():
+            return {
+                "text/html": (
+                    '<figure class="cnnbook-figure" tabindex="0" '
+                    f'style="margin:0;overflow-x:auto">{self.svg()}</figure>'
+                ),
+                "text/plain": repr(self),
+            }, {}
+        return shown_as_png(self.png(dpi=PNG_DPI), repr(self))
+
+
+def shown_as_png(png: bytes, text: str) -> tuple[dict[str, str], dict[str, object]]:
+    """Return data and metadata of an output: a picture of :data:`PNG_DPI`, and a text for it."""
+    width = int.from_bytes(png[16:20], "big")  # of a PNG, where its header has it
+    data = {"image/png": base64.b64encode(png).decode(), "text/plain": text}
+    return data, {"image/png": {"width": round(width * 96 / PNG_DPI)}}

@@ -91,21 +91,28 @@ def explore(
             f"{_sizes(values)}. Give fewer values, or several explorers"
         )
 
-    drawn = _draw_all(draw, values, count)
+    drawn, result = _draw_all(draw, values, start)
     chosen = {name: allowed[i] for (name, allowed), i in zip(labels.items(), start, strict=True)}
     body, parts = drawn[start]
     picture = still(chosen, (definitions(parts) if parts else "") + body)
     pictures, shared = _joined(drawn)
-    return Explorer(labels, kinds, start, pictures, definitions(shared), picture)
+    return Explorer(labels, kinds, start, pictures, definitions(shared), picture, result)
 
 
-def _draw_all(draw: Callable, values: Mapping, count: int) -> dict:
-    """Return what each state shows, as :func:`_shown` does, by the indices of its choices."""
-    drawn, weight, seen = {}, 0, set()
+def _draw_all(draw: Callable, values: Mapping, start: tuple[int, ...]) -> tuple[dict, object]:
+    """Return what each state shows, by the indices of its choices, and the first one's result.
+
+    The former is as :func:`_shown` returns it, the latter as `draw` does.
+    """
+    count = prod(map(len, values.values()))
+    drawn, weight, seen, first = {}, 0, set(), None
     with progress_bar(count, desc="drawing", leave=False) as bar:
         for state in product(*(range(len(v)) for v in values.values())):
             arguments = {n: v[i] for (n, v), i in zip(values.items(), state, strict=True)}
-            body, parts = drawn[state] = _shown(draw(**arguments), arguments)
+            result = draw(**arguments)
+            body, parts = drawn[state] = _shown(result, arguments)
+            if state == start:
+                first = result
             new = {body: len(body), **{name: len(text) for name, text in parts.items()}}
             weight += sum(size for key, size in new.items() if key not in seen)
             seen |= set(new)
@@ -116,7 +123,7 @@ def _draw_all(draw: Callable, values: Mapping, count: int) -> dict:
                     "values, or draw with fewer pixels or marks"
                 )
             bar.update()
-    return drawn
+    return drawn, first
 
 
 def _joined(drawn: Mapping) -> tuple[dict, dict[str, str]]:

@@ -10,6 +10,10 @@ from typing import Any
 
 import ipywidgets
 
+from cnnbook._notebook import in_book
+from cnnbook.plots.figure import shown_as_png
+from cnnbook.widgets.still import still_png
+
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -34,7 +38,12 @@ class Explorer(ipywidgets.VBox):
         HTML the pictures refer to, always present.
     still
         HTML of the first state alone, for readers without JavaScript or widgets.
+    result
+        What was drawn for the first state: its figures, texts and tables.
     """
+
+    # ipywidgets 7 displays a widget by this method, without a picture that stands in for it.
+    _ipython_display_ = None
 
     def __init__(
         self,
@@ -44,6 +53,7 @@ class Explorer(ipywidgets.VBox):
         pictures: Mapping[tuple[int, ...], str],
         shared: str,
         still: str,
+        result: object,
     ):
         self.selectors: dict[str, Any] = {
             name: _selector(name, labels[name], kinds[name], index, labels)
@@ -51,6 +61,8 @@ class Explorer(ipywidgets.VBox):
         }
         self._pictures = pictures
         self._still = still
+        self._first = {name: labels[name][i] for name, i in zip(labels, first, strict=True)}
+        self._result = result
         # Layout and style are widgets too, of a kilobyte each; one serves all pictures.
         wide = ipywidgets.Layout(width="100%", margin="0")
         sheet = ipywidgets.HTML(shared, layout=wide)
@@ -86,12 +98,16 @@ class Explorer(ipywidgets.VBox):
         choices = [[(name, label) for label in s.options] for name, s in self.selectors.items()]
         return [dict(state) for state in product(*choices)]
 
-    def _repr_mimebundle_(self, include=None, exclude=None, **_options) -> dict:
-        return {
-            VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
-            "text/html": self._still,
-            "text/plain": repr(self),
-        }
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None, **_options: object
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Behind the widget comes what is shown where there are none, in a copy on GitHub, say.
+        data: dict[str, Any] = {"text/html": self._still, "text/plain": repr(self)}
+        metadata: dict[str, Any] = {}
+        if not in_book():
+            data, metadata = shown_as_png(still_png(self._first, self._result), repr(self))
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {VIEW: view, **data}, metadata
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {len(s.options)}" for name, s in self.selectors.items())

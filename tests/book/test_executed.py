@@ -25,6 +25,7 @@ def shown(value):
 
 @pytest.fixture
 def notebook(monkeypatch):
+    monkeypatch.setenv("CNNBOOK_BOOK", "1")
     layers = [
         {"layer": "C1", "parameters": 156, "kind": None},
         {"layer": "C3", "parameters": 1516, "kind": "a<b"},

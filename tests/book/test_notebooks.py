@@ -49,11 +49,13 @@ def test_the_check_notices_outputs(tmp_path):
 
 
 @every_notebook
-def test_first_cell_installs_only_what_is_missing(path):
+def test_first_cell_installs_what_is_missing_or_old(path):
     first = cells(path, "code")[0].source
     address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    assert first.startswith("try:\n    import cnnbook\nexcept ModuleNotFoundError:")
-    assert f"%pip install --quiet git+{address}\n" in first
+    version = cnnbook.__version__
+    assert first.startswith(f'try:\n    import cnnbook\n\n    cnnbook.require("{version}")\nexcept')
+    assert f"%pip install --quiet git+{address}@v{version}\n" in first
+    assert "hide-input" in cells(path, "code")[0].metadata.tags
     name = path.relative_to(ROOT / "chapters").with_suffix("").as_posix()
     assert f'cnnbook.start("{name}", seed=0)' in first
     for cell in cells(path, "code")[1:]:

@@ -9,6 +9,8 @@ import pytest
 import set_repository
 from selenium.webdriver.support.wait import WebDriverWait
 
+import cnnbook
+
 HTML = Path(__file__).parents[2] / "_build" / "html"
 CHAPTERS = Path(__file__).parents[2] / "chapters"
 PAGES = sorted(
@@ -181,7 +183,8 @@ def test_notebooks_and_nothing_else_open_in_binder_and_colab():
         source = Path(page).with_suffix(".ipynb")
         expected = {
             f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/{source}",
-            f"https://colab.research.google.com/github/{slug}/blob/main/{source}",
+            # Its first cell installs the package of that tag.
+            f"https://colab.research.google.com/github/{slug}/blob/v{cnnbook.__version__}/{source}",
         }
         links = re.findall(
             r'href="(https://(?:mybinder|colab\.research\.google)\.[^"]+)"\s+target="_blank"\s+'

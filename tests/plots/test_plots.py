@@ -125,9 +125,17 @@ FIGURES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_can_be_put_on_a_page(name, tmp_path):
+def test_every_figure_can_be_put_on_a_page(name, tmp_path, monkeypatch):
     figure = FIGURES[name]()
-    bundle = figure._repr_mimebundle_()
+    monkeypatch.setenv("CNNBOOK_BOOK", "1")
+    page, _ = figure._repr_mimebundle_()
+    assert figure.svg() in page["text/html"]
+    monkeypatch.delenv("CNNBOOK_BOOK")
+    bundle, metadata = figure._repr_mimebundle_()
+    assert set(bundle) == {"image/png", "text/plain"}
+    assert set(page) == {"text/html", "text/plain"}
+    width = figure.figure.get_figwidth() * 96
+    assert metadata["image/png"]["width"] == pytest.approx(width, abs=1)
     svg = ElementTree.fromstring(figure.svg())
     assert svg.tag == SVG + "svg"
     assert svg.get("role") == "img"

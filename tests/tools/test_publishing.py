@@ -1,12 +1,15 @@
 """The files that publish the book and the package, and that readers find on GitHub."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import check_release
 import pytest
+import set_version
 import yaml
 
 import cnnbook
@@ -71,24 +74,53 @@ def test_links_and_commands_exist(path):
         assert (ROOT / script).is_file(), script
 
 
-def test_the_citation_is_of_this_version():
-    assert check_release.versions()["CITATION.cff"] == cnnbook.__version__
-    assert check_release.versions()["cnnbook/__init__.py"] == cnnbook.__version__
+def test_everything_names_the_packages_version():
+    found = set_version.written()
+    assert all(versions == {cnnbook.__version__} for versions in found.values()), found
+    notebooks = {str(path.relative_to(ROOT)) for path in (ROOT / "chapters").rglob("*.ipynb")}
+    assert {*notebooks, "README.md", "CITATION.cff", "cnnbook/__init__.py"} <= set(found)
 
 
-def test_a_release_needs_the_same_version_everywhere(tmp_path):
-    (tmp_path / "cnnbook").mkdir()
-    for name in check_release.FILES:
+@pytest.fixture
+def small_book(tmp_path):
+    """Return a repository with one file of every kind that names a version."""
+    names = ["cnnbook/__init__.py", "CITATION.cff", "README.md", "chapters/04-lenet.ipynb"]
+    for name in [*names, "CHANGELOG.md"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    return tmp_path, set(names)
+
+
+def test_a_version_is_set_everywhere_and_back(small_book):
+    book, names = small_book
+    before = {name: (book / name).read_bytes() for name in names}
+    assert {str(p.relative_to(book)) for p in set_version.set_version("12.0.3", book)} == names
+    assert set_version.written(book) == {name: {"12.0.3"} for name in names}
+    first = next(
+        "".join(cell["source"])
+        for cell in json.loads((book / "chapters/04-lenet.ipynb").read_text())["cells"]
+        if cell["cell_type"] == "code"
+    )
+    assert 'cnnbook.require("12.0.3")' in first
+    assert "/cnnbook@v12.0.3\n" in first
+    set_version.set_version(cnnbook.__version__, book)
+    assert {name: (book / name).read_bytes() for name in names} == before
+    with pytest.raises(ValueError, match="three numbers"):
+        set_version.set_version("v1.2", book)
+
+
+def test_a_release_needs_the_same_version_everywhere(small_book):
+    book, names = small_book
     log = "# Changes\n\n## Not yet released\n\n- b\n\n## {}\n\n- a\n## 0.0.1 (2026-01-02)\n\n- z\n"
     tag = f"v{cnnbook.__version__}"
-    (tmp_path / "CHANGELOG.md").write_text(log.format(cnnbook.__version__))
-    (undated,) = check_release.problems(tag, tmp_path)
+    (book / "CHANGELOG.md").write_text(log.format(cnnbook.__version__))
+    (undated,) = check_release.problems(tag, book)
     assert undated.startswith("CHANGELOG.md names 0.0.1")
-    (tmp_path / "CHANGELOG.md").write_text(log.format(f"{cnnbook.__version__} (2026-05-06)"))
-    assert check_release.problems(tag, tmp_path) == []
-    assert check_release.notes(tmp_path) == "- a"
-    assert len(check_release.problems("v99.0.0", tmp_path)) == len(check_release.FILES)
+    (book / "CHANGELOG.md").write_text(log.format(f"{cnnbook.__version__} (2026-05-06)"))
+    assert check_release.problems(tag, book) == []
+    assert check_release.notes(book) == "- a"
+    assert len(check_release.problems("v99.0.0", book)) == len(names) + 1
 
 
 def test_binder_has_the_books_versions():

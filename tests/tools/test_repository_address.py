@@ -39,7 +39,7 @@ def addresses(root: Path) -> dict[str, str]:
         "README, Colab's badge": f"https://github.com/{badge}",
         "README, Binder's badge": f"https://github.com/{binder}",
         "README, picture": f"https://github.com/{picture}",
-        "README, pip": re.search(r"git\+(https://\S+)", readme)[1],
+        "README, pip": re.search(r"git\+(https://[^\s@]+)", readme)[1],
         "index.md": re.search(r"git clone (\S+)", (root / "chapters" / "index.md").read_text())[1],
     }
     for line in metadata.splitlines():
@@ -48,7 +48,7 @@ def addresses(root: Path) -> dict[str, str]:
             address = re.match(r'"(https://github\.com/[\w-]+/[\w.-]+)', value)[1]
             found[f"pyproject.toml, {key}"] = address
     for path in (root / "chapters").rglob("*.ipynb"):
-        address = re.search(r"git\+(https://\S+)", first_cell(path.read_text()))[1]
+        address = re.search(r"git\+(https://[^\s@]+)", first_cell(path.read_text()))[1]
         found[str(path.relative_to(root))] = address
     return found
 

@@ -8,6 +8,8 @@ import pytest
 import set_repository
 import try_as_reader as tool
 
+import cnnbook
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,11 +28,14 @@ def test_git_takes_the_books_address_from_this_repository(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     environment = tool.as_a_reader()
     assert "PYTHONPATH" not in environment
-    command = ["git", "ls-remote", set_repository.current(), "HEAD"]
+    tag = f"v{cnnbook.__version__}"
+    command = ["git", "ls-remote", set_repository.current(), "HEAD", tag]
     asked = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True)
     # In a clone, the HEAD of its origin is listed as well.
-    assert asked.stdout.splitlines()[0].split() == [head.strip(), "HEAD"]
+    first, *_, last = asked.stdout.splitlines()
+    assert first.split() == [head.strip(), "HEAD"]
+    assert last.split() == [head.strip(), f"refs/tags/{tag}"]
 
 
 def test_the_first_cell_is_timed_and_warnings_are_found():

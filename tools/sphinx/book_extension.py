@@ -10,6 +10,7 @@ when it can be deleted.
 
 import html
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
+
+from cnnbook import __version__ as VERSION
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -87,6 +90,21 @@ def drop_launch(app, pagename, templatename, context, doctree) -> None:
         buttons[:] = [b for b in buttons if b.get("label") != "launch-buttons"]
 
 
+def open_tag(app, pagename, templatename, context, doctree) -> None:
+    """Have Colab open the chapter at the tag of its version, which is what its first cell installs.
+
+    The page shows the newest text, of the branch main; so does Binder, with the package of main.
+
+    Cause: sphinx-book-theme 1.3.0 has one branch for launching and for editing, which needs main.
+    Delete when: it has an option for the branch or tag that Colab opens.
+    """
+    branch = f"/blob/{app.config.html_theme_options['repository_branch']}/"
+    for group in context.get("header_buttons", ()):
+        for button in group.get("buttons", ()):
+            if "colab.research" in button.get("url", ""):
+                button["url"] = button["url"].replace(branch, f"/blob/v{VERSION}/", 1)
+
+
 def skip_fields(app, what, name, value, skip, options) -> bool | None:
     """Omit fields, which their class explains, from the package's pages.
 
@@ -97,6 +115,15 @@ def skip_fields(app, what, name, value, skip, options) -> bool | None:
     of_torch = (getattr(value, "__module__", "") or "").startswith("torch")
     alias = (getattr(value, "__doc__", "") or "").startswith("Alias for field")
     return True if alias or (what == "class" and of_torch) else None
+
+
+def draw_for_pages(app: Sphinx, config) -> None:
+    """Have notebooks that Sphinx itself executes draw for a page, as tools/book.py does.
+
+    Cause: this book: figures on a page are HTML, those in a notebook are bitmaps.
+    Delete when: front ends of notebooks show SVG without its source.
+    """
+    os.environ["CNNBOOK_BOOK"] = "1"
 
 
 def choose_widget_script(app: Sphinx, config) -> None:
@@ -201,7 +228,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", drop_launch, priority=900)
+    app.connect("html-page-context", open_tag, priority=900)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("config-inited", draw_for_pages)
     app.connect("config-inited", choose_widget_script)
     app.connect("html-page-context", move_widget_state, priority=900)
     app.connect("build-finished", say_where_widgets_come_from)
