@@ -14,9 +14,9 @@ need uv and internet access. torch==2.N takes its last release, and the newest v
 that suit it. present is the environment that runs this program, such as one in Colab or on Binder;
 it must have nbclient but not cnnbook.
 
-Quick runs execute every cell, but training.fit sees three batches an epoch, and the first notebook
-installs the package for all. --record FILE adds the results to those in FILE, and skips what is
-there already and had no problems; tools/versions_page.py makes a table of them.
+Quick runs execute every cell, but training takes at most five epochs of three batches, and the
+first notebook installs the package for all. --record FILE adds the results to those in FILE, and
+skips what is there already without problems; tools/versions_page.py makes a table of them.
 """
 
 import argparse
@@ -43,9 +43,10 @@ TORCHVISION_AFTER_TORCH = 15
 # What the record says besides Python's version. The rest follows from them.
 RECORDED = ("python_version", "torch", "torchvision", "numpy", "matplotlib", "ipywidgets")
 
-# Runs in the kernel of a quick run, before the first cell. That cell may install cnnbook, so the
-# training data is cut once it has run. Data that is not shuffled is evaluated, not trained on.
+# Runs in the kernel of a quick run, before the first cell. That cell may install cnnbook, so
+# training is cut once it has run. Data that is not shuffled is evaluated, not trained on.
 CUT_TRAINING = """
+import functools
 import sys
 from IPython import get_ipython
 
@@ -54,7 +55,16 @@ def cut_training(_result):
     if "cnnbook" not in sys.modules:
         return
     get_ipython().events.unregister("post_run_cell", cut_training)
+    from cnnbook import training
     from cnnbook.data import Batches, StreamingBatches
+
+    fit = training.fit
+
+    @functools.wraps(fit)
+    def fit_briefly(*args, epochs=None, **options):
+        return fit(*args, epochs=min(epochs or 5, 5), **options)
+
+    training.fit = fit_briefly
 
     def cut(kind):
         create = kind.__init__
