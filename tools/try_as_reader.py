@@ -37,9 +37,6 @@ import set_repository
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 
-# torchvision 0.21 is for torch 2.6, 0.22 for 2.7, and so on; each requires its own torch.
-TORCHVISION_AFTER_TORCH = 15
-
 # What the record says besides Python's version. The rest follows from them.
 RECORDED = ("python_version", "torch", "torchvision", "numpy", "matplotlib", "ipywidgets")
 
@@ -105,10 +102,8 @@ def requirements(versions: str) -> list[str]:
     """Return what is required besides pyproject.toml and what every environment has."""
     # Colab's widgets are older than the book's, and lack one that its explorers use.
     widgets = "ipywidgets==7.7.1" if versions == "oldest" else "ipywidgets"
-    if not versions.startswith("torch=="):
-        return [widgets]
-    minor = int(versions.rpartition(".")[2])
-    return [widgets, f"torch==2.{minor}.*", f"torchvision==0.{minor + TORCHVISION_AFTER_TORCH}.*"]
+    # A release of torchvision requires its own torch, so uv finds the one that suits.
+    return [widgets, f"{versions}.*"] if versions.startswith("torch==") else [widgets]
 
 
 def make_environment(folder: Path, python: str, versions: str) -> Path:
