@@ -67,9 +67,11 @@ def cut_training(_result):
         create = kind.__init__
 
         def create_with_few(self, data, batch_size=128, *args, shuffle=True, **options):
-            if shuffle and len(data) > 2 * batch_size:
-                few = slice(2 * batch_size + batch_size // 2)  # the last batch is smaller
-                data = tuple(x[few] for x in data) if isinstance(data, tuple) else data[few]
+            few = slice(2 * batch_size + batch_size // 2)  # the last batch is smaller
+            if shuffle and isinstance(data, tuple):
+                data = tuple(tensor[few] for tensor in data)
+            elif shuffle and len(data) > few.stop:
+                data = data[few]
             create(self, data, batch_size, *args, shuffle=shuffle, **options)
 
         kind.__init__ = create_with_few

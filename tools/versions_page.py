@@ -55,9 +55,15 @@ def order(row: dict) -> list:
 def outcome(rows: Sequence[dict]) -> str:
     """Return how many notebooks passed, and which did not."""
     failed = [row["notebook"] for row in rows if row["problems"]]
-    if not failed:
-        return f"all {len(rows)}" if len(rows) > 1 else rows[0]["notebook"]
-    return f"{len(rows) - len(failed)} of {len(rows)}; not {', '.join(failed)}"
+    if failed:
+        return f"{len(rows) - len(failed)} of {len(rows)}; not {', '.join(failed)}"
+    if len(rows) == 1:
+        return rows[0]["notebook"]
+    chapters = sum("/" not in row["notebook"] for row in rows)
+    more = len(rows) - chapters
+    if not more:
+        return f"{chapters} chapters"
+    return f"{chapters} chapters, {more} more notebook" + "s" * (more > 1)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -90,7 +96,8 @@ def page(results: Sequence[dict]) -> str:
     parts += problems(results)
     parts.append(untried(results))
     parts.append(
-        "Every week, a workflow runs them again, with the versions of that day. "
+        "Every week, a [workflow](https://github.com/cnnbook/cnnbook/blob/main/.github/workflows/"
+        "readers.yml) runs them again, with the versions of that day. "
         "[The results](versions.json) are one line per notebook and environment."
     )
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
@@ -108,12 +115,13 @@ def problems(results: Sequence[dict]) -> list[str]:
 
 
 def untried(results: Sequence[dict]) -> str:
-    """Return which Python has been tried with no torch, in words."""
-    promised = ["3.10", "3.11", "3.12", "3.13"]
-    missing = [python for python in promised if all(row["python"] != python for row in results)]
-    if not missing:
-        return ""
-    return f"Not yet tried: Python {', '.join(missing)}."
+    """Return which versions have not been tried, in words."""
+    pythons = {row["python"] for row in results}
+    torches = {".".join(plain(row["torch"]).split(".")[:2]) for row in results}
+    newest = max(int(number.split(".")[1]) for number in torches)
+    missing = [f"Python 3.{n}" for n in range(10, 15) if f"3.{n}" not in pythons]
+    missing += [f"torch 2.{n}" for n in range(6, newest) if f"2.{n}" not in torches]
+    return f"**Not tried yet:** {', '.join(missing)}." if missing else ""
 
 
 def main() -> None:
