@@ -404,7 +404,7 @@ class TargetAccuracy(Callback):
     >>> net, options = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), {"device": "cpu"}
     >>> enough = TargetAccuracy(0.8)
     >>> fit(net, train, test, epochs=9, callbacks=[enough], progress=False, **options).stopped
-    'validation accuracy 8...% reached in epoch ...'
+    'validation accuracy ...% reached in epoch ...'
     """
 
     def __init__(self, accuracy: float):

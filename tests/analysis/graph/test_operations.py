@@ -25,7 +25,8 @@ def blend(a: Tensor, b: Tensor) -> Tensor:
     return (a + b) / 2
 
 
-@torch.library.custom_op("cnnbook_tests::halves", mutates_args=())
+# With its signature in words: torch 2.6 does not read list[Tensor].
+@torch.library.custom_op("cnnbook_tests::halves", mutates_args=(), schema="(Tensor x) -> Tensor[]")
 def halves(x: Tensor) -> list[Tensor]:
     return [half.clone() for half in x.chunk(2, 3)]
 
