@@ -31,7 +31,8 @@ an empty folder, where the first cell installs the package. A notebook passes if
 nothing is written to stderr, warnings included, and no installed package has been replaced.
 
 **Quick** runs execute every cell as well, but cut training short, to five epochs of three \
-batches at most, and only the first notebook installs the package: they show that the code runs, not that its results are right. **Full** runs \
+batches at most, and only the first notebook installs the package: they \
+show that the code runs, not that its results are right. **Full** runs \
 train as long as the book does. All used CPUs; a GPU has other kernels and other bugs.
 """
 
