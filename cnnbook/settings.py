@@ -208,15 +208,16 @@ def start(chapter: str | None = None, *, seed: int = 0) -> None:
         print(f"takes   {takes}")
 
 
-def _takes(chapter: str, chosen: str, fastest: "torch.device") -> str:
-    """Return what a chapter takes under a preset, in words."""
+def _takes(chapter: str, chosen: str, fastest: "torch.device") -> str | None:
+    """Return what a chapter takes under a preset, in words, or None if it was never timed."""
     # Written by tools/gpu_budget.py.
     recorded = json.loads(Path(__file__).with_name("chapters.json").read_text(encoding="utf-8"))
     known = recorded["gpu"]["notebooks"]
     if chapter not in known:
         raise unknown("chapter", chapter, known)
     if chosen == "cpu":
-        return f"about {_about(recorded['cpu']['notebooks'][chapter])} on two cores"
+        timed = recorded["cpu"]["notebooks"]  # a new chapter has been counted, but not timed
+        return f"about {_about(timed[chapter])} on two cores" if chapter in timed else None
     counted = known[chapter]
     mantissa, power = f"{counted['operations']:.0e}".split("e")
     exponent = str(int(power)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

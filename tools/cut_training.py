@@ -200,11 +200,12 @@ class OneBatch:
 
 def install(file: Path, cut: bool = True) -> Counter:
     """Begin to count, writing into `file`, and, unless this is a subprocess, to cut."""
-    from cnnbook import analysis, bench, data
+    from cnnbook import analysis, bench, data, settings
     from cnnbook.data import sources
     from cnnbook.training.run import Run
 
     counter = Counter(file, cut)
+    settings._takes = lambda *_: None  # start() need not know yet what is being counted
     called = nn.Module.__call__
 
     # Not global hooks: an analysis that stops a network half-way leaves them unbalanced.
