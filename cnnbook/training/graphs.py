@@ -6,8 +6,8 @@ the driver longer than it takes the GPU, which waits. A recording launches all o
 
 import contextlib
 import functools
-import math
 import inspect
+import math
 import random
 import sys
 import warnings
