@@ -127,5 +127,6 @@ class Replayed(training.Callback):
     said = ""
 
     def on_fit_end(self, run: training.Run) -> None:
+        """Look at the run."""
         count = f"{run.replayed:,} of {run.step:,} steps replayed"
         self.said = f"{count}: {run.not_recorded}" if run.not_recorded else count
