@@ -31,6 +31,8 @@ WORTHWHILE = 40
 # How far a replayed step may be from the same step taken one by one: some computations add up in
 # any order, and rounding to 16 bits makes more of it.
 TOLERANCES = {torch.float32: 0.02, torch.float64: 0.02, torch.bfloat16: 0.1, torch.float16: 0.1}
+# Results of a step that have no name in the network.
+LOSS, RIGHT, COUNTED, GRADIENT = "the loss", "labels right", "labels counted", "gradient of "
 
 Work = Callable[[], Any]
 
@@ -253,7 +255,10 @@ class Steps:
         if not self._with_update:
             self._recorder.aside(functools.partial(self._update_weights, self.run))
         self.run.not_recorded = (
-            self.run.not_recorded or _difference(before, after) or _hook(self.run)
+            self.run.not_recorded
+            or _difference(before, after)
+            or _hook(self.run)
+            or _sparse(self.run)
         )
         if self.run.not_recorded:
             self._explain()
@@ -303,9 +308,11 @@ class Steps:
         loss = self._take_aside(batch, weight, update=self._with_update)
         gradients = [(p, p.grad) for p in self._parameters()]
         result = self._result(memory, loss, gradients)
-        found = [loss, *(gradient for _, gradient in gradients if gradient is not None)]
+        found = [each for name, each in result.items() if name == LOSS or name.startswith(GRADIENT)]
         if all(bool(tensor.isfinite().all()) for tensor in found):
-            what = _disagreement(before, recorded, result, TOLERANCES[run.precision])
+            kinds = {run.precision, *(p.dtype for p in self._parameters())}
+            tol = max(TOLERANCES.get(kind, 0.0) for kind in kinds)
+            what = _disagreement(before, recorded, result, tol)
             self._checked = True
         else:  # as in the first steps in float16: the next one may tell
             what = ""
@@ -325,17 +332,25 @@ class Steps:
         """Return what a step has computed."""
         assert loss is not None
         names = {parameter: name for name, parameter in self.run.model.named_parameters()}
-        result = {"loss": loss}
+        result = {LOSS: loss}
         for i, (parameter, gradient) in enumerate(gradients):
             if gradient is not None:
                 name = names.get(parameter, f"parameter {i}")
-                result[f"gradient of {name}"] = gradient
+                result[f"{GRADIENT}{name}"] = gradient
         return {**result, **memory}
 
     def _memory(self) -> dict[str, Tensor]:
         """Return what a recorded step changes, by its name."""
         run = self.run
-        memory = {"correct": run.correct, "counted": run.counted, **dict(run.model.named_buffers())}
+        memory = {RIGHT: run.correct, COUNTED: run.counted}
+        tensors = dict(run.model.named_buffers())
+        if isinstance(run.val_loss_fn, nn.Module):
+            tensors |= {f"loss.{name}": each for name, each in run.val_loss_fn.named_buffers()}
+        for start, values in _owners(run).items():
+            tensors |= {f"{start}{n}": v for n, v in values.items() if isinstance(v, Tensor)}
+        for name, tensor in tensors.items():
+            if tensor.numel() == 1 or 0 not in tensor.stride():  # expanded: nothing can write to it
+                memory[name] = tensor.detach()
         if self._with_update:
             names = {parameter: name for name, parameter in run.model.named_parameters()}
             for i, parameter in enumerate(self._parameters()):
@@ -445,7 +460,7 @@ def _disagreement(
     """
     if recorded.keys() != other.keys():
         return f"{', '.join(sorted(recorded.keys() ^ other.keys()))} in one of the two only"
-    gradients = [name for name in other if name.startswith("gradient of ")]
+    gradients = [name for name in other if name.startswith(GRADIENT)]
     squares = sum(_norm(other[name]) ** 2 for name in gradients)
     typical = math.sqrt(squares / max(1, sum(other[name].numel() for name in gradients)))
     rounding = set()
@@ -457,11 +472,11 @@ def _disagreement(
             slack = tol * typical * math.sqrt(right.numel())
             allowed += slack
             if change <= slack:
-                rounding.add(name.removeprefix("gradient of "))
+                rounding.add(name.removeprefix(GRADIENT))
         elif name in rounding or name.partition(" of ")[2] in rounding:
             continue
-        elif name == "correct":  # an image's two largest scores may be nearly equal
-            allowed = 0.02 * _norm(other["counted"], before["counted"])
+        elif name == RIGHT:  # an image's two largest scores may be nearly equal
+            allowed = 0.02 * _norm(other[COUNTED], before[COUNTED])
         elif right.is_floating_point():
             allowed += 4 * torch.finfo(right.dtype).eps * _norm(right)
         if not error <= allowed:  # nan is not
@@ -517,6 +532,14 @@ def _hook(run: Run) -> str:
     return ""
 
 
+def _sparse(run: Run) -> str:
+    """Say which gradient of the last step is sparse."""
+    for path, parameter in run.model.named_parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            return f"the gradient of {path!r} is sparse"
+    return ""
+
+
 def _is_global_hooks(name: str) -> bool:
     return name.startswith("_global_") and name.endswith("_hooks")
 
@@ -559,16 +582,21 @@ def _python_state(run: Run) -> dict[str, Any]:
 def _attributes(run: Run) -> dict[str, Any]:
     """Return numbers, texts and tensors that the layers and the loss keep, each by its name."""
     state: dict[str, Any] = {}
-    owners = {f"{path}." if path else "": vars(layer) for path, layer in run.model.named_modules()}
-    loss = run.val_loss_fn  # as it was given to fit
-    owners["loss."] = {**getattr(loss, "__dict__", {}), **_outer_variables(loss)}
-    for start, values in owners.items():
+    for start, values in _owners(run).items():
         for name, value in values.items():
             if isinstance(value, bool | int | float | str | Tensor):
                 state[f"changes {start}{name}"] = _identity(value)
     for name, buffer in run.model.named_buffers():
         state[f"replaces {name}"] = id(buffer), buffer.data_ptr()
     return state
+
+
+def _owners(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the attributes of each layer and of the loss, by the start of their names."""
+    owners = {f"{path}." if path else "": vars(layer) for path, layer in run.model.named_modules()}
+    loss = run.val_loss_fn  # as it was given to fit
+    owners["loss."] = {**getattr(loss, "__dict__", {}), **_outer_variables(loss)}
+    return owners
 
 
 def _outer_variables(function: Any) -> dict[str, Any]:

@@ -99,7 +99,63 @@ def loader(model):
     return {"train": torch.utils.data.DataLoader(pairs, 20), "batch_size": None}
 
 
+def keeping(model):
+    """Keep averages in every way that a layer or a loss can."""
+
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("correct", torch.zeros(10))
+            self.register_buffer("loss", torch.zeros(1).expand(10))
+            self.mean = torch.zeros(10)
+
+        def forward(self, x):
+            for kept in (self.correct, self.mean):
+                kept.mul_(0.9).add_(x.detach().mean(0), alpha=0.1)
+            return x - self.correct - self.mean - self.loss
+
+    class Loss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.ones(()))
+
+        def forward(self, scores, labels):
+            value = F.cross_entropy(scores, labels)
+            self.mean.mul_(0.9).add_(value.detach(), alpha=0.1)
+            return value / self.mean
+
+    model.append(Keeps())
+    return {"loss": Loss()}
+
+
+def outer(model):
+    mean = torch.ones(())
+
+    def loss(scores, labels):
+        value = F.cross_entropy(scores, labels)
+        mean.mul_(0.9).add_(value.detach(), alpha=0.1)
+        return value / mean
+
+    return {"loss": loss}
+
+
+def sparse(model):
+    class Offsets(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(3, 10, sparse=True)
+
+        def forward(self, x):
+            return x + self.table(x.detach().argmax(1) % 3)
+
+    torch.manual_seed(1)
+    model.append(Offsets())
+    return {"optimizer": torch.optim.SGD(model.parameters(), lr=0.05)}
+
+
 CASES = {
+    "averages": keeping,
+    "average outside": outer,
     "one cycle": nothing,
     "weight decay": lambda model: {"weight_decay": 5e-4},
     "sgd": sgd,
@@ -291,6 +347,7 @@ def hooked_later(model):
 
 
 REASONS = {
+    sparse: "the gradient of '6.table.weight' is sparse",
     counting: "each step changes 6.calls",
     drawing: "each step draws random numbers in Python",
     deciding: "Python waits for the GPU",
