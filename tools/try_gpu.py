@@ -46,6 +46,9 @@ ALONE = ("kornia", "kornia_rs")  # without what they depend on, which is torch
 LEFT_OUT = (*("numpy", "pillow", "debugpy", "jedi", "widgetsnbextension", "jupyterlab_widgets"),)
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 
+# Multiplications, each with an addition, of one image's forward pass.
+OPERATIONS = {"alexnet": 724_406_816, "alexnet_2014": 714_188_480}
+
 LEAST = 10  # seconds without which no part is begun
 RESERVE = 5  # seconds that are kept for writing the results
 
@@ -219,6 +222,10 @@ def goals(found: dict[str, dict]) -> list[dict[str, str]]:
         if row["contender"].startswith("kornia"):
             goal = f"augmentation at 3 times kornia's speed: {row['task']}"
             line(goal, f"{row['ratio']:.2f} times", row["ratio"] >= 3)
+        share = re.match(r"(\d+)% of the memory", row["note"])
+        if share and "224 px" in row["task"]:
+            goal = f"augmentation at 20 % of the memory's bandwidth: {row['task']}"
+            line(goal, f"{share[1]}%", int(share[1]) >= 20)
 
     measured = {row["unit"]: row["value"] for row in rows("recipe")}
     if {"test accuracy", "seconds"} <= set(measured):
@@ -233,6 +240,10 @@ def goals(found: dict[str, dict]) -> list[dict[str, str]]:
                 goal = f"as fast as torchvision: {variant}"
                 line(goal, f"{row['ratio']:.2f} times", row["ratio"] >= 0.97)
 
+    for row in slowdown_by_normalization(rows("throughput")):
+        goal = f"AlexNet of 2012 within 1.5 times its share of operations: {row['variant']}"
+        line(goal, f"{row['times']:.2f} times", row["times"] <= 1.5)
+
     for processes in (1, 2):
         name = f"torchrun with {count(processes, 'process')}"
         if name in found:
@@ -240,6 +251,24 @@ def goals(found: dict[str, dict]) -> list[dict[str, str]]:
             said = "; ".join(row["said"] for row in part["rows"][:1]) or part["outcome"]
             line(name, said[:60], part["outcome"] == "ok")
     return lines
+
+
+def slowdown_by_normalization(rows: list[dict]) -> list[dict]:
+    """Return how much longer the AlexNet of 2012 takes per operation than that of 2014.
+
+    The second one has no local response normalization.
+    """
+    seconds: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["contender"] == "cnnbook" and row["network"] in OPERATIONS:
+            variant = ", ".join(row[name] for name in ("precision", "layout", "mode"))
+            by_network = seconds.setdefault(variant, {})
+            by_network[row["network"]] = 1 / row["value"] / OPERATIONS[row["network"]]
+    return [
+        {"variant": variant, "times": both["alexnet"] / both["alexnet_2014"]}
+        for variant, both in seconds.items()
+        if len(both) == 2
+    ]
 
 
 def print_table(lines: list[dict[str, str]]) -> None:

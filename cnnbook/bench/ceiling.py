@@ -16,6 +16,7 @@ from cnnbook.bench.steps import (
     prepared,
     random_batch,
     repeated,
+    sgd,
     training_step,
 )
 from cnnbook.results import Row
@@ -39,8 +40,9 @@ def ceiling(
     on the same batch; as one CUDA graph it leaves the GPU no time to wait, so its rate is the
     ceiling, and the column ``ratio`` of its row is the share of it that ``fit`` reaches. ``fit``
     also shuffles and normalizes the images, follows a schedule, and counts losses and accuracy. Its
-    first epoch, in which it may capture or compile, does not count. All in the precision and memory
-    layout that ``fit`` chooses on this device.
+    first epoch, in which it may record a CUDA graph, does not count; its note says how many steps
+    were replayed, or why none was. All with the optimizer, the precision and the memory layout of
+    ``fit`` on this device.
     """
     if networks:
         sizes = [(n, b) for n, b in SIZES if n in networks]
@@ -58,9 +60,11 @@ def ceiling(
 
 def _rows(name: str, batch_size: int, steps: int, repeats: int) -> list[Row]:
     spec, device = models.model_spec(name), settings.device()
-    epochs, first = _epochs_of_fit(name, batch_size, steps, repeats)
+    epochs, first, graph = _epochs_of_fit(name, batch_size, steps, repeats)
     seconds = {CNNBOOK: epochs}
-    notes = {CNNBOOK: f"its first epoch took {first - statistics.median(epochs):.1f} s longer"}
+    notes = {
+        CNNBOOK: f"its first epoch took {first - statistics.median(epochs):.1f} s longer; {graph}"
+    }
 
     torch.manual_seed(0)
     net = models.create(name)
@@ -69,9 +73,7 @@ def _rows(name: str, batch_size: int, steps: int, repeats: int) -> list[Row]:
     layout = torch.channels_last if last else torch.contiguous_format
     prepared(net, device, layout)
     x, y = random_batch(batch_size, spec.input_shape, spec.num_classes, device, layout)
-    # The optimizer of fit.
-    sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
-    step = training_step(net, nn.functional.cross_entropy, sgd, x, y, precision)
+    step = training_step(net, nn.functional.cross_entropy, sgd(net, 1e-4), x, y, precision)
     contenders = {EAGER: repeated(step, steps)}
     if device.type == "cuda":
         try:
@@ -97,8 +99,8 @@ def _rows(name: str, batch_size: int, steps: int, repeats: int) -> list[Row]:
 
 def _epochs_of_fit(
     name: str, batch_size: int, steps: int, repeats: int
-) -> tuple[list[float], float]:
-    """Return the seconds of each epoch of ``fit`` but the first, and those of the first."""
+) -> tuple[list[float], float, str]:
+    """Return the seconds of ``fit``'s later epochs and of its first, and what was replayed."""
     spec = models.model_spec(name)
     count = batch_size * steps
     generator = torch.Generator().manual_seed(0)
@@ -111,9 +113,20 @@ def _epochs_of_fit(
     noise = data.Dataset("noise", pixels, labels, classes, gray, gray)
     torch.manual_seed(0)
     net = models.create(name)
-    history = training.fit(
-        net, noise, epochs=repeats + 1, batch_size=batch_size, lr=1e-3, progress=False
-    )
+    seen = Replayed()
+    options = {"epochs": repeats + 1, "batch_size": batch_size, "lr": 1e-3, "progress": False}
+    history = training.fit(net, noise, callbacks=[seen], **options)
     ends = [0.0, *history.seconds]
     first, *others = (end - begin for begin, end in itertools.pairwise(ends))
-    return others, first
+    return others, first, seen.said
+
+
+class Replayed(training.Callback):
+    """Says how many steps of a run were replayed from a CUDA graph, or why none was."""
+
+    said = ""
+
+    def on_fit_end(self, run: training.Run) -> None:
+        """Look at the run."""
+        count = f"{run.replayed:,} of {run.step:,} steps replayed"
+        self.said = f"{count}: {run.not_recorded}" if run.not_recorded else count

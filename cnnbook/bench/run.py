@@ -174,7 +174,8 @@ def run(
     precisions, layouts, modes
         For ``"throughput"``: any of ``"float32"``, ``"bfloat16"`` and ``"float16"``; of
         ``"contiguous"`` and ``"channels_last"``; and of ``"eager"``, ``"compile"`` and ``"graph"``,
-        one CUDA graph of the whole step. All that make sense on this device, if not given.
+        one CUDA graph of the whole step. All that make sense on this device, if not given. For
+        ``"recipe"``, too, modes: on a GPU ``"graph"`` if not given, ``"eager"`` elsewhere.
     batch_size
         For ``"throughput"`` and ``"ceiling"``: images per step, halved in ``"throughput"`` until
         they fit.

@@ -63,7 +63,7 @@ def throughput(
                 raise unknown(kind, name, known)
     device = settings.device()
     cuda = device.type == "cuda"
-    modes = _possible(modes, device) if modes else _default_modes(device, quick=quick)
+    modes = possible_modes(modes, device) if modes else _default_modes(device, quick=quick)
     precisions = precisions or (["float32"] if quick else ["float32", "bfloat16"])
     layouts = layouts or list(LAYOUTS)
     steps = 10 if cuda else 1
@@ -144,8 +144,11 @@ def _default_modes(device: torch.device, *, quick: bool) -> list[str]:
     return ["eager", *([] if reason else ["compile"]), *graph]
 
 
-def _possible(modes: Sequence[str], device: torch.device) -> Sequence[str]:
+def possible_modes(modes: Sequence[str], device: torch.device) -> Sequence[str]:
     """Return the modes that were asked for, or raise if one does not work on this device."""
+    for name in modes:
+        if name not in MODES:
+            raise unknown("mode", name, MODES)
     if "graph" in modes and device.type != "cuda":
         raise ValueError(f"mode 'graph' needs CUDA, and the device is {device}: choose 'eager'")
     if "compile" in modes and (reason := _why_no_compile(device)):

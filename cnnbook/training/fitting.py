@@ -169,9 +169,10 @@ def fit(
         steps of small networks are then launched as fast as a GPU takes them, and give the same
         result. By default where that is safe: on a CUDA GPU with memory to spare, one process,
         without `compile`, hooks, or a step in which Python waits for the GPU, counts or draws
-        random numbers. Batches of other shapes are trained on as usual. An optimizer of your own
-        is recorded, too, if it is ``capturable`` (of SGD: ``fused``) with a learning rate that is a
-        tensor on the GPU.
+        random numbers. The step after a recording is also taken without it, and a recording that
+        gives another result is not used. Batches of other shapes are trained on as usual. An
+        optimizer of your own is recorded, too, if it is ``capturable`` (of SGD: ``fused``) with a
+        learning rate that is a tensor on the GPU.
     checkpoint
         File to save the run to, in the safetensors format whatever its suffix; see
         :class:`Checkpoint`. If it exists, training continues where it ended; a finished run returns

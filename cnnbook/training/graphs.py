@@ -7,10 +7,11 @@ the driver longer than it takes the GPU, which waits. A recording launches all o
 import contextlib
 import functools
 import inspect
+import math
 import random
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +21,18 @@ from torch.amp.grad_scaler import GradScaler
 
 from cnnbook.training import processes
 from cnnbook.training.callbacks import Callback
-from cnnbook.training.device import explain_errors
+from cnnbook.training.device import explain_errors, seed_generators
 from cnnbook.training.run import Run
 
 # Steps taken one by one before recording: libraries choose algorithms, optimizers make their state.
 WARM_UP = 3
 # Recording takes as long as many steps.
 WORTHWHILE = 40
+# How far a replayed step may be from the same step taken one by one: some computations add up in
+# any order, and rounding to 16 bits makes more of it.
+TOLERANCES = {torch.float32: 0.02, torch.float64: 0.02, torch.bfloat16: 0.1, torch.float16: 0.1}
+# Results of a step that have no name in the network.
+LOSS, RIGHT, COUNTED, GRADIENT = "the loss", "labels right", "labels counted", "gradient of "
 
 Work = Callable[[], Any]
 
@@ -38,8 +44,11 @@ class Recorder(Protocol):
         """Do the work now, as before a recording, and return its result."""
         ...
 
-    def watch(self, work: Work) -> tuple[Any, str]:
-        """Do the same; return also what cannot be recorded in it, or nothing."""
+    def watch(self, work: Work, more: int = 0) -> tuple[Any, str]:
+        """Do the same; return also why it cannot be recorded, or nothing.
+
+        `more` bytes will be in use beside the recording.
+        """
         ...
 
     def record(self, work: Work) -> Any:
@@ -76,7 +85,7 @@ class CudaGraph:
         current.wait_stream(self._stream)
         return result
 
-    def watch(self, work: Work) -> tuple[Any, str]:
+    def watch(self, work: Work, more: int = 0) -> tuple[Any, str]:
         """Do the work, and find out whether it makes Python wait for the GPU."""
         before, mode = torch.cuda.memory_allocated(self.device), torch.cuda.get_sync_debug_mode()
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -87,7 +96,8 @@ class CudaGraph:
                 result = self.aside(work)
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
-        reason = self._too_large(torch.cuda.max_memory_allocated(self.device) - before)
+        needed = torch.cuda.max_memory_allocated(self.device) - before
+        reason = self._too_large(needed, more)
         for each in caught:
             if "called a synchronizing" in str(each.message):
                 reason = f"Python waits for the GPU in {each.filename}:{each.lineno}"
@@ -95,12 +105,13 @@ class CudaGraph:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
         return result, reason
 
-    def _too_large(self, needed: int) -> str:
+    def _too_large(self, needed: int, more: int) -> str:
         # A recording keeps the memory of its step, and steps outside it need as much again.
         free, _ = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        if 2.5 * needed > free + cached:
-            return f"a recording would take up {needed / 1e9:.1f} GB more of the GPU's memory"
+        if 2.5 * needed + more > free + cached:
+            wanted = (needed + more) / 1e9
+            return f"a recording would take up {wanted:.1f} GB more of the GPU's memory"
         return ""
 
     def record(self, work: Work) -> Any:
@@ -145,6 +156,11 @@ class Steps:
     counts, or waits for the GPU in it, nothing is recorded. What changes between steps (images,
     weights, seed, learning rate) is read from memory at each replay.
 
+    The step after a recording is taken both ways from the same state, and the run goes on from the
+    result of the operations taken one by one. If that of the recording is another, in the loss, the
+    counts, a gradient, a running statistic, a weight or the optimizer's state, by more than the
+    order of additions explains (:data:`TOLERANCES`), the recording is not used.
+
     Parameters
     ----------
     run
@@ -169,8 +185,9 @@ class Steps:
         self._taken = 0
         self._loss: Tensor | None = None  # of the recorded step
         self._batch: tuple[Tensor, ...] = ()
-        self._gradients: list[tuple[Tensor, Tensor | None]] = []
+        self._gradients: list[tuple[nn.Parameter, Tensor | None]] = []
         self._apart = False  # whether a step has been taken on its own since the last replay
+        self._checked = False  # whether the recording has been compared with a step on its own
         self._constants: Any = None
         self._with_update = False
         self._hooked = any(_has_own_step(callback) for callback in run.callbacks)
@@ -189,16 +206,16 @@ class Steps:
         if self._loss is not None and self._changed():
             self._forget()
             self._taken = WARM_UP  # optimizers make their state of what is new before recording
+        if self._loss is not None and _alike(batch, self._batch):
+            return self._replay(batch) if self._checked else self._check(batch, weight)
         if self._taken == WARM_UP:
-            return self._watch(batch, weight)
-        if self._taken > WARM_UP and self._loss is None and not self._last_of_epoch():
+            loss = self._watch(batch, weight)
+        else:
+            loss = self._take_aside(batch, weight)
+        ready = self._taken >= WARM_UP and self._loss is None and not self.run.not_recorded
+        if ready and not self._last_of_epoch():
             self._record(batch)
-        if self._loss is None or not _alike(batch, self._batch):
-            assert self._recorder is not None
-            self._apart = True
-            step = functools.partial(self._take, batch, weight)
-            return self._recorder.aside(step)  # type: ignore[no-any-return]
-        return self._replay(batch)
+        return loss
 
     def _take(self, batch: tuple[Tensor, ...], weight: float, update: bool = True) -> Tensor:
         """Take one step, operation by operation."""
@@ -209,6 +226,12 @@ class Steps:
         if update:
             self._update_weights(run)
         return loss
+
+    def _take_aside(self, batch: tuple[Tensor, ...], weight: float, update: bool = True) -> Tensor:
+        assert self._recorder is not None
+        self._apart = True
+        step = functools.partial(self._take, batch, weight, update=update)
+        return self._recorder.aside(step)  # type: ignore[no-any-return]
 
     def _explain(self, loud: bool = True) -> None:
         """Say why nothing is recorded, if it was asked for or the reason is not plain."""
@@ -222,21 +245,31 @@ class Steps:
         assert self._recorder is not None
         self._with_update = _reads_memory(self.run)
         before = {**_python_state(self.run), **_attributes(self.run)}
+        # Of the check: two copies of the state, and one of the gradients.
+        state = list(self._memory().values())
+        more = 2 * sum(t.nbytes for t in state) + sum(p.nbytes for p in self._parameters())
         loss, self.run.not_recorded = self._recorder.watch(
-            functools.partial(self._take, batch, weight, update=self._with_update)
+            functools.partial(self._take, batch, weight, update=self._with_update), more
         )
         after = {**_python_state(self.run), **_attributes(self.run)}
         if not self._with_update:
             self._recorder.aside(functools.partial(self._update_weights, self.run))
         self.run.not_recorded = (
-            self.run.not_recorded or _difference(before, after) or _hook(self.run)
+            self.run.not_recorded
+            or _difference(before, after)
+            or _hook(self.run)
+            or _sparse(self.run)
         )
         if self.run.not_recorded:
             self._explain()
         return loss  # type: ignore[no-any-return]
 
     def _record(self, batch: tuple[Tensor, ...]) -> None:
-        """Record a step, without taking it."""
+        """Record a step like the one just taken, without taking it.
+
+        It is recorded with other images, another seed and other learning rates than those of the
+        step that checks it, so that a recording that holds on to one of them is found out.
+        """
         assert self._recorder is not None
         run = self.run
         self._with_update = _reads_memory(run)
@@ -248,26 +281,118 @@ class Steps:
                 self._update_weights(run)
             return loss
 
-        try:
-            self._loss = self._recorder.record(step)
-        except Exception as error:
-            self._forget()
-            self.run.not_recorded = (
-                f"recording failed: {error or type(error).__name__}".splitlines()[0]
-            )
-            self._explain()
-            return
-        self._gradients = [
-            (p, p.grad) for group in run.optimizer.param_groups for p in group["params"]
-        ]
+        with self._kept_gradients():
+            try:
+                with _other_rates(run.optimizer if self._with_update else None):
+                    self._loss = self._recorder.record(step)
+            except Exception as error:
+                reason = f"recording failed: {error or type(error).__name__}".splitlines()[0]
+                self._give_up(reason)
+                return
+            self._gradients = [(p, p.grad) for p in self._parameters()]
+        self._apart, self._checked = True, False
         self._constants = self._state()
 
-    def _replay(self, batch: tuple[Tensor, ...]) -> Tensor:
+    def _check(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
+        """Take a step both ways, keep the result of its single operations, and compare."""
         assert self._recorder is not None
-        assert self._loss is not None
+        run, memory = self.run, self._memory()
+        before = {name: tensor.clone() for name, tensor in memory.items()}
+        self._launch(batch)
+        recorded = self._result(memory, self._loss, self._gradients)
+        recorded = {name: tensor.clone() for name, tensor in recorded.items()}
+        with torch.no_grad():
+            for name, tensor in memory.items():
+                tensor.copy_(before[name])
+        seed_generators(run.seed_of_step(), run.device)
+        loss = self._take_aside(batch, weight, update=self._with_update)
+        gradients = [(p, p.grad) for p in self._parameters()]
+        result = self._result(memory, loss, gradients)
+        found = [each for name, each in result.items() if name == LOSS or name.startswith(GRADIENT)]
+        if all(bool(tensor.isfinite().all()) for tensor in found):
+            kinds = {run.precision, *(p.dtype for p in self._parameters())}
+            tol = max(TOLERANCES.get(kind, 0.0) for kind in kinds)
+            what = _disagreement(before, recorded, result, tol)
+            self._checked = True
+        else:  # as in the first steps in float16: the next one may tell
+            what = ""
+        if not self._with_update:
+            self._recorder.aside(functools.partial(self._update_weights, run))
+        if what:
+            with self._kept_gradients():
+                self._give_up(f"a recorded step gave another result: {what}")
+        return loss
+
+    def _result(
+        self,
+        memory: dict[str, Tensor],
+        loss: Tensor | None,
+        gradients: list[tuple[nn.Parameter, Tensor | None]],
+    ) -> dict[str, Tensor]:
+        """Return what a step has computed."""
+        assert loss is not None
+        names = {parameter: name for name, parameter in self.run.model.named_parameters()}
+        result = {LOSS: loss}
+        for i, (parameter, gradient) in enumerate(gradients):
+            if gradient is not None:
+                name = names.get(parameter, f"parameter {i}")
+                result[f"{GRADIENT}{name}"] = gradient
+        return {**result, **memory}
+
+    def _memory(self) -> dict[str, Tensor]:
+        """Return what a recorded step changes, by its name."""
+        run = self.run
+        memory = {RIGHT: run.correct, COUNTED: run.counted}
+        tensors = dict(run.model.named_buffers())
+        if isinstance(run.val_loss_fn, nn.Module):
+            tensors |= {f"loss.{name}": each for name, each in run.val_loss_fn.named_buffers()}
+        for start, values in _owners(run).items():
+            tensors |= {f"{start}{n}": v for n, v in values.items() if isinstance(v, Tensor)}
+        for name, tensor in tensors.items():
+            if tensor.numel() == 1 or 0 not in tensor.stride():  # expanded: nothing can write to it
+                memory[name] = tensor.detach()
+        if self._with_update:
+            names = {parameter: name for name, parameter in run.model.named_parameters()}
+            for i, parameter in enumerate(self._parameters()):
+                name = names.get(parameter, f"parameter {i}")
+                memory[name] = parameter.detach()
+                for key, value in run.optimizer.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor):
+                        memory[f"{key} of {name}"] = value
+            for key in ("_scale", "_growth_tracker"):
+                value = getattr(run.scaler, key, None)
+                if isinstance(value, Tensor):
+                    memory[f"loss scaling's {key}"] = value
+        return memory
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.run.optimizer.param_groups for p in group["params"]]
+
+    @contextlib.contextmanager
+    def _kept_gradients(self) -> Iterator[None]:
+        """Leave the gradients of the step that was taken, which callbacks may look at."""
+        kept = [(p, p.grad) for p in (*self.run.model.parameters(), *self._parameters())]
+        try:
+            yield
+        finally:
+            for parameter, gradient in kept:
+                parameter.grad = gradient
+
+    def _give_up(self, reason: str) -> None:
+        """Record nothing from now on, and say why."""
+        self._forget()
+        self.run.not_recorded = reason
+        self._explain()
+
+    def _launch(self, batch: tuple[Tensor, ...]) -> None:
+        assert self._recorder is not None
         for recorded, part in zip(self._batch, batch, strict=True):
             recorded.copy_(part)
         self._recorder.replay()
+
+    def _replay(self, batch: tuple[Tensor, ...]) -> Tensor:
+        assert self._loss is not None
+        self._launch(batch)
         if self._apart:
             for parameter, gradient in self._gradients:
                 parameter.grad = gradient
@@ -309,6 +434,68 @@ class Steps:
         return state
 
 
+@contextlib.contextmanager
+def _other_rates(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
+    """Change learning rates that are tensors for a while."""
+    groups = [] if optimizer is None else optimizer.param_groups
+    rates = [(group["lr"], group["lr"].clone()) for group in groups]
+    try:
+        for rate, _ in rates:
+            rate.add_(1)
+        yield
+    finally:
+        for rate, before in rates:
+            rate.copy_(before)
+
+
+def _disagreement(
+    before: dict[str, Tensor], recorded: dict[str, Tensor], other: dict[str, Tensor], tol: float
+) -> str:
+    """Say which result of a recorded step is not that of the same step, or nothing.
+
+    Tensors are compared by the norms of their change in the step. A gradient may also be off by
+    `tol` of what a gradient of its size typically is in the network: that of a bias before batch
+    normalization, for example, is nothing but rounding. What an optimizer makes of such a gradient
+    is not compared; it may divide by its size.
+    """
+    if recorded.keys() != other.keys():
+        return f"{', '.join(sorted(recorded.keys() ^ other.keys()))} in one of the two only"
+    gradients = [name for name in other if name.startswith(GRADIENT)]
+    squares = sum(_norm(other[name]) ** 2 for name in gradients)
+    typical = math.sqrt(squares / max(1, sum(other[name].numel() for name in gradients)))
+    rounding = set()
+    for name, right in other.items():
+        given, start = recorded[name], before.get(name)
+        change, error = _norm(right, start), _norm(given, right)
+        allowed = tol * change
+        if name in gradients:
+            slack = tol * typical * math.sqrt(right.numel())
+            allowed += slack
+            if change <= slack:
+                rounding.add(name.removeprefix(GRADIENT))
+        elif name in rounding or name.partition(" of ")[2] in rounding:
+            continue
+        elif name == RIGHT:  # an image's two largest scores may be nearly equal
+            allowed = 0.02 * _norm(other[COUNTED], before[COUNTED])
+        elif right.is_floating_point():
+            allowed += 4 * torch.finfo(right.dtype).eps * _norm(right)
+        if not error <= allowed:  # nan is not
+            if right.numel() == 1:
+                return f"{name} {given.item():.5g} instead of {right.item():.5g}"
+            return f"{name} is off by {error / max(change, 1e-30):.0%} of its change in the step"
+    return ""
+
+
+def _norm(tensor: Tensor, other: Tensor | None = None) -> float:
+    """Return the square root of the sum of squares of a tensor, or of a difference."""
+    difference = tensor if other is None else _wide(tensor) - _wide(other)
+    return float(torch.linalg.vector_norm(_wide(difference), dtype=torch.float64))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
 def _has_own_step(callback: object) -> bool:
     """Whether someone's own callback may change anything after every step."""
     method = getattr(type(callback), "on_step", None)
@@ -342,6 +529,14 @@ def _hook(run: Run) -> str:
             return f"{path!r} has a hook, which Python would have to call"
     if any(value for name, value in vars(nn.modules.module).items() if _is_global_hooks(name)):
         return "there is a hook of all layers, which Python would have to call"
+    return ""
+
+
+def _sparse(run: Run) -> str:
+    """Say which gradient of the last step is sparse."""
+    for path, parameter in run.model.named_parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            return f"the gradient of {path!r} is sparse"
     return ""
 
 
@@ -387,16 +582,21 @@ def _python_state(run: Run) -> dict[str, Any]:
 def _attributes(run: Run) -> dict[str, Any]:
     """Return numbers, texts and tensors that the layers and the loss keep, each by its name."""
     state: dict[str, Any] = {}
-    owners = {f"{path}." if path else "": vars(layer) for path, layer in run.model.named_modules()}
-    loss = run.val_loss_fn  # as it was given to fit
-    owners["loss."] = {**getattr(loss, "__dict__", {}), **_outer_variables(loss)}
-    for start, values in owners.items():
+    for start, values in _owners(run).items():
         for name, value in values.items():
             if isinstance(value, bool | int | float | str | Tensor):
                 state[f"changes {start}{name}"] = _identity(value)
     for name, buffer in run.model.named_buffers():
         state[f"replaces {name}"] = id(buffer), buffer.data_ptr()
     return state
+
+
+def _owners(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the attributes of each layer and of the loss, by the start of their names."""
+    owners = {f"{path}." if path else "": vars(layer) for path, layer in run.model.named_modules()}
+    loss = run.val_loss_fn  # as it was given to fit
+    owners["loss."] = {**getattr(loss, "__dict__", {}), **_outer_variables(loss)}
+    return owners
 
 
 def _outer_variables(function: Any) -> dict[str, Any]:

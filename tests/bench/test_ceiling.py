@@ -25,13 +25,16 @@ def test_on_a_cpu_the_graph_is_absent_and_that_is_said(here):
     assert fit.ratio == 1
     assert eager.note == "no CUDA graph on cpu"
     assert "first epoch took" in fit.note
+    assert fit.note.endswith(
+        "0 of 12 steps replayed: CUDA graphs need a CUDA GPU, and the device is cpu"
+    )
     assert all(row.value > 0 and row.unit == "images/s" for row in result.rows)
     assert result.command == "python -m cnnbook bench ceiling --quick --repeats=2"
     schema.check(result.to_dict())
 
 
 def test_the_ratio_is_the_share_of_the_graph(here, monkeypatch):
-    monkeypatch.setattr(ceiling, "_epochs_of_fit", lambda *_: ([2.0, 2.0, 4.0], 5.0))
+    monkeypatch.setattr(ceiling, "_epochs_of_fit", lambda *_: ([2.0, 2.0, 4.0], 5.0, "all"))
     monkeypatch.setattr(
         ceiling, "race", lambda who, repeats: dict(zip(who, ([3.0] * 3, [0.5] * 3), strict=False))
     )
@@ -39,13 +42,14 @@ def test_the_ratio_is_the_share_of_the_graph(here, monkeypatch):
     cuda = type("Device", (), {"type": "cuda"})()
     monkeypatch.setattr(settings, "device", lambda wanted=None: cuda)
     monkeypatch.setattr(ceiling, "choose_precision", lambda precision, device: torch.bfloat16)
+    monkeypatch.setattr(ceiling, "sgd", lambda net, lr: torch.optim.SGD(net.parameters(), lr))
     monkeypatch.setattr(ceiling, "prepared", lambda net, device, layout: net)
     monkeypatch.setattr(ceiling, "random_batch", lambda *_: (torch.zeros(1), torch.zeros(1)))
     fit, eager, graph = ceiling._rows("lenet5", 10, 4, 3)
     assert (fit.value, eager.value, graph.value) == (20.0, 40 / 3, 80.0)
     assert graph.contender == ceiling.GRAPH
     assert graph.ratio == 0.25
-    assert fit.note == "its first epoch took 3.0 s longer"
+    assert fit.note == "its first epoch took 3.0 s longer; all"
     assert graph.task == "lenet5, batch 10, bfloat16, channels_last"
 
 

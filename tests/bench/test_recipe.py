@@ -82,5 +82,7 @@ def test_it_runs():
     assert len(more["preparation_seconds"]) == 2
     assert more["steps"] == 2 * 3  # epochs of 512, 512 and 76 images
     macs = analysis.summary(WhitenedNet(widths=(8, 16, 16)), (1, 28, 28)).total_macs
+    assert more["mode"] == "eager"
+    assert seconds.note == "0 of 6 steps replayed: cuda_graph=False"
     assert more["operations"] == 6 * macs * 2 * 1100
     assert result.command == "python -m cnnbook bench recipe --quick --seeds=2"

@@ -102,7 +102,7 @@ def test_a_step_that_cannot_be_captured_is_left_out_with_the_reason(toy, monkeyp
         raise steps.CaptureError("no CUDA graph of this step: it waits")
 
     monkeypatch.setattr(throughput, "capture", capture)
-    monkeypatch.setattr(throughput, "_possible", lambda modes, device: modes)
+    monkeypatch.setattr(throughput, "possible_modes", lambda modes, device: modes)
     modes = {"modes": ["graph", "eager"], "layouts": ["contiguous"], "precisions": ["float32"]}
     rows = bench.run(["throughput"], networks=["toy"], repeats=1, **modes).rows
     assert [row.more["mode"] for row in rows] == ["eager"]

@@ -63,7 +63,7 @@ class OpLog:
     def aside(self, work):
         return work()
 
-    def watch(self, work):
+    def watch(self, work, more=0):
         with Waiting() as waiting:
             result = work()
         found = waiting.found
