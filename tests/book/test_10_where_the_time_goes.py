@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from executed import facts, number, printed, table
 
+from cnnbook import results
 from cnnbook.bench.recipe import EPOCHS
 
 PAGE = Path(__file__).parents[2] / "chapters" / "10-where-the-time-goes.ipynb"
@@ -16,6 +17,17 @@ def test_the_settings_named_are_the_recipes():
     assert f"6 * macs * {EPOCHS} * 60_000" in text
     assert EPOCHS == 12
     assert "a twelfth of these operations" in text
+
+
+def test_what_is_said_of_the_recorded_run_is_what_it_found():
+    accuracy, training = results.load("recipe-cpu").rows
+    text = PAGE.read_text()
+    assert text.count(f"{100 * accuracy['value']:.1f} %") == 2
+    assert f"{100 * accuracy['accuracies_not_mirrored'][0]:.2f} % without the mirror" in text
+    assert text.count(f"{accuracy['steps']:,} steps") == 2
+    assert f"{accuracy['operations']:.1e}" == "1.2e+14"
+    assert f"its {training['value'] / 60:.0f} minutes" in text
+    assert [run.machine["device"] for run in results.find("recipe")] == ["cpu"]
 
 
 def test_code_is_short():

@@ -617,7 +617,7 @@ class WaitingSteps:
         self._mode.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("case", CASES.keys() - {"adam", "adamw, halved"})
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"adam", "adamw, halved"}))
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_no_step_waits_for_the_gpu(recording, images, case, cuda_graph):
     watch = WaitingSteps()
