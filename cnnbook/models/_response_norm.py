@@ -157,7 +157,10 @@ def _shifted_sums(values: Tensor, before: int, after: int, groups: int) -> Tenso
 
 def _gpu_kernel(x: Tensor) -> Any:
     """Return the module with the kernels for a GPU, or None where they do not apply."""
-    if not x.is_cuda or x.dtype not in (torch.float32, *_HALF) or not x.numel():
+    # A kernel needs memory: what only stands for a tensor, as under a FakeTensorMode, has none.
+    if type(x) not in (Tensor, nn.Parameter) or not x.is_cuda or not x.numel():
+        return None
+    if x.dtype not in (torch.float32, *_HALF):
         return None
     try:
         from cnnbook.models import _response_norm_gpu

@@ -73,7 +73,7 @@ def test_time_to_accuracy(target, limit, reached, monkeypatch):
     digits, (net, options) = data.load("digits"), comparisons.fastest_lenet()
     peer = "ReLU LeNet, Adam, DataLoader"
     monkeypatch.setattr(data, "load", lambda name: digits)
-    monkeypatch.setattr(comparisons, "recipe", lambda: (net, options | {"epochs": 8}))
+    monkeypatch.setattr(comparisons, "fastest_lenet", lambda: (net, options | {"epochs": 8}))
     monkeypatch.setattr(comparisons, "PEERS", {peer: PEERS[peer]})
     monkeypatch.setattr(comparisons, "TARGET", target)
     ours, other = comparisons.accuracy(quick=True, limit=limit)
