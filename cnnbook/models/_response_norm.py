@@ -45,13 +45,15 @@ class LocalResponseNorm(nn.LocalResponseNorm):
                 "local response normalization takes (N, C, ...) with at least three dimensions and "
                 f"a number of channels divisible by {self.groups}, got {tuple(input.shape)}"
             )
-        # Compilers fuse plain operations themselves, and what follows a network's operations one
-        # by one, such as analysis.trace, runs without gradients.
-        plain = tracing or torch.compiler.is_compiling()
-        if plain or not (torch.is_grad_enabled() and input.requires_grad):
+        if tracing or torch.compiler.is_compiling():  # compilers fuse plain operations themselves
             return _by_plain_operations(
                 input, self.size, self.alpha, self.beta, self.k, self.groups
             )
+        if not (torch.is_grad_enabled() and input.requires_grad):
+            # What follows a network's operations one by one, such as analysis.trace, runs without
+            # gradients, and shall see one operation, torch's.
+            parts = [super(LocalResponseNorm, self).forward(p) for p in input.chunk(self.groups, 1)]
+            return torch.cat(parts, 1)
         result, _ = _Normalize.apply(input, self.size, self.alpha, self.beta, self.k, self.groups)
         return cast(Tensor, result)
 
