@@ -49,9 +49,10 @@ class LocalResponseNorm(nn.LocalResponseNorm):
             return _by_plain_operations(
                 input, self.size, self.alpha, self.beta, self.k, self.groups
             )
-        if not (torch.is_grad_enabled() and input.requires_grad):
-            # What follows a network's operations one by one, such as analysis.trace, runs without
-            # gradients, and shall see one operation, torch's.
+        training = torch.is_grad_enabled() and input.requires_grad
+        if input.is_meta or not training:
+            # analysis.trace follows operations one by one, on tensors without numbers: it shall see
+            # torch's.
             parts = [super(LocalResponseNorm, self).forward(p) for p in input.chunk(self.groups, 1)]
             return torch.cat(parts, 1)
         result, _ = _Normalize.apply(input, self.size, self.alpha, self.beta, self.k, self.groups)

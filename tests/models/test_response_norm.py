@@ -174,3 +174,16 @@ def test_the_gpus_kernel_in_tritons_interpreter():
         [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == "equal", done.stderr
+
+
+def test_what_follows_the_operations_sees_torchs():
+    ours = nn.Sequential(nn.Conv2d(3, 8, 3), LocalResponseNorm(5))
+    torchs = nn.Sequential(ours[0], nn.LocalResponseNorm(5))
+    x = torch.rand(2, 3, 9, 9)
+    names = [
+        [step.name for step in analysis.trace(net, (3, 9, 9)).operations if step.name != "cat"]
+        for net in (ours, torchs)
+    ]
+    assert [name for name in names[0] if name != "split"] == names[1]
+    with torch.no_grad():
+        assert torch.equal(ours(x), torchs(x))
