@@ -199,8 +199,9 @@ def test_every_page_can_be_corrected_and_complained_about():
     address = set_repository.current()
     for page in PAGES:
         text = (HTML / page).read_text()
-        source = next(CHAPTERS.parent.glob(f"{page.removesuffix('html')}*"))
-        assert f'href="{address}/edit/main/{source.relative_to(CHAPTERS.parent)}"' in text, page
+        sources = [Path(page).with_suffix(suffix) for suffix in (".md", ".ipynb")]
+        (source,) = [path for path in sources if (CHAPTERS.parent / path).is_file()]
+        assert f'href="{address}/edit/main/{source}"' in text, page
         assert f'href="{address}/issues/new?title=' in text, page
 
 
@@ -224,7 +225,15 @@ def test_chapters_say_what_they_ask_and_how_long_they_take():
         assert bool(re.search(times, text)) == is_chapter, page
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if re.fullmatch(r"chapters/\d\d-.*", p)])
+# Not those about a part of another page.
+CHAPTER_PAGES = [
+    f"chapters/{path.stem}.html"
+    for path in CHAPTERS.glob("??-*.ipynb")
+    if (CHAPTERS / "solutions" / path.name).is_file()
+]
+
+
+@pytest.mark.parametrize("page", sorted(CHAPTER_PAGES))
 def test_claims_are_read_on_a_phone_without_moving_sideways(browser, site, page):
     visit(browser, site, page, 390)
     widths = browser.execute_script(
