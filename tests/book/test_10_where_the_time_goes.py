@@ -43,7 +43,7 @@ def test_code_is_short():
 @pytest.mark.book
 def test_single_images_take_many_calls():
     rows = table(PAGE, "loop", "images per second")
-    assert len(rows) == 7
+    assert len(rows) == 5  # 16-bit floats and compile need a GPU
     calls = [number(row["calls per image"]) for row in rows]
     assert 10 < calls[0] < 14  # "about a dozen"
     assert calls[1] > 10  # "does not change that"
