@@ -90,7 +90,8 @@ def cluttered(
 
     Upright, centered images are nearly solved by any network. Where position, angle and size vary,
     networks differ. The idea is that of cluttered MNIST (Mnih et al. 2014, "Recurrent models of
-    visual attention", arXiv:1406.6247); there, digits are only shifted.
+    visual attention", arXiv:1406.6247); there, digits are only shifted. :func:`load` makes
+    ``"cluttered-fashion"`` with the default options.
 
     New image ``i`` shows image ``i % len(dataset)``, with its label, so classes are as balanced as
     before. It lies on black, anywhere that keeps the bounding box of its own pixels above zero,
@@ -135,10 +136,6 @@ def cluttered(
         If `dataset` is no :class:`Dataset`, or `count` or another number of pixels no integer.
     ValueError
         If an option is outside its range, the images do not fit on the canvas, or there are none.
-
-    See Also
-    --------
-    load : ``"cluttered-fashion"``, with these defaults.
 
     Notes
     -----

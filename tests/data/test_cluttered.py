@@ -402,7 +402,7 @@ def test_in_color_and_on_larger_squares(hard):
         data.load("cluttered-fashion", size=32)
 
 
-def test_listed_with_what_they_are_made_from(monkeypatch, tmp_path):
+def test_listed_with_what_they_are_made_from():
     rows = {row["name"]: row for row in data_table().to_dicts()}
     assert rows["cluttered-fashion"]["where"] == "made from fashion-mini, in the package"
     assert rows["cluttered-fashion"]["bytes"] is None
