@@ -65,9 +65,9 @@ class Figure:
         """Draw the picture once, where savefig draws twice what still has a layout engine."""
         engine = self.figure.get_layout_engine()
         with mpl.rc_context(STYLE):
-            if engine is not None:
+            if engine is not None and self.axes:
                 engine.execute(self.figure)
-                self.figure.set_layout_engine(None)
+            self.figure.set_layout_engine(None)
             try:
                 self.figure.savefig(buffer, format=kind, **options)
             finally:

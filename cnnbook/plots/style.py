@@ -127,6 +127,6 @@ def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
         if isinstance(engine, PlaceHolderLayoutEngine | None):
             # Nothing is left to lay out, and without an engine savefig draws once, not twice.
             figure.set_layout_engine(None)
-        else:
+        elif figure.axes:
             # A layout is final only when it has been made twice: once more before it is saved.
             engine.execute(figure)
