@@ -83,11 +83,8 @@ def test_progress_leaves_no_widget_and_at_most_one_line(ran):
 
 
 @pytest.mark.slow
-@pytest.mark.may_skip("nbconvert is no part of the book's environment")
 def test_nbconvert_that_sanitizes_shows_pictures_and_no_source(ran):
     nbconvert = pytest.importorskip("nbconvert")
-    pytest.importorskip("bleach")
-    pytest.importorskip("tinycss2")
     page, _ = nbconvert.HTMLExporter(sanitize_html=True).from_notebook_node(ran)
     body = page[page.index("<body") :]
     assert len(re.findall(r'<img[^>]* src="data:image/png;base64,', body)) == 3

@@ -102,6 +102,16 @@ def run(notebook, timeout: int):
     return result.nb, result.time, result.exc_string
 
 
+def read(path: Path):
+    """Return a page as a notebook: a notebook file, or a Markdown page whose code is executed."""
+    import nbformat
+    from myst_nb.core.read import myst_nb_reader_plugin
+
+    if path.suffix == ".md":
+        return myst_nb_reader_plugin(path)
+    return nbformat.read(path, as_version=4)
+
+
 def seconds_before() -> dict[str, float]:
     """Return how many seconds each notebook took when it last ran, by its path in the book."""
     if not SECONDS.is_file():
@@ -131,7 +141,6 @@ def execute(paths: Sequence[Path]) -> int:
       for every core, from which small networks hardly benefit.
     Delete when: MyST-NB can execute notebooks side by side before it reads them.
     """
-    import nbformat
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
 
@@ -139,7 +148,7 @@ def execute(paths: Sequence[Path]) -> int:
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
     waiting = {}
     for path in paths:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read(path)
         try:
             cache.match_cache_notebook(notebook)
         except KeyError:
@@ -184,6 +193,16 @@ def notebooks_of_the_book() -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
+def executed_pages() -> list[Path]:
+    """Return the Markdown pages in the table of contents whose code is executed, in order."""
+    from myst_nb.core.read import is_myst_markdown_notebook
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
+    files = [(ROOT / page).with_suffix(".md") for page in parse_toc_yaml(ROOT / "_toc.yml")]
+    pages = [path for path in files if path.is_file()]
+    return [path for path in pages if is_myst_markdown_notebook(path.read_text(encoding="utf-8"))]
+
+
 def build() -> int:
     """Execute what changed, build the HTML, and return 0 if there was no error or warning."""
     now = fingerprint()
@@ -199,7 +218,7 @@ def build() -> int:
     LOOKS.write_text(looks)
     shutil.rmtree(HTML / "reports", ignore_errors=True)
 
-    if execute(notebooks_of_the_book()):
+    if execute(notebooks_of_the_book() + executed_pages()):
         print("\nThe book was NOT built: see the errors above.", file=sys.stderr)
         return 1
     jupyter_book = Path(sys.executable).parent / "jupyter-book"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cnnbook._errors import check_options, no_tensor, unknown
 from cnnbook.data.checks import check_images, counted, is_number
+from cnnbook.data.pixels import normalization
 from cnnbook.data.seeds import generator
 
 # On a CPU, images are transformed in groups whose floats and coordinates take about this many
@@ -342,7 +343,7 @@ class Augment:
         fill = 0.0 if isinstance(self.fill, str) else float(self.fill)
         mean = tuple(mean) if mean else (0.0,) * channels
         std = tuple(std) if std else (1.0,) * channels
-        scale, offset = _to_normalized(mean, std, fill, images.device)
+        scale, offset = normalization(mean, std, images.device, fill)
 
         # Gradients of the images, which only torch's own operations have, are wanted rarely.
         gradients = images.requires_grad and torch.is_grad_enabled()
@@ -491,20 +492,6 @@ def _images_at_once(n: int, channels: int, pixels: int) -> int:
     group = -(-group // threads) * threads
     groups = -(-n // group)
     return -(-n // groups) if groups else 1
-
-
-@functools.lru_cache(maxsize=64)
-def _to_normalized(
-    mean: tuple[float, ...], std: tuple[float, ...], fill: float, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return what turns colors of 0 to 255, less `fill`, into normalized ones: factor and summand.
-
-    Kept, as making them on a GPU would wait for it in every batch.
-    """
-    with torch.inference_mode(False):
-        mu = torch.tensor(mean, device=device).view(-1, 1, 1)
-        sigma = torch.tensor(std, device=device).view(-1, 1, 1)
-        return 1 / (255 * sigma), (fill / 255 - mu) / sigma
 
 
 @functools.lru_cache(maxsize=64)

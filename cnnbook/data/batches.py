@@ -10,7 +10,7 @@ from cnnbook import settings
 from cnnbook.data.augment import Augment
 from cnnbook.data.checks import check_count, check_images
 from cnnbook.data.datasets import Dataset
-from cnnbook.data.pixels import normalization
+from cnnbook.data.pixels import normalization, normalize
 from cnnbook.data.seeds import epoch_seed, generator
 
 
@@ -206,7 +206,7 @@ class Batches:
         self.device = settings.device(device)
         self.images = images.detach().to(self.device)
         self.labels = as_labels(labels.detach().to(self.device))
-        self._factor, self._offset = normalization(self.mean, self.std, self.device)
+        normalization(self.mean, self.std, self.device)  # kept, so that no batch waits for it
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -267,5 +267,5 @@ class Batches:
         """Return the normalized images and the labels at `index`, without augmentation."""
         images = self.images[index]
         if images.dtype == torch.uint8:
-            images = images.float().mul_(self._factor).add_(self._offset)
+            images = normalize(images, self.mean, self.std)
         return images, self.labels[index]

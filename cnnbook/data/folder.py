@@ -21,7 +21,7 @@ from cnnbook.data.batches import check_batch_options, check_dataset, share
 from cnnbook.data.checks import check_count, check_index, check_several, counted, is_index
 from cnnbook.data.datasets import Indices
 from cnnbook.data.files import DataError
-from cnnbook.data.pixels import normalization, normalize
+from cnnbook.data.pixels import normalize
 from cnnbook.data.seeds import epoch_seed, generator, torch_seed
 from cnnbook.data.splits import stratified
 
@@ -421,11 +421,10 @@ class StreamingBatches:
             params = self.augment.draw(self.images_per_epoch, size, epoch_seed(self.seed, number))
             params = params.to(self.device)
         mean, std = self.dataset.mean, self.dataset.std
-        factor, offset = normalization(mean, std, self.device)
         for images, labels, index in self._loader:
             images = images.to(self.device, non_blocking=True)
             if self.augment is None:
-                images = images.float().mul_(factor).add_(offset)
+                images = normalize(images, mean, std)
             else:
                 index = index.to(self.device, non_blocking=True)
                 images = self.augment(images, params[index], mean=mean, std=std)

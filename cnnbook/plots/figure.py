@@ -61,11 +61,22 @@ class Figure:
         """The matplotlib axes, for your own changes."""
         return self.figure.axes
 
+    def _write(self, buffer: io.IOBase, kind: str, **options: object) -> None:
+        """Draw the picture once, where savefig draws twice what still has a layout engine."""
+        engine = self.figure.get_layout_engine()
+        with mpl.rc_context(STYLE):
+            if engine is not None and self.axes:
+                engine.execute(self.figure)
+            self.figure.set_layout_engine(None)
+            try:
+                self.figure.savefig(buffer, format=kind, **options)
+            finally:
+                self.figure.set_layout_engine(engine)
+
     def svg(self) -> str:
         """Return the picture as an ``<svg>`` element in the color of the surrounding text."""
         buffer = io.StringIO()
-        with mpl.rc_context(STYLE):
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        self._write(buffer, "svg", metadata={"Date": None})
         text = buffer.getvalue()
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
@@ -88,8 +99,7 @@ class Figure:
     def png(self, *, dpi: int = 150) -> bytes:
         """Return the picture as a PNG with dark text on white, `dpi` pixels per inch."""
         buffer = io.BytesIO()
-        with mpl.rc_context(STYLE):
-            self.figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+        self._write(buffer, "png", dpi=dpi, facecolor="white")
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> None:
@@ -102,9 +112,8 @@ class Figure:
         """
         path = Path(path)
         buffer = io.BytesIO()
-        with mpl.rc_context(STYLE):
-            kind = path.suffix.removeprefix(".") or "png"
-            self.figure.savefig(buffer, format=kind, dpi=200, facecolor="white")
+        kind = path.suffix.removeprefix(".") or "png"
+        self._write(buffer, kind, dpi=200, facecolor="white")
         write_whole(path, buffer.getvalue())
 
     def _repr_mimebundle_(

@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib as mpl
+import matplotlib.figure
 import numpy as np
 import torch
 from matplotlib.collections import PatchCollection
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from torch import Tensor, nn
@@ -25,9 +29,61 @@ def _range(values: Tensor) -> tuple[str, float, float]:
     return POSITIVE, 0.0, max(values.max().item() if values.numel() else 0.0, 1e-12)
 
 
-def _height(tiles: Tensor, rows: int, columns: int, title: float) -> float:
-    """Return the inches that `rows` of tiles need at page width, `title` inches above each."""
-    return rows * (WIDTH / columns * tiles.shape[-2] / tiles.shape[-1] + title)
+# Between tiles and around them, in points.
+GAP, EDGE = 6.0, 2.0
+LETTER = 9  # of titles
+
+
+class _Grid:
+    """Tiles in rows at page width, each with a title above it.
+
+    All of them are drawn into one axes, whose unit is a point: with an axes for each tile,
+    matplotlib needs seconds to lay out a figure.
+
+    Parameters
+    ----------
+    tiles
+        ``(N, H, W)``, or ``(N, H, W, 3)`` in color.
+    columns
+        Tiles per row.
+    titles
+        One for each tile, or None.
+    """
+
+    def __init__(self, tiles: Tensor, columns: int, titles: Sequence[str] | None):
+        self.tiles, self.columns, self.titles = tiles, min(columns, len(tiles)), titles
+        lines = max((title.count("\n") + 1 for title in titles), default=1) if titles else 0
+        self.above = 1.2 * LETTER * lines + 3.5 if titles else 0.0
+        self.width = (72 * WIDTH - 2 * EDGE - GAP * (self.columns - 1)) / self.columns
+        self.height = self.width * tiles.shape[1] / tiles.shape[2]
+        self.down = self.above + self.height + GAP  # from row to row
+        self.rows = -(-len(tiles) // self.columns)
+
+    @property
+    def inches(self) -> float:
+        """The height of all rows."""
+        return (self.rows * self.down - GAP + 2 * EDGE) / 72
+
+    def draw(self, figure: mpl.figure.Figure, **options: Any) -> AxesImage:
+        """Draw the tiles at the top of a figure that is :data:`WIDTH` wide; return the last one."""
+        figure.set_layout_engine("none")
+        share = self.inches / figure.get_figheight()
+        axes = figure.add_axes((0, 1 - share, 1, share))
+        frames = []
+        for i, tile in enumerate(self.tiles.numpy()):
+            x = i % self.columns * (self.width + GAP)
+            y = i // self.columns * self.down + self.above
+            extent = (x, x + self.width, y + self.height, y)
+            shown = axes.imshow(tile, extent=extent, **options)
+            frames.append(Rectangle((x, y), self.width, self.height))
+            if self.titles is not None:
+                middle = x + self.width / 2
+                axes.text(middle, y - 3.5, self.titles[i], ha="center", size=LETTER)
+        axes.add_collection(PatchCollection(frames, fc="none", ec=INK, lw=0.4))
+        bottom = 72 * self.inches - EDGE
+        axes.set(xlim=(-EDGE, 72 * WIDTH - EDGE), ylim=(bottom, -EDGE))
+        axes.set_axis_off()
+        return shown
 
 
 def _stretched(image: Tensor) -> Tensor:
@@ -100,17 +156,10 @@ def images(
         raise ValueError(f"pictures must be (N, 1 or 3, H, W), got {tuple(pictures.shape)}")
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"{len(titles)} titles for {len(pictures)} pictures")
-    columns = min(columns, len(pictures))
     top = 255 if pictures.dtype == torch.uint8 else 1
-    rows = -(-len(pictures) // columns)
-    height = _height(pictures, rows, columns, 0.25 if titles else 0.04)
-    with new_figure(WIDTH, height) as figure:
-        for i, picture in enumerate(pictures.cpu()):
-            axes = figure.add_subplot(rows, columns, i + 1)
-            axes.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=top)
-            _framed(axes)
-            if titles is not None:
-                axes.set_title(titles[i], fontsize=9, pad=2)
+    grid = _Grid(pictures.cpu().permute(0, 2, 3, 1).squeeze(-1), columns, titles)
+    with new_figure(WIDTH, grid.inches) as figure:
+        grid.draw(figure, cmap="gray", vmin=0, vmax=top)
     if alt is None:
         alt = f"{len(pictures)} images" + (f": {', '.join(titles)}." if titles else ".")
     return Figure(figure, alt)
@@ -128,17 +177,12 @@ def _signed_tiles(
 ) -> Figure:
     """Draw ``(N, H, W)`` with one common color scale and its bar."""
     colors, low, high = _range(tiles)
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    with new_figure(WIDTH, _height(tiles, rows, columns, 0.22) + 0.65) as figure:
-        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(tiles))]
-        for i, (ax, tile) in enumerate(zip(axes, tiles, strict=True)):
-            shown = ax.imshow(tile.numpy(), cmap=colors, vmin=low, vmax=high)
-            _framed(ax)
-            ax.set_title(titles[i], fontsize=9, pad=2)
-        bar = figure.colorbar(
-            shown, ax=axes, location="bottom", fraction=0.04, aspect=50, shrink=0.6, pad=0.06
-        )
+    grid = _Grid(tiles, columns, titles)
+    height = grid.inches + 0.62
+    with new_figure(WIDTH, height) as figure:
+        shown = grid.draw(figure, cmap=colors, vmin=low, vmax=high)
+        below = figure.add_axes((0.2, 0.42 / height, 0.6, 0.084 / height))
+        bar = figure.colorbar(shown, cax=below, orientation="horizontal")
         bar.set_label(label, fontsize=9)
         bar.outline.set_linewidth(0.4)
     return Figure(figure, alt)
@@ -218,14 +262,9 @@ def filters(
         return _signed_tiles(weight[chosen, 0], columns, titles, label, alt)
     limit_of_scale = weight[chosen].abs().max().clamp(min=1e-12)
     tiles = (0.5 + weight[chosen] / (2 * limit_of_scale)).clamp(0, 1)
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    with new_figure(WIDTH, _height(tiles, rows, columns, 0.22) + 0.3) as figure:
-        for i, tile in enumerate(tiles):
-            axes = figure.add_subplot(rows, columns, i + 1)
-            axes.imshow(tile.permute(1, 2, 0).numpy())
-            _framed(axes)
-            axes.set_title(titles[i], fontsize=9, pad=2)
+    drawn = _Grid(tiles.permute(0, 2, 3, 1), columns, titles)
+    with new_figure(WIDTH, drawn.inches + 0.25) as figure:
+        drawn.draw(figure)
         bound = f"{limit_of_scale:.2g}"
         scale = f"{label} of each color: none −{bound}, half (gray) 0, full +{bound}"
         figure.supxlabel(scale, fontsize=9)

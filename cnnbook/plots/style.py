@@ -123,9 +123,10 @@ def new_figure(width: float, height: float) -> Iterator[mpl.figure.Figure]:
     with mpl.rc_context(STYLE):
         figure = mpl.figure.Figure((width, height), layout="constrained")
         yield figure
-        if isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
+        engine = figure.get_layout_engine()
+        if isinstance(engine, PlaceHolderLayoutEngine | None):
             # Nothing is left to lay out, and without an engine savefig draws once, not twice.
             figure.set_layout_engine(None)
-            return
-        # The layout is final only after the second drawing; savefig would be the first.
-        figure.draw_without_rendering()
+        elif figure.axes:
+            # A layout is final only when it has been made twice: once more before it is saved.
+            engine.execute(figure)

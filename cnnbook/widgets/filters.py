@@ -153,9 +153,17 @@ def _step(
     value = output[row, column].item()
 
     with new_figure(CHART, 2.6) as figure:
-        left, middle, right = figure.subplots(
-            1, 3, width_ratios=[padded.shape[1], k, columns], squeeze=True
-        )
+        # Placed by hand: matplotlib's layout would take longer than drawing.
+        figure.set_layout_engine("none")
+        cells, gap = (padded.shape[1], k, columns), 0.12  # inches
+        slots = [max(2, n) for n in cells]  # room for a title
+        side = (CHART - 4 * gap) / sum(slots)
+        bottom, height = 0.05 / 2.6, 1 - 0.31 / 2.6  # titles above
+        boxes, x = [], gap
+        for n, slot in zip(cells, slots, strict=True):
+            boxes.append(((x + side * (slot - n) / 2) / CHART, bottom, side * n / CHART, height))
+            x += side * slot + gap
+        left, middle, right = map(figure.add_axes, boxes)
         left.imshow(padded.numpy(), cmap="gray", vmin=0, vmax=9)
         if padding:
             height, width = pixels.shape

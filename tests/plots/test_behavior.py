@@ -28,11 +28,11 @@ def test_color_filters_are_gray_at_zero_and_share_a_scale():
     weight = torch.zeros(2, 3, 1, 2)
     weight[0, 0, 0, 0], weight[1, 1, 0, 1] = 2.0, -1.0
     figure = plots.filters(weight)
-    first, second = (np.asarray(axes.images[0].get_array()) for axes in figure.axes)
+    first, second = (np.asarray(image.get_array()) for image in figure.axes[0].images)
     assert first[0].tolist() == [[1, 0.5, 0.5], [0.5, 0.5, 0.5]]
     assert second[0].tolist() == [[0.5, 0.5, 0.5], [0.5, 0.25, 0.5]]
     grid = plots.filters(weight, color=False)
-    assert len(titles(grid)) == 6
+    assert len(texts(grid)) == 6
     with pytest.raises(ValueError, match="color needs 3 input channels, the kernels have 1"):
         plots.filters(torch.ones(2, 1, 3, 3), color=True)
 
@@ -40,18 +40,18 @@ def test_color_filters_are_gray_at_zero_and_share_a_scale():
 @pytest.mark.slow
 def test_of_many_tiles_evenly_chosen_ones_are_shown_and_the_figure_says_so():
     figure = plots.feature_maps(torch.rand(101, 4, 4), limit=5)
-    assert titles(figure) == ["map 0", "map 25", "map 50", "map 75", "map 100"]
+    assert texts(figure) == ["map 0", "map 25", "map 50", "map 75", "map 100"]
     assert figure.axes[-1].get_xlabel() == "activation  (5 of 101 feature maps)"
     assert "5 of 101 are shown" in figure.alt
     grid = plots.filters(torch.randn(10, 20, 3, 3), limit=16)
-    assert titles(grid)[:5] == ["0, 0", "0, 6", "0, 13", "0, 19", "3, 0"]
+    assert texts(grid)[:5] == ["0, 0", "0, 6", "0, 13", "0, 19", "3, 0"]
     assert "4 of 10 filters" in grid.alt
 
 
 def test_maps_of_zeros_are_marked():
     maps = torch.ones(2, 4, 4)
     maps[1] = 0
-    assert titles(plots.feature_maps(maps)) == ["map 0", "1: all 0"]
+    assert texts(plots.feature_maps(maps)) == ["map 0", "1: all 0"]
 
 
 def test_every_pixel_has_one_size_through_depth():

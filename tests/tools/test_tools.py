@@ -81,6 +81,29 @@ def test_a_failing_notebook_is_named_and_not_kept(empty_book, capsys):
     assert set(book.seconds_before()) == {"good.ipynb"}
 
 
+@pytest.mark.slow
+def test_a_markdown_page_is_executed_beside_the_notebooks(empty_book):
+    (empty_book / "_toc.yml").write_text(
+        "format: jb-book\nroot: page\nchapters:\n- file: prose\n- file: one\n"
+    )
+    page = empty_book / "page.md"
+    header = (
+        "---\njupytext:\n  text_representation:\n    format_name: myst\n"
+        "kernelspec:\n  name: python3\n---\n# Page\n\n"
+    )
+    page.write_text(header + "```{code-cell}\n1 + 1\n```\n")
+    (empty_book / "prose.md").write_text("# No code\n")
+    one = notebook(empty_book / "one.ipynb", "1 + 2")
+    assert book.notebooks_of_the_book() == [one]
+    assert book.executed_pages() == [page]
+    assert book.execute([one, page]) == 0
+    assert set(book.seconds_before()) == {"one.ipynb", "page.md"}
+    # As MyST-NB looks for it.
+    record = get_cache(book.CACHE).match_cache_notebook(book.read(page))
+    (cell,) = (c for c in get_cache(book.CACHE).get_cache_bundle(record.pk).nb.cells if c.outputs)
+    assert cell.outputs[0].data["text/plain"] == "2"
+
+
 def test_notebooks_start_with_new_ones_then_the_longest(empty_book):
     short, long, new, newest = (empty_book / f"{name}.ipynb" for name in "abcd")
     for path, size in ((short, 9), (long, 1), (new, 1), (newest, 2)):
