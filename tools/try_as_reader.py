@@ -42,6 +42,12 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 # What the record says besides Python's version. The rest follows from them.
 RECORDED = ("python_version", "torch", "torchvision", "numpy", "matplotlib", "ipywidgets")
 
+# torch says this once under exactly that release, whose bug it works around.
+PYTHON_3_13_0 = re.compile(
+    r"[^\n]*Guards may run slower on Python 3\.13\.0\. Consider upgrading[^\n]*\n"
+    r"( *warnings\.warn\(\n)?"
+)
+
 # Runs in the kernel of a quick run, before the first cell. That cell may install cnnbook, so
 # training is cut once it has run. Data that is not shuffled is evaluated, not trained on.
 CUT_TRAINING = """
@@ -190,9 +196,11 @@ def seconds_of_first_cell(notebook: dict) -> float:
 
 
 def written_to_stderr(notebook: dict) -> str:
+    """Return what cells wrote to stderr, but for one warning about Python itself."""
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     texts = [output["text"] for output in outputs if output.get("name") == "stderr"]
-    return "".join(line for text in texts for line in text)  # a string may be a list of lines
+    text = "".join(line for text in texts for line in text)  # a string may be a list of lines
+    return PYTHON_3_13_0.sub("", text)
 
 
 def uninstall(python: Path) -> None:

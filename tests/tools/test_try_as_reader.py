@@ -58,6 +58,12 @@ def test_the_first_cell_is_timed_and_warnings_are_found():
     }
     assert tool.seconds_of_first_cell(notebook) == 10.25
     assert tool.written_to_stderr(notebook) == "a warning"
+    advice = (
+        "…/torch/_dynamo/guards.py:1464: RuntimeWarning: Guards may run slower on Python 3.13.0. "
+        "Consider upgrading to Python 3.13.1+.\n  warnings.warn(\n"
+    )
+    warning["text"] = [advice, "a ", "warning"]
+    assert tool.written_to_stderr(notebook) == "a warning"
 
 
 @pytest.fixture
