@@ -1,17 +1,74 @@
-"""Experiments that are run once and recorded: too long for a page, or meant for a large GPU.
+"""The book's experiments: each a question, answered by code that runs in three sizes.
 
-Each experiment is one file. Its function ``run`` yields the measurements; the first line of the
-docstring is the title of the recorded run. ``python -m cnnbook bench`` runs them.
+``"live"`` takes at most a minute on two cores, and is what chapters run; ``"desk"`` and ``"full"``
+are recorded, on two cores and on a large GPU. Every arm of a comparison has its own learning rate,
+chosen on validation images, and is trained with several seeds.
+
+``python -m cnnbook experiment degradation --size desk --record`` runs one and keeps its result.
 """
 
 from collections.abc import Callable, Iterator
 
-from cnnbook.experiments import configurations, fashion
+from cnnbook._errors import unknown
+from cnnbook.experiments import configurations, degradation, fashion
+from cnnbook.experiments.experiment import Arm, Experiment, Size
+from cnnbook.experiments.intervals import Interval, of_difference, of_mean
+from cnnbook.experiments.result import ArmResult, Result, list_recorded, load
+from cnnbook.experiments.running import run
 from cnnbook.results import Row
 
-__all__ = ["EXPERIMENTS"]
+__all__ = [
+    "EXPERIMENTS",
+    "Arm",
+    "ArmResult",
+    "Experiment",
+    "Interval",
+    "Result",
+    "Size",
+    "get",
+    "list_experiments",
+    "list_recorded",
+    "load",
+    "of_difference",
+    "of_mean",
+    "run",
+]
 
+# Parts of the benchmark, until the experiments that replace them are recorded.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "fashion": fashion.run,
     "configurations": configurations.run,
 }
+
+_EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT for module in (degradation,)
+}
+
+
+def list_experiments() -> list[str]:
+    """Return the names of all experiments, in the book's order.
+
+    Examples
+    --------
+    >>> "degradation" in list_experiments()
+    True
+    """
+    return list(_EXPERIMENTS)
+
+
+def get(name: str) -> Experiment:
+    """Return an experiment by its name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> sorted(get("degradation").sizes)
+    ['desk', 'full', 'live']
+    """
+    if name not in _EXPERIMENTS:
+        raise unknown("experiment", name, _EXPERIMENTS, see="experiments.list_experiments()")
+    return _EXPERIMENTS[name]
