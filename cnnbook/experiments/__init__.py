@@ -9,10 +9,10 @@ chosen on validation images, and is trained with several seeds.
 
 from collections.abc import Callable, Iterator
 
-from cnnbook._errors import unknown
 from cnnbook.experiments import configurations, degradation, fashion
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.intervals import Interval, of_difference, of_mean
+from cnnbook.experiments.registry import REGISTRY, get, list_experiments
 from cnnbook.experiments.result import ArmResult, Result, list_recorded, load
 from cnnbook.experiments.running import run
 from cnnbook.results import Row
@@ -40,35 +40,5 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "configurations": configurations.run,
 }
 
-_EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT for module in (degradation,)
-}
-
-
-def list_experiments() -> list[str]:
-    """Return the names of all experiments, in the book's order.
-
-    Examples
-    --------
-    >>> "degradation" in list_experiments()
-    True
-    """
-    return list(_EXPERIMENTS)
-
-
-def get(name: str) -> Experiment:
-    """Return an experiment by its name.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-
-    Examples
-    --------
-    >>> sorted(get("degradation").sizes)
-    ['desk', 'full', 'live']
-    """
-    if name not in _EXPERIMENTS:
-        raise unknown("experiment", name, _EXPERIMENTS, see="experiments.list_experiments()")
-    return _EXPERIMENTS[name]
+for _module in (degradation,):
+    REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

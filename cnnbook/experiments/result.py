@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbook._errors import unknown
 from cnnbook._files import write_whole
 from cnnbook.experiments.intervals import Interval, of_mean
+from cnnbook.experiments.registry import get
 from cnnbook.results import as_json
 from cnnbook.tables import Table
 
@@ -123,8 +124,6 @@ class Result:
     @property
     def spec(self) -> "Experiment":
         """The experiment as it is today."""
-        from cnnbook.experiments import get
-
         return get(self.experiment)
 
     @property

@@ -20,6 +20,7 @@ from cnnbook import data, settings
 from cnnbook._errors import unknown
 from cnnbook._progress import progress_bar
 from cnnbook.experiments.experiment import Arm, Experiment, Size
+from cnnbook.experiments.registry import get
 from cnnbook.experiments.result import ArmResult, Result, rounded
 from cnnbook.results import describe_machine
 
@@ -89,8 +90,6 @@ def run(
     KeyboardInterrupt
         If interrupted; what was finished is kept for the next time.
     """
-    from cnnbook.experiments import get
-
     spec = get(name)
     if size not in spec.sizes:
         raise unknown("size", size, spec.sizes)
@@ -306,8 +305,6 @@ def _prepare() -> None:
 
 def _train(name: str, trial: _Trial) -> tuple[dict[str, Any], float]:
     """Return what one training found, and the seconds it took."""
-    from cnnbook.experiments import get
-
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(trial.seed)

@@ -11,6 +11,7 @@ from cnnbook import experiments
 from cnnbook.cli.run import main
 from cnnbook.experiments import Arm, Experiment, Size, figures
 from cnnbook.experiments.experiment import _code
+from cnnbook.experiments.registry import REGISTRY
 from cnnbook.experiments.running import TUNING_SEED
 
 TRAINED = []
@@ -49,7 +50,7 @@ def toy(monkeypatch, tmp_path):
         "desk": Size(settings, seeds=2, tuning={"epochs": 3}),
     }
     spec = Experiment("toy", "A toy", sizes, toy_arms, toy_train, toy_verdict, toy_plot)
-    monkeypatch.setitem(experiments._EXPERIMENTS, "toy", spec)
+    monkeypatch.setitem(REGISTRY, "toy", spec)
     monkeypatch.setenv("CNNBOOK_DATA", str(tmp_path / "cache"))
     return spec
 
@@ -88,12 +89,12 @@ def test_an_interrupted_run_continues_where_it_was(toy, monkeypatch):
         return toy_train(*arguments)
 
     stops = replace(toy, train=interrupted)
-    monkeypatch.setitem(experiments._EXPERIMENTS, "toy", stops)
+    monkeypatch.setitem(REGISTRY, "toy", stops)
     with pytest.raises(KeyboardInterrupt):
         experiments.run("toy", "desk", jobs=1, progress=False)
     finished = list(TRAINED)
     assert len(finished) == 7
-    monkeypatch.setitem(experiments._EXPERIMENTS, "toy", toy)
+    monkeypatch.setitem(REGISTRY, "toy", toy)
     result = experiments.run("toy", "desk", jobs=1, progress=False)
     assert TRAINED[:7] == finished
     assert len(set(TRAINED)) == len(TRAINED)  # nothing was trained twice
