@@ -18,7 +18,6 @@ from cnnbook.experiments.running import run
 from cnnbook.results import Row
 
 __all__ = [
-    "EXPERIMENTS",
     "Arm",
     "ArmResult",
     "Experiment",
