@@ -109,6 +109,7 @@ def build_parser() -> _Parser:
     _train(commands)
     _evaluate(commands)
     _predict(commands)
+    _experiment(commands)
     _bench(commands)
     return top
 
@@ -371,6 +372,48 @@ size, but should look like the images that the network was trained on.""",
         help="how many classes to name for each picture (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help=_DEVICE)
+
+
+def _experiment(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "experiment",
+        "run one of the book's experiments, at any size",
+        """\
+Run one of the book's experiments. Without a name, list them.
+
+Learning rates are chosen first, on validation images and for each arm of the
+comparison; then each arm is trained with several seeds. What is finished is kept:
+after an interruption, the same command continues.""",
+        """\
+  cnnbook experiment
+  cnnbook experiment degradation
+  cnnbook experiment degradation --size desk --record""",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which one")
+    parser.add_argument(
+        "--size", default="live", metavar="SIZE",
+        help="live (at most a minute), desk (up to two hours on two cores) or full (minutes on a "
+        "large GPU) (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--arm", action="append", metavar="NAME", help="only this arm; may be repeated"
+    )
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="how many runs of each arm (default: the size's)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="trainings at the same time (default: one per core, 8 on a GPU; live: 1)",
+    )  # fmt: skip
+    parser.add_argument("--data", metavar="NAME", help="data set (default: the experiment's own)")
+    parser.add_argument("--no-resume", action="store_true", help="train everything again")
+    parser.add_argument(
+        "--record", metavar="FOLDER", nargs="?", const="",
+        help="save the result as JSON, named after experiment, size and device, in this folder "
+        "(without one: in the package)",
+    )  # fmt: skip
+    parser.add_argument("--plot", metavar="FILE", help="save the figure: .png, .svg or .pdf")
 
 
 def _bench(commands: "_Commands") -> None:

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # Loading torch takes seconds, and --help need not wait for it.
     from cnnbook.cli.bench import bench
+    from cnnbook.cli.experiment import experiment
     from cnnbook.cli.listings import list_data, list_models
     from cnnbook.cli.train import train
     from cnnbook.cli.trained import evaluate, predict
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "predict": predict,
         "bench": bench,
+        "experiment": experiment,
     }
     try:
         for name in chosen.modules:
@@ -83,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # What the functions call differently, or the other way round.
 _FLAGS = {
     "networks": "--model",
+    "arms": "--arm",
     "data_set": "--data",
     "limit": "--time-limit",
     "resume=False": "--no-resume",

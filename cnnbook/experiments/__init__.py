@@ -1,17 +1,43 @@
-"""Experiments that are run once and recorded: too long for a page, or meant for a large GPU.
+"""The book's experiments: each a question, answered by code that runs in three sizes.
 
-Each experiment is one file. Its function ``run`` yields the measurements; the first line of the
-docstring is the title of the recorded run. ``python -m cnnbook bench`` runs them.
+``"live"`` takes at most a minute on two cores, and is what chapters run; ``"desk"`` and ``"full"``
+are recorded, on two cores and on a large GPU. Every arm of a comparison has its own learning rate,
+chosen on validation images, and is trained with several seeds.
+
+``python -m cnnbook experiment degradation --size desk --record`` runs one and keeps its result.
 """
 
 from collections.abc import Callable, Iterator
 
-from cnnbook.experiments import configurations, fashion
+from cnnbook.experiments import configurations, degradation, fashion
+from cnnbook.experiments.experiment import Arm, Experiment, Size
+from cnnbook.experiments.intervals import Interval, of_difference, of_mean
+from cnnbook.experiments.registry import REGISTRY, get, list_experiments
+from cnnbook.experiments.result import ArmResult, Result, list_recorded, load
+from cnnbook.experiments.running import run
 from cnnbook.results import Row
 
-__all__ = ["EXPERIMENTS"]
+__all__ = [
+    "Arm",
+    "ArmResult",
+    "Experiment",
+    "Interval",
+    "Result",
+    "Size",
+    "get",
+    "list_experiments",
+    "list_recorded",
+    "load",
+    "of_difference",
+    "of_mean",
+    "run",
+]
 
+# Parts of the benchmark, until the experiments that replace them are recorded.
 EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "fashion": fashion.run,
     "configurations": configurations.run,
 }
+
+for _module in (degradation,):
+    REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

@@ -166,7 +166,7 @@ def names_of(module) -> list[str]:
 
 # Their users type commands, which `cnnbook --help` explains; of the benchmark, a page has what one
 # calls, and not each contender.
-NOT_ON_PAGES = ("__main__", "cli", "bench", "experiments")
+NOT_ON_PAGES = ("__main__", "cli", "bench")
 
 
 @pytest.mark.book

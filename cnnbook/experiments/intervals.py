@@ -1,0 +1,113 @@
+"""How sure a few repeated measurements make us: intervals for means and for differences."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Student's t: 97.5 % of its distribution lie below, for 1, 2, 3, … degrees of freedom.
+T_975 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, and the 95 % confidence interval around it.
+
+    Parameters
+    ----------
+    mean
+        The estimate.
+    low, high
+        The ends of the interval.
+    n
+        How many measurements it is based on; of a difference, the smaller of the two numbers.
+
+    Examples
+    --------
+    >>> Interval(0.031, 0.012, 0.05, n=3).excludes_zero
+    True
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether both ends have the same sign: a difference is then called shown."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        """Return the estimate and the interval, as percentages."""
+        return f"{percent(self.mean)} ({percent(self.low)} to {percent(self.high)})"
+
+
+def percent(value: float) -> str:
+    """Return a fraction as a percentage with one decimal, and a true minus sign.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(-0.02)
+    ('12.3', '−2.0')
+    """
+    return f"{100 * value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+
+
+def of_mean(values: Sequence[float]) -> Interval:
+    """Return the mean of measurements with its interval, by Student's t.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two: nothing is known about their spread.
+
+    Examples
+    --------
+    >>> print(of_mean([0.80, 0.82, 0.84]))
+    82.0 (77.0 to 87.0)
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least 2 measurements, got {len(values)}")
+    half = _t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return Interval(mean, mean - half, mean + half, len(values))
+
+
+def of_difference(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Return the mean of the first measurements minus that of the second, with its interval.
+
+    By Welch's test, which does not assume that both vary alike. Its degrees of freedom are rounded
+    down.
+
+    Raises
+    ------
+    ValueError
+        If one of them has fewer than two measurements.
+
+    Examples
+    --------
+    >>> print(of_difference([0.80, 0.82, 0.84], [0.70, 0.71, 0.72]))
+    11.0 (5.4 to 16.6)
+    """
+    for values in (first, second):
+        if len(values) < 2:
+            raise ValueError(f"an interval needs at least 2 measurements, got {len(values)}")
+    parts = [statistics.variance(values) / len(values) for values in (first, second)]
+    variance = sum(parts)
+    freedom = min(len(first), len(second)) - 1  # what Welch's formula gives at least
+    if variance:
+        sizes = (len(first), len(second))
+        freedom = int(
+            variance**2 / sum(p**2 / (n - 1) for p, n in zip(parts, sizes, strict=True)) + 1e-9
+        )
+    mean = statistics.fmean(first) - statistics.fmean(second)
+    half = _t(freedom) * math.sqrt(variance)
+    return Interval(mean, mean - half, mean + half, min(len(first), len(second)))
+
+
+def _t(freedom: int) -> float:
+    return T_975[min(freedom, len(T_975)) - 1]  # beyond the table, the last value is cautious
