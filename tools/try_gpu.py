@@ -514,7 +514,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--python", default="3.12", help="with --collect: its version there (default: 3.12)")
     add("--notebook", nargs=2, type=Path, help=argparse.SUPPRESS)
     add("--cells", type=int, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if chosen.minutes <= 0 or chosen.side_by_side < 1:
+        parser.error("--minutes is more than 0, and --side-by-side at least 1")
+    if chosen.wheels and not chosen.wheels.is_dir():
+        parser.error(f"there is no folder {chosen.wheels}; --collect makes one")
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -551,6 +556,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"try_gpu: {reason}", file=sys.stderr)
         return 2
     parts = make_parts(output, tiny=chosen.tiny, device=chosen.device)
+    for start in chosen.parts or ():
+        if not any(part.name.startswith(start) for part in parts):
+            known = ", ".join(part.name for part in parts)
+            print(f"try_gpu: no part begins with {start!r}; there are {known}", file=sys.stderr)
+            return 2
     if chosen.parts:
         parts = [part for part in parts if part.name.startswith(tuple(chosen.parts))]
     try:

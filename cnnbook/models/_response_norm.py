@@ -35,6 +35,8 @@ class LocalResponseNorm(nn.LocalResponseNorm):
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, groups: int = 1
     ):
         super().__init__(size, alpha, beta, k)
+        if size < 1 or groups < 1:
+            raise ValueError(f"size and groups are at least 1, got size={size}, groups={groups}")
         self.groups = groups
 
     def forward(self, input: Tensor) -> Tensor:
@@ -45,7 +47,8 @@ class LocalResponseNorm(nn.LocalResponseNorm):
                 "local response normalization takes (N, C, ...) with at least three dimensions and "
                 f"a number of channels divisible by {self.groups}, got {tuple(input.shape)}"
             )
-        if tracing or torch.compiler.is_compiling():  # compilers fuse plain operations themselves
+        # Compilers fuse plain operations themselves; torch.func differentiates them in all ways.
+        if tracing or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return _by_plain_operations(
                 input, self.size, self.alpha, self.beta, self.k, self.groups
             )
@@ -53,8 +56,9 @@ class LocalResponseNorm(nn.LocalResponseNorm):
         if input.is_meta or not training:
             # analysis.trace follows operations one by one, on tensors without numbers: it shall see
             # torch's.
-            parts = [super(LocalResponseNorm, self).forward(p) for p in input.chunk(self.groups, 1)]
-            return torch.cat(parts, 1)
+            wide = input.float() if input.dtype in _HALF else input  # 300² overflows in float16
+            parts = [super(LocalResponseNorm, self).forward(p) for p in wide.chunk(self.groups, 1)]
+            return torch.cat(parts, 1).to(input.dtype)
         result, _ = _Normalize.apply(input, self.size, self.alpha, self.beta, self.k, self.groups)
         return cast(Tensor, result)
 

@@ -168,11 +168,13 @@ def fit(
         Whether to record a step as a CUDA graph after a few, and to replay it from then on: the
         steps of small networks are then launched as fast as a GPU takes them, and give the same
         result. By default where that is safe: on a CUDA GPU with memory to spare, one process,
-        without `compile`, hooks, or a step in which Python waits for the GPU, counts or draws
-        random numbers. The step after a recording is also taken without it, and a recording that
-        gives another result is not used. Batches of other shapes are trained on as usual. An
-        optimizer of your own is recorded, too, if it is ``capturable`` (of SGD: ``fused``) with a
-        learning rate that is a tensor on the GPU.
+        without `compile` or hooks, and with layers, loss and callbacks of torch, torchvision, timm
+        or this package. A recording repeats what Python did in one step: with True, you say that
+        your own code does the same in every step (no counters, no random numbers of Python's). What
+        is found to differ is refused. The step after a recording is also taken without it, and a
+        recording that gives another result is not used. Batches of other shapes are trained on as
+        usual. An optimizer of your own is recorded, too, if it is ``capturable`` (of SGD:
+        ``fused``) with a learning rate that is a tensor on the GPU.
     checkpoint
         File to save the run to, in the safetensors format whatever its suffix; see
         :class:`Checkpoint`. If it exists, training continues where it ended; a finished run returns

@@ -31,10 +31,13 @@ WORTHWHILE = 40
 # How far a replayed step may be from the same step taken one by one: some computations add up in
 # any order, and rounding to 16 bits makes more of it.
 TOLERANCES = {torch.float32: 0.02, torch.float64: 0.02, torch.bfloat16: 0.1, torch.float16: 0.1}
+#: Whose layers, losses and functions do the same in every step.
+KNOWN = ("torch.", "torchvision.", "timm.", "cnnbook.")
 # Results of a step that have no name in the network.
 LOSS, RIGHT, COUNTED, GRADIENT = "the loss", "labels right", "labels counted", "gradient of "
 
 Work = Callable[[], Any]
+_SAID: set[str] = set()  # reasons that have been printed: once is enough
 
 
 class Recorder(Protocol):
@@ -151,9 +154,11 @@ RECORDERS: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CudaGraph}
 class Steps:
     """Takes the steps of a run: one by one, and from a recording where that gives the same result.
 
-    What Python computes in a step becomes part of the recording: sizes, branches, numbers. The
-    first steps are taken one by one, and one of them is watched: if Python draws random numbers,
-    counts, or waits for the GPU in it, nothing is recorded. What changes between steps (images,
+    What Python computes in a step becomes part of the recording: sizes, branches, numbers. So steps
+    are recorded of themselves only if all of their code is known to do the same in every step, see
+    :data:`KNOWN`; of other code, `cuda_graph` says it. The first steps are taken one by one, and
+    one of them is watched: if Python draws random numbers, counts, or waits for the GPU in it,
+    nothing is recorded, as far as that can be seen. What changes between steps (images,
     weights, seed, learning rate) is read from memory at each replay.
 
     The step after a recording is taken both ways from the same state, and the run goes on from the
@@ -191,6 +196,7 @@ class Steps:
         self._constants: Any = None
         self._with_update = False
         self._hooked = any(_has_own_step(callback) for callback in run.callbacks)
+        self._update_varies = False  # whether the optimizer's numbers have changed between steps
 
     def __call__(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
         """Take a step, and return its loss, on the device."""
@@ -200,7 +206,7 @@ class Steps:
         if self._taken == 1:
             self.run.not_recorded = reason_against(self.run)
             if self.run.not_recorded:
-                self._explain(loud=False)
+                self._explain(loud="of your own" in self.run.not_recorded)
                 return self._take(batch, weight)
             self._recorder = RECORDERS[self.run.device.type](self.run.device)
         if self._loss is not None and self._changed():
@@ -237,13 +243,14 @@ class Steps:
         """Say why nothing is recorded, if it was asked for or the reason is not plain."""
         if self.run.cuda_graph:
             raise ValueError(f"cuda_graph=True, but {self.run.not_recorded}; leave out cuda_graph=")
-        if loud and processes.is_main_process():
+        if loud and processes.is_main_process() and self.run.not_recorded not in _SAID:
+            _SAID.add(self.run.not_recorded)
             print(f"training without a CUDA graph: {self.run.not_recorded}", file=sys.stderr)
 
     def _watch(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
         """Take a step, and find out what Python does in it that a recording would not repeat."""
         assert self._recorder is not None
-        self._with_update = _reads_memory(self.run)
+        self._with_update = self._update_is_constant()
         before = {**_python_state(self.run), **_attributes(self.run)}
         # Of the check: two copies of the state, and one of the gradients.
         state = list(self._memory().values())
@@ -272,7 +279,7 @@ class Steps:
         """
         assert self._recorder is not None
         run = self.run
-        self._with_update = _reads_memory(run)
+        self._with_update = self._update_is_constant()
         self._batch = tuple(torch.empty_like(part).copy_(part) for part in batch)
 
         def step() -> Tensor:
@@ -418,6 +425,9 @@ class Steps:
 
     def _changed(self) -> bool:
         """Whether something that the recording holds as a constant has been changed since."""
+        if self._with_update and self._groups() != self._constants["groups"]:
+            self._update_varies = True  # a schedule of momentum, for example
+            return True
         if self.run.step % self.run.steps_per_epoch and not self._hooked:
             return False  # within an epoch, only someone's own callback could have
         return bool(_hook(self.run)) or self._constants != self._state()
@@ -426,12 +436,24 @@ class Steps:
         """Return what the recording holds as constants."""
         run = self.run
         state = _attributes(run)
-        state["update"] = _reads_memory(run)
+        state["update"] = self._update_is_constant()
+        state["run"] = run.loss_fn, id(run.batches), run.precision, run.layout, run.output
+        state["images"] = id(getattr(run.batches, "images", None))
+        for path, layer in run.model.named_modules():
+            state[f"layer {path}"] = id(layer), type(layer), vars(layer).get("forward")
         for name, parameter in run.model.named_parameters():
             state[name] = parameter.data_ptr(), parameter.requires_grad
-        for i, group in enumerate(run.optimizer.param_groups if self._with_update else ()):
-            state[f"group {i}"] = {name: _identity(value) for name, value in group.items()}
+        state["groups"] = self._groups() if self._with_update else None
         return state
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's options, which are constants where its step is recorded."""
+        groups = self.run.optimizer.param_groups
+        return [{name: _identity(value) for name, value in group.items()} for group in groups]
+
+    def _update_is_constant(self) -> bool:
+        """Whether the optimizer's step can be recorded, too."""
+        return _reads_memory(self.run) and not self._update_varies
 
 
 @contextlib.contextmanager
@@ -500,6 +522,7 @@ def _has_own_step(callback: object) -> bool:
     """Whether someone's own callback may change anything after every step."""
     method = getattr(type(callback), "on_step", None)
     ours = type(callback).__module__.startswith("cnnbook.") or method is Callback.on_step
+    ours = ours and "on_step" not in getattr(callback, "__dict__", {})
     return callable(getattr(callback, "on_step", None)) and not ours
 
 
@@ -514,7 +537,37 @@ def reason_against(run: Run) -> str:
     left = run.total_steps - run.step
     if run.cuda_graph is None and left < WORTHWHILE:
         return f"{left} steps are too few"
-    return _hook(run)
+    return _hook(run) or ("" if run.cuda_graph else _not_known(run))
+
+
+def _not_known(run: Run) -> str:
+    """Say which code of a step may do something else in another step, as nothing can tell."""
+    rest = "which may do something else in each step; cuda_graph=True says that it does not"
+    for path, layer in run.model.named_modules():
+        where = repr(path) if path else "the network"
+        if not _is_known(type(layer)):
+            return f"{where} is {type(layer).__name__}, a class of your own, {rest}"
+        if "forward" in vars(layer):
+            return f"{where} has a forward of your own, {rest}"
+    for what, given in (("loss", run.val_loss_fn), ("output", run.output)):
+        layers = given.modules() if isinstance(given, nn.Module) else ()
+        kinds = [type(layer) for layer in layers] or ([given] if callable(given) else [])
+        if not all(_is_known(kind) for kind in kinds):
+            return f"{what}= is code of your own, {rest}"
+    for callback in run.callbacks:
+        replaced = any(name.startswith("on_") for name in getattr(callback, "__dict__", {}))
+        if replaced or not type(callback).__module__.startswith("cnnbook."):
+            return f"{type(callback).__name__} is a callback of your own, {rest}"
+    return ""
+
+
+def _is_known(code: Any) -> bool:
+    """Whether a class or a function is of a library that is known, and not made of others' code."""
+    named = isinstance(code, type) or inspect.isroutine(code)
+    if not named or inspect.ismethod(code):  # an object, or what is bound to one
+        return False
+    module = getattr(code, "__module__", None) or "torch."  # torch's functions in C have none
+    return f"{module}.".startswith(KNOWN)
 
 
 def _hook(run: Run) -> str:

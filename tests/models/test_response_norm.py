@@ -65,6 +65,10 @@ def test_halves_are_computed_with_in_32_bits(dtype):
     assert y.dtype == grad.dtype == dtype
     assert torch.equal(y, wide[0].to(dtype))
     assert torch.equal(grad, wide[1].to(dtype))
+    with torch.no_grad():  # evaluation gives what training gave
+        alone = LocalResponseNorm(5, **OPTIONS)(x)
+    assert alone.dtype == dtype
+    torch.testing.assert_close(alone, y)
     with torch.autocast("cpu", torch.bfloat16):
         under = with_gradient(LocalResponseNorm(5, **OPTIONS), x.float(), torch.ones(x.shape))
     assert torch.equal(under[0], wide[0])
@@ -76,6 +80,12 @@ def test_wrong_channels_are_refused():
         LocalResponseNorm(5, groups=2)(torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError, match="at least three dimensions"):
         LocalResponseNorm(5)(torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": -3}, {"size": 5, "groups": 0}])
+def test_sizes_are_at_least_one(options):
+    with pytest.raises(ValueError, match="size and groups are at least 1"):
+        LocalResponseNorm(**options)
 
 
 def test_less_is_kept_for_the_backward_pass():
@@ -133,6 +143,14 @@ def test_traced_exported_and_batched():
     grads = torch.func.vmap(torch.func.grad(lambda one: layer(one[None]).square().sum()))
     alone = torch.autograd.grad(expected.square().sum(), x)[0]
     torch.testing.assert_close(grads(x.detach()), alone)
+    _, pull = torch.func.vjp(layer, x.detach())
+    torch.testing.assert_close(pull(2 * expected.detach())[0], alone)
+    _, push = torch.func.jvp(layer, (x.detach(),), (torch.ones_like(x),))
+    slope = (2 * expected.detach() * push).sum()
+    torch.testing.assert_close(slope, alone.sum())
+    one = x.detach()[:1, :, :1, :1]
+    second = torch.func.hessian(lambda one: layer(one).sum())(one).view(8, 8)
+    torch.testing.assert_close(second, second.T)
 
 
 INTERPRETED = """

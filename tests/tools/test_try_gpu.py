@@ -78,6 +78,24 @@ def test_when_the_time_is_up_nothing_more_begins(tmp_path, capsys):
     assert "never: no time left" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--parts", "testz"], "no part begins with 'testz'; there are tests, "),
+        (["--minutes", "-3"], "--minutes is more than 0"),
+        (["--side-by-side", "0"], "--side-by-side at least 1"),
+        (["--wheels", "nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_wrong_arguments_are_no_success(tmp_path, capsys, arguments, told):
+    try:
+        code = tool.main([*arguments, "--device", "cpu", "--output", str(tmp_path)])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert told in capsys.readouterr().err
+
+
 def test_parts_of_a_group_run_side_by_side(tmp_path):
     meet = (  # each waits until the other has begun
         "import pathlib, time; pathlib.Path(ME).touch()\n"

@@ -1,6 +1,7 @@
 """Steps from a recording are the steps that a plain loop takes, to the bit."""
 
 import functools
+import itertools
 import random
 
 import pytest
@@ -27,6 +28,7 @@ def recording(monkeypatch):
 
     monkeypatch.setitem(graphs.RECORDERS, "cpu", OpLog)
     monkeypatch.setattr(loop, "Steps", Noted)
+    graphs._SAID.clear()
     return runs
 
 
@@ -367,15 +369,209 @@ def test_what_a_recording_would_get_wrong_is_not_recorded(recording, images, cas
         return case(model)
 
     plain = run(images, same_draws, cuda_graph=False)
-    assert_same(plain, run(images, same_draws, epochs=5, cuda_graph=None))
+    for _ in range(2):
+        assert_same(plain, run(images, same_draws, epochs=5, cuda_graph=None))
+        assert recording[-1].run.replayed == 0
     said = capsys.readouterr().err
     if case not in (hooked, hooked_weight):  # whoever hooks knows
-        assert said.count("\n") == 1
-        assert said.startswith(f"training without a CUDA graph: {REASONS[case]}")
+        assert said.count("\n") == 1  # once for both
+        assert said.startswith("training without a CUDA graph: ")
+        assert "of your own, which may do something else in each step" in said
     else:
         assert not said
     with pytest.raises(ValueError, match=rf"cuda_graph=True, but {REASONS[case]}.*; leave out"):
         run(images, same_draws, cuda_graph=True)
+
+
+class Chosen(nn.Module):
+    """Multiplies by what a function returns."""
+
+    def __init__(self, choose):
+        super().__init__()
+        self.choose = choose
+
+    def forward(self, x):
+        return x * self.choose()
+
+
+def dropping_by_own_generator(model):
+    draw = random.Random(0).random
+    model.append(Chosen(lambda: draw() > 0.2))
+    return {}
+
+
+def counting_in_a_list(model):
+    counter = itertools.count()
+    model.append(Chosen(lambda: 1 if next(counter) < 15 else 3))
+    return {}
+
+
+class Counter:
+    def __init__(self):
+        self.calls = 0
+
+    def loss(self, scores, labels):
+        self.calls += 1
+        return F.cross_entropy(scores, labels) * (1 if self.calls < 15 else 3)
+
+    __call__ = loss
+
+
+def bound_loss(model):
+    return {"loss": Counter().loss}
+
+
+def loss_object(model):
+    return {"loss": Counter()}
+
+
+def loss_with_a_part_of_its_own(model):
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = []
+
+        def forward(self, scores, labels):
+            self.calls.append(1)
+            return F.cross_entropy(scores, labels) * (1 if len(self.calls) < 15 else 3)
+
+    class Loss(nn.Sequential):
+        def forward(self, scores, labels):
+            return self[0](scores, labels)
+
+    Loss.__module__ = "torch.nn"
+    return {"loss": Loss(Part())}
+
+
+def own_output(model):
+    calls = itertools.count()
+    return {"output": lambda scores: scores if next(calls) < 15 else 3 * scores}
+
+
+def own_forward(model):
+    calls = itertools.count()
+    model[2].forward = lambda x: x.relu() if next(calls) < 15 else x.tanh()
+    return {}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        dropping_by_own_generator,
+        counting_in_a_list,
+        bound_loss,
+        loss_object,
+        loss_with_a_part_of_its_own,
+        own_output,
+        own_forward,
+    ],
+)
+def test_nothing_is_recorded_of_itself_whose_state_cannot_be_seen(recording, images, case):
+    plain = run(images, case, epochs=5, cuda_graph=False)
+    assert_same(plain, run(images, case, epochs=5, cuda_graph=None))
+    assert "of your own" in recording[-1].run.not_recorded
+
+
+def test_what_is_known_is_recorded_of_itself(recording, images):
+    def known(model):
+        val = data.load("digits")[1][:50]
+        watching = training.EarlyStopping("val_loss", patience=9)
+        return {"loss": nn.CrossEntropyLoss(), "val": val, "callbacks": [watching]}
+
+    for case in (nothing, known, lambda model: {"loss": F.cross_entropy}):
+        run(images, case, epochs=6, cuda_graph=None)
+        assert recording[-1].run.replayed > 20
+
+
+def at_epoch_two(change):
+    """Return options with a callback that changes a run after its second epoch."""
+
+    class Changes(training.Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 2:
+                change(run)
+
+    return lambda model: {"callbacks": [Changes()]}
+
+
+def other_loss(run):
+    run.loss_fn = lambda scores, labels: 3 * F.cross_entropy(scores, labels)
+
+
+def other_images(run):
+    run.batches = data.Batches(data.load("digits")[0][300:450], 20, device="cpu")
+
+
+def flipped_images(run):
+    run.batches.images = run.batches.images.flip(-1).contiguous()
+
+
+def other_precision(run):
+    run.precision = torch.bfloat16
+
+
+def other_layer(run):
+    run.model[2] = nn.Tanh()
+
+
+def other_forward(run):
+    run.model[2].forward = torch.tanh
+
+
+@pytest.mark.parametrize(
+    "change",
+    [other_loss, other_images, flipped_images, other_precision, other_layer, other_forward],
+)
+def test_what_a_callback_replaces_is_used_from_then_on(recording, images, change):
+    case = at_epoch_two(change)
+    plain = run(images, case, epochs=5, cuda_graph=False)
+    unchanged = run(images, nothing, epochs=5, cuda_graph=False)
+    assert plain[0].step_loss[-1] != unchanged[0].step_loss[-1]
+    assert_same(plain, run(images, case, epochs=5, cuda_graph=True))
+    assert recording[-1].run.replayed > 15
+
+
+def test_a_hook_set_on_a_callback_itself_is_seen(recording, images):
+    def case(model):
+        def on_step(run):
+            if run.step == 11:
+                run.model[3].p = 0.0
+
+        callback = training.Callback()
+        callback.on_step = on_step
+        return {"callbacks": [callback]}
+
+    plain = run(images, case, epochs=5, cuda_graph=False)
+    assert_same(plain, run(images, case, epochs=5, cuda_graph=True))
+    assert_same(plain, run(images, case, epochs=5, cuda_graph=None))
+
+
+def cycling_momentum(model):
+    options = fused(model)
+    options["scheduler"] = torch.optim.lr_scheduler.OneCycleLR(
+        options["optimizer"], 0.1, total_steps=300
+    )
+    return options
+
+
+def later_decay(model):
+    class Decays(torch.optim.lr_scheduler.LambdaLR):
+        def step(self):
+            super().step()
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = 0.0 if self.last_epoch < 21 else 0.1
+
+    options = fused(model)
+    options["scheduler"] = Decays(options["optimizer"], lambda step: 1.0)
+    return options
+
+
+@pytest.mark.parametrize("case", [cycling_momentum, later_decay])
+def test_an_optimizer_whose_numbers_vary_is_not_part_of_the_recording(recording, images, case):
+    options = {"epochs": 6, "batch_size": 10}
+    plain = run(images, case, cuda_graph=False, **options)
+    assert_same(plain, run(images, case, cuda_graph=None, **options))
+    assert recording[-1].run.replayed > 40
 
 
 def unfrozen(model):
