@@ -1,4 +1,4 @@
-"""Dropout: the arms differ in it alone, each is judged at its best length, and what is concluded."""
+"""Dropout: the arms differ in it alone, each is judged at its best length; its verdict."""
 
 import pytest
 import torch

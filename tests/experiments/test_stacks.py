@@ -50,7 +50,7 @@ def test_desk_numbers():
 
 
 def test_receptive_fields_are_equal_and_only_relu_differs():
-    names = {k: (stacks.EQUAL, stacks.LINEAR, stacks.NARROW) for k in (5, 7)}
+    names = dict.fromkeys((5, 7), (stacks.EQUAL, stacks.LINEAR, stacks.NARROW))
     for k, found in names.items():
         for stack in found:
             layers = stacks.layers({"kernel": k, "stack": stack}, 6)
