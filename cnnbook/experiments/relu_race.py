@@ -134,8 +134,14 @@ def train(
     options: Mapping[str, Any], settings: Mapping[str, Any], lr: float, seed: int
 ) -> dict[str, Any]:
     """Train until the level is reached; several times if the settings say so, for the slowest."""
-    runs = [race(options, settings, lr, seed + i) for i in range(settings.get("attempts", 1))]
-    return max(runs, key=lambda found: found["val_error"])
+    slowest: dict[str, Any] = {}
+    for i in range(settings.get("attempts", 1)):
+        found = race(options, settings, lr, seed + i)
+        if not slowest or found["val_error"] > slowest["val_error"]:
+            slowest = found
+        if slowest["val_error"] > 1:  # did not arrive, which is all there is to know of this rate
+            break
+    return slowest
 
 
 def race(
@@ -198,7 +204,7 @@ def verdict(result: Result) -> str:
     within = result.settings["epochs"]
     said = [
         _say_compared(
-            _SAY[setup],
+            _say_setup[setup],
             result[f"ReLU, {setup}"],
             result[f"tanh, {setup}"],
             within,
@@ -210,7 +216,7 @@ def verdict(result: Result) -> str:
     return f"To reach {level} % training error {'; '.join(said)} (95 % intervals)."
 
 
-_SAY = {
+_say_setup = {
     "as in 2012": "with pixels and start as in 2012",
     "pixels scaled": "with scaled pixels and the start of 2012",
     "start scaled": "with scaled pixels and starts that suit each",
@@ -280,7 +286,7 @@ SIZES = {
     ),
     "desk": Size(
         {
-            **{"data": "fashion-mnist", "images": 10_000, "val_images": 100, "epochs": 30},
+            **{"data": "fashion-mnist", "images": 8_000, "val_images": 100, "epochs": 30},
             **{"width": 16, "level": 0.15, "setups": SETUPS, "rates": _RATES},
         },
         seeds=5,

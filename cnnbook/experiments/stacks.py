@@ -189,12 +189,12 @@ SIZES = {
     ),
     "full": Size(
         {
-            **{"data": "cluttered-fashion-mnist", "images": None, "val_images": 5_000},
-            **{"epochs": 15, "channels": 54, "kernels": (7, 5)},
+            **{"data": "cluttered-fashion-mnist", "shrink": 2, "images": None},
+            **{"val_images": 5_000, "epochs": 10, "channels": 36, "kernels": (7, 5)},
             **{"stacks": _ALL, "rates": _RATES},
         },
         seeds=3,
-        tuning={"images": 20_000, "epochs": 6},
+        tuning={"images": 20_000, "epochs": 5},
     ),
 }
 

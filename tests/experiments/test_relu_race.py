@@ -95,10 +95,13 @@ def test_level_is_the_papers_on_cifar10():
 
 
 def test_rate_is_chosen_by_the_slower_of_the_attempts(monkeypatch):
-    scores = {7: 0.2, 8: 1.6}
+    scores = {7: 0.2, 8: 1.6, 9: 0.3}
     monkeypatch.setattr(relu_race, "race", lambda o, s, lr, seed: {"val_error": scores[seed]})
     assert relu_race.train({}, {"attempts": 2}, 0.1, 7) == {"val_error": 1.6}
+    assert relu_race.train({}, {"attempts": 2}, 0.1, 8) == {"val_error": 1.6}
     assert relu_race.train({}, {}, 0.1, 7) == {"val_error": 0.2}
+    del scores[9]  # nothing is trained once a training has not arrived
+    assert relu_race.train({}, {"attempts": 2}, 0.1, 8) == {"val_error": 1.6}
 
 
 def test_verdict_tells_shown_from_not_shown_from_the_other_way_round_and_from_late(make_result):

@@ -13,7 +13,7 @@ ALIKE = {
 }
 
 
-@pytest.mark.parametrize(("size", "side"), [("live", 28), ("desk", 32), ("full", 64)])
+@pytest.mark.parametrize(("size", "side"), [("live", 28), ("desk", 32), ("full", 32)])
 def test_parameters_operations_and_surroundings_are_equal(size, side):
     settings = experiments.get("stacks").sizes[size].settings
     channels = settings["channels"]
