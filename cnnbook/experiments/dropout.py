@@ -171,7 +171,10 @@ def _draw_curves(axes: Any, arm: ArmResult, kind: str, style: dict[str, Any]) ->
         values = 100 * np.array([curve[:shortest] for curve in arm.curves(key)])
         line = style if key == "val_error" else style | {"linestyle": ":"}
         epochs = np.arange(1, 1 + shortest)
-        axes.plot(epochs, values.mean(0), label=f"{label}, {kind}", **line, linewidth=width)
+        named = f"{label}, {kind}"
+        if key == "train_error" and arm.options["dropout"]:
+            named = "training, while units are dropped"
+        axes.plot(epochs, values.mean(0), label=named, **line, linewidth=width)
         if key == "val_error":
             band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
             axes.fill_between(epochs, values.min(0), values.max(0), **band)

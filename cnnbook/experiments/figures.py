@@ -67,7 +67,6 @@ def panels_of_curves(
     ylabel: str,
     second: str | None = None,
     top: float = 100,
-    level: float | None = None,
     height: float = 3.4,
     alt: str | None = None,
 ) -> Figure:
@@ -85,8 +84,6 @@ def panels_of_curves(
         Another curve, drawn in thin dashes.
     top
         Largest percentage that is shown.
-    level
-        Percentage to mark by a horizontal line.
     height
         Height in inches.
     alt
@@ -101,8 +98,6 @@ def panels_of_curves(
                 _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
             ]
             said.append(f"{title}: {'; '.join(ends)}")
-            if level is not None:
-                axes.axhline(level, color="#777777", linestyle=":", linewidth=1.2)
             axes.set(xlabel="epoch", title=title, ylim=(0, top))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25, linewidth=0.6)

@@ -33,16 +33,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from cnnbook import settings as where
-from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_ratio
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
+from cnnbook.plots.style import WIDTH, line_style, new_figure
 
 SETUPS = ("as in 2012", "pixels scaled", "start scaled")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "tanh": nn.Tanh}
@@ -250,17 +251,45 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
 
 
 def plot(result: Result) -> Figure:
-    """Draw the training error of both activation functions, one panel for each setup."""
-    panels = {
-        setup: {label: result[f"{label}, {setup}"] for label in ACTIVATIONS}
-        for setup in result.settings["setups"]
-    }
-    return figures.panels_of_curves(
-        panels,
-        "train_error",
-        ylabel="training error (%)",
-        level=100 * level_of(result.settings),
+    """Draw the training error of every training, one panel for each setup."""
+    level = 100 * level_of(result.settings)
+    setups, said = result.settings["setups"], []
+    with new_figure(WIDTH, 3.4) as figure:
+        row = figure.subplots(1, len(setups), sharey=True, sharex=True, squeeze=False)[0]
+        for axes, setup in zip(row, setups, strict=True):
+            axes.axhline(level, color="#777777", linewidth=1)
+            for i, label in enumerate(ACTIVATIONS):
+                arm, style = result[f"{label}, {setup}"], line_style(i)
+                for number, curve in enumerate(arm.curves("train_error")):
+                    named = {"label": label} if number == 0 else {}
+                    epochs = range(1, 1 + len(curve))
+                    errors = [100 * error for error in curve]
+                    axes.plot(epochs, errors, linewidth=1.2, **named, **style)
+            shown = {label: result[f"{label}, {setup}"].runs for label in ACTIVATIONS}
+            ends = [
+                f"{label} after {sum(r['epochs_to_level'] for r in runs) / len(runs):.1f} epochs"
+                for label, runs in shown.items()
+            ]
+            said.append(f"{_say_panel[setup]}: {', '.join(ends)}")
+            axes.set(xlabel="epoch", title=_say_panel[setup], ylim=(0, 100))
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.25, linewidth=0.6)
+            axes.legend()
+        row[0].set_ylabel("training error (%)")
+        row[0].set_yticks([0, level, 50, 75, 100] if level == 25 else [0, level, 25, 50, 75, 100])
+    return Figure(
+        figure,
+        f"Training error by epoch, a line for each seed, until it is {level:.0f} %. Reached or "
+        f"given up, on average, {'; '.join(said)}.",
     )
+
+
+_say_panel = {
+    "as in 2012": "pixels and start of 2012",
+    "pixels scaled": "pixels scaled",
+    "start scaled": "pixels and start scaled",
+}
 
 
 # Pixels of 0 … 255 make gradients about a hundred times as large as scaled ones.

@@ -71,10 +71,12 @@ def test_figure_names_every_arm(make_result):
     figure = make_result("dropout", {}, **ALIKE).plot()
     left, right = figure.axes
     for axes, held_out in ((left, "test"), (right, "validation")):
+        last = "with dropout" if axes is left else "while units are dropped"
         assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-            f"{part}, {kind}"
-            for kind in ("without dropout", "with dropout")
-            for part in (held_out, "training")
+            f"{held_out}, without dropout",
+            "training, without dropout",
+            f"{held_out}, with dropout",
+            f"training, {last}",
         ]
     assert [label.get_text() for label in left.get_xticklabels()] == ["1×", "2×", "4×"]
 

@@ -44,9 +44,9 @@ def test_desk_numbers():
     weights = {
         name: sum(p.numel() for p in net.parameters() if p.ndim == 4) for name, net in nets.items()
     }
-    assert weights["one 5×5"] == weights["two 3×3, equal parameters"] == 162 + 2 * 8_100
+    assert weights["one 5×5"] == weights["two 3×3, ReLU between"] == 162 + 2 * 8_100
     assert weights["one 7×7"] == 162 + 2 * 15_876
-    assert weights["three 3×3, equal parameters"] == 162 + 2 * 16_128
+    assert weights["three 3×3, ReLU between"] == 162 + 2 * 16_128
 
 
 def test_receptive_fields_are_equal_and_only_relu_differs():
@@ -59,8 +59,28 @@ def test_receptive_fields_are_equal_and_only_relu_differs():
             assert reach.size == (k, k)
     inside = [type(x).__name__ for x in stacks.layers({"kernel": 7, "stack": stacks.EQUAL}, 6)]
     linear = [type(x).__name__ for x in stacks.layers({"kernel": 7, "stack": stacks.LINEAR}, 6)]
-    assert inside == ["Conv2d", "ReLU"] * 3
-    assert linear == ["Conv2d"] * 3 + ["ReLU"]
+    assert inside == ["Conv2d", "ReLU", "Conv2d", "ReLU", "Conv2d"]
+    assert linear == ["Conv2d"] * 3
+
+
+def test_without_relu_a_stack_is_one_large_kernel():
+    torch.manual_seed(0)
+    stack = torch.nn.Sequential(*stacks.layers({"kernel": 7, "stack": stacks.LINEAR}, 4)).double()
+    one = torch.nn.Conv2d(4, 4, 7).double()
+    zero = torch.zeros(1, 4, 19, 19, dtype=torch.double)
+    with torch.no_grad():
+        one.bias.copy_(stack(zero)[0, :, 9, 9])
+        for i in range(4):
+            point = zero.clone()
+            point[0, i, 9, 9] = 1
+            answer = (stack(point) - stack(zero))[0, :, 6:13, 6:13]
+            one.weight[:, i] = answer.flip(1, 2)
+        x = torch.randn(2, 4, 19, 19, dtype=torch.double)
+        inside = stack(x)[..., 3:-3, 3:-3]
+        assert torch.allclose(inside, one(x), atol=1e-12)
+        relu = torch.nn.Sequential(*stacks.layers({"kernel": 7, "stack": stacks.EQUAL}, 4)).double()
+        doubled = relu(2 * x) - relu(zero)
+        assert not torch.allclose(doubled, 2 * (relu(x) - relu(zero)), atol=1e-3)
 
 
 def test_signals_have_the_same_size_after_every_stack():
@@ -73,18 +93,18 @@ def test_signals_have_the_same_size_after_every_stack():
 
 def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_result):
     changes = {
-        "three 3×3, equal parameters": {"test_error": [0.20, 0.21, 0.22]},
-        "two 3×3, equal parameters": {"test_error": [0.40, 0.41, 0.42]},
+        "three 3×3, ReLU between": {"test_error": [0.20, 0.21, 0.22]},
+        "two 3×3, ReLU between": {"test_error": [0.40, 0.41, 0.42]},
     }
     said = make_result("stacks", changes, **ALIKE).verdict
     assert said == (
         "With three 3×3 layers in place of one 7×7, the test error is 10.0 points lower (7.7 to "
         "12.3) with equal parameters, not shown to differ (0.0 points, −2.3 to 2.3) with equal "
         "parameters but no ReLU between and not shown to differ (0.0 points, −2.3 to 2.3) with "
-        "fewer parameters (as in VGG); with two 3×3 layers in place of one 5×5, the test error is "
-        "10.0 points higher (7.7 to 12.3) with equal parameters, not shown to differ (0.0 points, "
-        "−2.3 to 2.3) with equal parameters but no ReLU between and not shown to differ (0.0 "
-        "points, −2.3 to 2.3) with fewer parameters (as in VGG) (95 % intervals)."
+        "equal width, which is fewer parameters; with two 3×3 layers in place of one 5×5, the test "
+        "error is 10.0 points higher (7.7 to 12.3) with equal parameters, not shown to differ (0.0 "
+        "points, −2.3 to 2.3) with equal parameters but no ReLU between and not shown to differ "
+        "(0.0 points, −2.3 to 2.3) with equal width, which is fewer parameters (95 % intervals)."
     )
 
 
@@ -104,7 +124,7 @@ def test_live_size():
     for arm in result:
         assert not any(run["diverged"] for run in arm.runs)
         assert arm.interval("test_error").mean < 0.6
-    large, equal = result["one 7×7"].runs[0], result["three 3×3, equal parameters"].runs[0]
+    large, equal = result["one 7×7"].runs[0], result["three 3×3, ReLU between"].runs[0]
     assert equal["steps"] == large["steps"]
     assert equal["macs"] == pytest.approx(large["macs"], rel=0.02)
     assert result.verdict.startswith("With three 3×3 layers in place of one 7×7")
