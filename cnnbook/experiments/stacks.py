@@ -162,10 +162,11 @@ _say_stack = {
 
 def plot(result: Result) -> Figure:
     """Draw the test accuracy of every network with its interval."""
-    named = {f"{arm.name} ({arm.runs[0]['parameters']:,})": arm for arm in result}
-    return figures.intervals(
-        named, xlabel="test accuracy (%), by layer (parameters of the network)"
-    )
+    named = {}
+    for arm in result:
+        count = f"{arm.runs[0]['parameters']:,}"
+        named[f"{arm.name} ({count}{'' if named else ' parameters'})"] = arm
+    return figures.intervals(named)
 
 
 _ALL = (EQUAL, LINEAR, NARROW)
