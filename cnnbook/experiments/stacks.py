@@ -181,12 +181,12 @@ SIZES = {
     ),
     "desk": Size(
         {
-            **{"data": "cluttered-fashion-mnist", "shrink": 2, "images": 15_000},
+            **{"data": "cluttered-fashion-mnist", "shrink": 2, "images": 12_000},
             **{"val_images": 5_000, "epochs": 8, "channels": 18, "kernels": (7, 5)},
             **{"stacks": _ALL, "rates": _RATES},
         },
         seeds=3,
-        tuning={"images": 5_000, "epochs": 5},
+        tuning={"images": 4_000, "epochs": 5},
     ),
     "full": Size(
         {
