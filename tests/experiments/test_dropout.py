@@ -23,13 +23,29 @@ def test_arms_differ_in_dropout_and_length_alone():
     nets = []
     for p in (0, 0.5):
         torch.manual_seed(0)
-        nets.append(dropout.build({"dropout": p}, 10, 1, 28, 1 / 8))
+        nets.append(dropout.build({"dropout": p}, 10, 1, 28, 1 / 8, 1_024))
     for a, b in zip(*(net.parameters() for net in nets), strict=True):
         assert torch.equal(a, b)
     drops = [[m.p for m in net.modules() if isinstance(m, nn.Dropout)] for net in nets]
     assert drops == [[0, 0], [0.5, 0.5]]
     x = torch.randn(2, 1, 28, 28)
     assert torch.allclose(nets[0].eval()(x), nets[1].eval()(x))
+
+
+@pytest.mark.parametrize("size", ["live", "desk", "full"])
+def test_fully_connected_layers_hold_most_parameters_as_in_the_paper(size):
+    settings = experiments.get("dropout").sizes[size].settings
+    with torch.device("meta"):
+        whole = dropout.models.AlexNet(1000)
+        small = dropout.build({"dropout": 0}, 10, 1, 28, settings["width"], settings["fc"])
+    shares = []
+    for net in (whole, small):
+        counts = {name: p.numel() for name, p in net.named_parameters()}
+        shares.append(
+            sum(n for k, n in counts.items() if k.startswith("fc")) / sum(counts.values())
+        )
+    assert shares[0] == pytest.approx(0.96, abs=0.005)
+    assert 0.9 < shares[1] < 0.99
 
 
 def test_a_length_is_that_many_times_the_steps_of_the_shortest(monkeypatch):
@@ -41,7 +57,7 @@ def test_a_length_is_that_many_times_the_steps_of_the_shortest(monkeypatch):
         found = dropout.train({"dropout": 0.5, "length": length}, settings, 0.1, 3)
         asked[length] = found["epochs"] * found["images_per_epoch"]
         assert found["seed"] == 3
-    assert asked == {1: 30_000, 2: 60_000, 4: 120_000}
+    assert asked == {1: 24_000, 2: 48_000, 4: 96_000}
 
 
 def test_verdict_compares_each_at_its_best_length_on_validation_images(make_result):
