@@ -311,7 +311,7 @@ SIZES = {
                 "start scaled": {"ReLU": (0.01,), "tanh": (0.03,)},
             },
         },
-        seeds=2,
+        seeds=3,
     ),
     "desk": Size(
         {
