@@ -162,7 +162,7 @@ SIZES = {
             **{"starts": {"own": _ALL, "torch": ("sigmoid",)}},
             "rates": {"sigmoid": (0.3,), "tanh": (0.1,), "scaled_tanh": (0.05,), "relu": (0.1,)},
         },
-        seeds=2,
+        seeds=3,
     ),
     "desk": Size(
         {

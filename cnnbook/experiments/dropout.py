@@ -222,7 +222,7 @@ SIZES = {
             },
             **{"images_per_epoch": 2_000, "epochs": 3, "lengths": (1, 3), "rates": (0.01,)},
         },
-        seeds=2,
+        seeds=3,
     ),
     "desk": Size(
         {

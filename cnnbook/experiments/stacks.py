@@ -177,7 +177,7 @@ SIZES = {
             **{"data": "fashion-mini", "images": 2_000, "val_images": 500, "epochs": 6},
             **{"channels": 13, "kernels": (7,), "stacks": _ALL, "rates": (0.1,)},
         },
-        seeds=2,
+        seeds=3,
     ),
     "desk": Size(
         {
