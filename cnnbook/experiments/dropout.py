@@ -65,7 +65,9 @@ def build(
         lrn=False,
         dropout=options["dropout"],
     )
-    net.fc6[0] = nn.Linear(net.fc6[0].in_features, fc)
+    first = net.fc6[0]
+    assert isinstance(first, nn.Linear)
+    net.fc6[0] = nn.Linear(first.in_features, fc)
     net.fc7[0] = nn.Linear(fc, fc)
     net.fc8 = nn.Linear(fc, classes)
     for layer in net.modules():

@@ -153,7 +153,8 @@ def of_ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
     if any(value <= 0 for value in (*first, *second)):
         raise ValueError("a ratio needs measurements above zero")
     change = of_difference(*([math.log(value) for value in each] for each in (first, second)))
-    return Interval(*map(math.exp, (change.mean, change.low, change.high)), n=change.n)
+    mean, low, high = (math.exp(value) for value in (change.mean, change.low, change.high))
+    return Interval(mean, low, high, change.n)
 
 
 def _t(freedom: int) -> float:

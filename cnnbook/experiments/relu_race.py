@@ -128,7 +128,7 @@ def build(
 
 def level_of(settings: Mapping[str, Any]) -> float:
     """Return the training error at which the race ends."""
-    return LEVELS.get(settings["data"], settings["level"])
+    return float(LEVELS.get(settings["data"], settings["level"]))
 
 
 def train(
@@ -197,7 +197,7 @@ def epochs_to(errors: list[float], level: float) -> float | None:
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """Return the images that are trained on at most, or half of them where fewer will do."""
     images = (settings["images"] or 50_000) * settings["epochs"] * settings.get("attempts", 1)
-    return images * (1.0 if options["setup"] == "as in 2012" else 0.5)
+    return float(images * (1.0 if options["setup"] == "as in 2012" else 0.5))
 
 
 def verdict(result: Result) -> str:

@@ -39,7 +39,7 @@ from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
-from cnnbook.experiments.result import Result
+from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 
 LARGE = {5: "one 5×5", 7: "one 7×7"}
@@ -111,11 +111,12 @@ def build(
         nn.Flatten(),
         nn.Linear(channels, classes),
     )
-    for i, layer in enumerate(net):
+    modules = list(net)
+    for layer, after in zip(modules, [*modules[1:], None], strict=True):
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            before_relu = any(isinstance(after, nn.ReLU) for after in net[i + 1 : i + 2])
             n_in = layer.weight[0].numel()
-            nn.init.normal_(layer.weight, std=math.sqrt((2 if before_relu else 1) / n_in))
+            gain = 2 if isinstance(after, nn.ReLU) else 1
+            nn.init.normal_(layer.weight, std=math.sqrt(gain / n_in))
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     return net
@@ -134,7 +135,7 @@ def train(
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """Return the relative time of one training; a stack takes longer than its operations say."""
     factor = (options["kernel"] / 7) ** 2 * (1.0 if options["stack"] is None else 1.2)
-    return (settings["images"] or 55_000) * settings["epochs"] * factor
+    return float((settings["images"] or 55_000) * settings["epochs"] * factor)
 
 
 def verdict(result: Result) -> str:
@@ -162,7 +163,7 @@ _say_stack = {
 
 def plot(result: Result) -> Figure:
     """Draw the test accuracy of every network with its interval."""
-    named = {}
+    named: dict[str, ArmResult] = {}
     for arm in result:
         count = f"{arm.runs[0]['parameters']:,}"
         named[f"{arm.name} ({count}{'' if named else ' parameters'})"] = arm
