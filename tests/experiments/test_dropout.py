@@ -35,17 +35,10 @@ def test_arms_differ_in_dropout_and_length_alone():
 @pytest.mark.parametrize("size", ["live", "desk", "full"])
 def test_fully_connected_layers_hold_most_parameters_as_in_the_paper(size):
     settings = experiments.get("dropout").sizes[size].settings
-    with torch.device("meta"):
-        whole = dropout.models.AlexNet(1000)
-        small = dropout.build({"dropout": 0}, 10, 1, 28, settings["width"], settings["fc"])
-    shares = []
-    for net in (whole, small):
-        counts = {name: p.numel() for name, p in net.named_parameters()}
-        shares.append(
-            sum(n for k, n in counts.items() if k.startswith("fc")) / sum(counts.values())
-        )
-    assert shares[0] == pytest.approx(0.96, abs=0.005)
-    assert 0.9 < shares[1] < 0.99
+    net = dropout.build({"dropout": 0}, 10, 1, 28, settings["width"], settings["fc"])
+    counts = {name: p.numel() for name, p in net.named_parameters()}
+    share = sum(n for name, n in counts.items() if name.startswith("fc")) / sum(counts.values())
+    assert 0.9 < share < 0.99  # the paper's: 0.96
 
 
 def test_a_length_is_that_many_times_the_steps_of_the_shortest(monkeypatch):
