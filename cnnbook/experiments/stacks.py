@@ -175,8 +175,9 @@ _RATES = (0.03, 0.1, 0.3)
 SIZES = {
     "live": Size(
         {
-            **{"data": "fashion-mini", "images": 2_000, "val_images": 500, "epochs": 6},
-            **{"channels": 13, "kernels": (7,), "stacks": _ALL, "rates": (0.1,)},
+            **{"data": "fashion-mini", "shrink": 2, "images": 2_000, "val_images": 500},
+            **{"epochs": 6, "channels": 13, "kernels": (7,), "stacks": (EQUAL, LINEAR)},
+            "rates": (0.1,),
         },
         seeds=3,
     ),

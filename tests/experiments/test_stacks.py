@@ -13,7 +13,7 @@ ALIKE = {
 }
 
 
-@pytest.mark.parametrize(("size", "side"), [("live", 28), ("desk", 32), ("full", 32)])
+@pytest.mark.parametrize(("size", "side"), [("live", 14), ("desk", 32), ("full", 32)])
 def test_parameters_operations_and_surroundings_are_equal(size, side):
     settings = experiments.get("stacks").sizes[size].settings
     channels = settings["channels"]
@@ -29,6 +29,8 @@ def test_parameters_operations_and_surroundings_are_equal(size, side):
         name = stacks.STACK[k]
         assert counted[f"{name}, {stacks.EQUAL}"] == pytest.approx(large, rel=0.02)
         assert counted[f"{name}, {stacks.LINEAR}"] == counted[f"{name}, {stacks.EQUAL}"]
+        if stacks.NARROW not in settings["stacks"]:
+            continue
         fewer = counted[f"{name}, {stacks.NARROW}"]
         share = 9 * (k // 2) / k**2  # 27/49 or 18/25
         assert fewer[0] / large[0] == pytest.approx(share, abs=0.04)
