@@ -224,7 +224,7 @@ SIZES = {
             },
             **{"images_per_epoch": 2_000, "epochs": 3, "lengths": (1, 3), "rates": (0.01,)},
         },
-        seeds=3,
+        seeds=2,
     ),
     "desk": Size(
         {
