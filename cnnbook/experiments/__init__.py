@@ -9,9 +9,17 @@ chosen on validation images, and is trained with several seeds.
 
 from collections.abc import Callable, Iterator
 
-from cnnbook.experiments import configurations, degradation, fashion
+from cnnbook.experiments import (
+    activation,
+    configurations,
+    degradation,
+    dropout,
+    fashion,
+    relu_race,
+    stacks,
+)
 from cnnbook.experiments.experiment import Arm, Experiment, Size
-from cnnbook.experiments.intervals import Interval, of_difference, of_mean
+from cnnbook.experiments.intervals import Interval, of_difference, of_mean, of_ratio
 from cnnbook.experiments.registry import REGISTRY, get, list_experiments
 from cnnbook.experiments.result import ArmResult, Result, list_recorded, load
 from cnnbook.experiments.running import run
@@ -30,6 +38,7 @@ __all__ = [
     "load",
     "of_difference",
     "of_mean",
+    "of_ratio",
     "run",
 ]
 
@@ -39,5 +48,5 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "configurations": configurations.run,
 }
 
-for _module in (degradation,):
+for _module in (stacks, activation, relu_race, dropout, degradation):
     REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

@@ -117,7 +117,7 @@ def _code(module: Any, left_out: set[str]) -> str:
         names = {target.id for target in targets if isinstance(target, ast.Name)}
         if isinstance(statement, ast.FunctionDef):
             names.add(statement.name)
-        reads = any(name.startswith("_draw") for name in names)
+        reads = any(name.startswith(("_draw", "_say")) for name in names)
         if reads or names & (left_out | {"SIZES", "EXPERIMENT"}):
             continue
         kept.append(statement)

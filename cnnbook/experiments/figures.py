@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from cnnbook.experiments.result import ArmResult
 from cnnbook.plots import Figure
-from cnnbook.plots.style import CHART, line_style, new_figure
+from cnnbook.plots.style import CHART, WIDTH, line_style, new_figure
 
 
 def learning_curves(
@@ -42,25 +43,9 @@ def learning_curves(
     alt
         Text alternative; lists the final values if not given.
     """
-    finals = []
     with new_figure(CHART, height) as figure:
         axes = figure.add_subplot()
-        for i, (label, arm) in enumerate(arms.items()):
-            style = line_style(i)
-            values = 100 * _as_array(arm.curves(key))
-            epochs = np.arange(1, 1 + values.shape[1])
-            if not values.size:
-                axes.plot([], [], label=f"{label} (did not train)", **style)
-                finals.append(f"{label} did not train")
-                continue
-            mean = np.nanmean(values, 0)
-            axes.plot(epochs, mean, label=label, **style)
-            low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-            axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
-            finals.append(f"{label} ends at {mean[-1]:.1f} %")
-            if second is not None:
-                other = np.nanmean(100 * _as_array(arm.curves(second)), 0)
-                axes.plot(epochs, other, color=style["color"], linewidth=0.9, linestyle=":")
+        finals = [_curve(axes, i, *item, key, second) for i, item in enumerate(arms.items())]
         what = ylabel or f"{key.replace('train', 'training').replace('_', ' ')} (%)"
         axes.set(xlabel="epoch", ylabel=what)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -73,6 +58,52 @@ def learning_curves(
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.legend()
     return Figure(figure, alt or f"{what[:1].upper()}{what[1:]} by epoch. {'; '.join(finals)}.")
+
+
+def panels_of_curves(
+    panels: Mapping[str, Mapping[str, ArmResult]],
+    key: str = "val_error",
+    *,
+    ylabel: str,
+    second: str | None = None,
+    top: float = 100,
+    height: float = 3.4,
+    alt: str | None = None,
+) -> Figure:
+    """Draw curves as :func:`learning_curves` does, in panels side by side with one scale.
+
+    Parameters
+    ----------
+    panels
+        Title of the panel to label to arm. A label has the same color and dashes in all of them.
+    key
+        Which of the runs' curves, in fractions.
+    ylabel
+        What the curves show.
+    second
+        Another curve, drawn in thin dashes.
+    top
+        Largest percentage that is shown.
+    height
+        Height in inches.
+    alt
+        Text alternative; lists the final values if not given.
+    """
+    labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
+    said = []
+    with new_figure(WIDTH, height) as figure:
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, arms) in zip(row, panels.items(), strict=True):
+            ends = [
+                _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
+            ]
+            said.append(f"{title}: {'; '.join(ends)}")
+            axes.set(xlabel="epoch", title=title, ylim=(0, top))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.25, linewidth=0.6)
+            axes.legend()
+        row[0].set_ylabel(ylabel)
+    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} by epoch. {'. '.join(said)}.")
 
 
 def against(
@@ -179,6 +210,26 @@ def intervals(
         axes.set(xlabel=xlabel)
         axes.grid(alpha=0.25, linewidth=0.6, axis="x")
     return Figure(figure, alt or f"{xlabel[:1].upper()}{xlabel[1:]}: {'; '.join(listed)}.")
+
+
+def _curve(
+    axes: Axes, number: int, label: str, arm: ArmResult, key: str, second: str | None
+) -> str:
+    """Draw the mean and the range of an arm's curves, and return how they end."""
+    style = line_style(number)
+    values = 100 * _as_array(arm.curves(key))
+    if not values.size:
+        axes.plot([], [], label=f"{label} (did not train)", **style)
+        return f"{label} did not train"
+    epochs = np.arange(1, 1 + values.shape[1])
+    mean = np.nanmean(values, 0)
+    axes.plot(epochs, mean, label=label, **style)
+    low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    if second is not None:
+        other = np.nanmean(100 * _as_array(arm.curves(second)), 0)
+        axes.plot(epochs, other, color=style["color"], linewidth=0.9, linestyle=":")
+    return f"{label} ends at {mean[-1]:.1f} %"
 
 
 def _as_array(curves: Sequence[Sequence[float]]) -> np.ndarray:

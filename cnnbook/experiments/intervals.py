@@ -41,6 +41,30 @@ class Interval:
         """Whether both ends have the same sign: a difference is then called shown."""
         return self.low > 0 or self.high < 0
 
+    def in_words(self, more: str = "higher", less: str = "lower") -> str:
+        """Return a difference in percentage points, and whether it is shown.
+
+        Parameters
+        ----------
+        more, less
+            What the first is, compared with the second, if the difference is above or below zero.
+
+        Examples
+        --------
+        >>> Interval(0.031, 0.012, 0.05, n=3).in_words()
+        '3.1 points higher (1.2 to 5.0)'
+        >>> Interval(-0.031, -0.05, -0.012, n=3).in_words()
+        '3.1 points lower (1.2 to 5.0)'
+        >>> Interval(0.01, -0.012, 0.032, n=3).in_words()
+        'not shown to differ (1.0 points, −1.2 to 3.2)'
+        """
+        if not self.excludes_zero:
+            ends = f"{percent(self.low)} to {percent(self.high)}"
+            return f"not shown to differ ({percent(self.mean)} points, {ends})"
+        near, far = sorted((abs(self.low), abs(self.high)))
+        word = more if self.low > 0 else less
+        return f"{percent(abs(self.mean))} points {word} ({percent(near)} to {percent(far)})"
+
     def __str__(self) -> str:
         """Return the estimate and the interval, as percentages."""
         return f"{percent(self.mean)} ({percent(self.low)} to {percent(self.high)})"
@@ -107,6 +131,30 @@ def of_difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     mean = statistics.fmean(first) - statistics.fmean(second)
     half = _t(freedom) * math.sqrt(variance)
     return Interval(mean, mean - half, mean + half, min(len(first), len(second)))
+
+
+def of_ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Return how many times as large the first measurements are, with its interval.
+
+    That of the difference between the mean logarithms, see :func:`of_difference`: the estimate is
+    the ratio of the geometric means. A ratio is shown to differ from 1 if that lies outside.
+
+    Raises
+    ------
+    ValueError
+        If one of them has fewer than two measurements, or any is not positive.
+
+    Examples
+    --------
+    >>> ratio = of_ratio([8.0, 8.5, 9.0], [2.0, 2.1, 2.2])
+    >>> f"{ratio.mean:.1f} ({ratio.low:.1f} to {ratio.high:.1f})"
+    '4.0 (3.5 to 4.7)'
+    """
+    if any(value <= 0 for value in (*first, *second)):
+        raise ValueError("a ratio needs measurements above zero")
+    change = of_difference(*([math.log(value) for value in each] for each in (first, second)))
+    mean, low, high = (math.exp(value) for value in (change.mean, change.low, change.high))
+    return Interval(mean, low, high, change.n)
 
 
 def _t(freedom: int) -> float:

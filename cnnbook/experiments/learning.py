@@ -27,6 +27,7 @@ def learn(
     optimizer: torch.optim.Optimizer | None = None,
     augment: data.Augment | None = None,
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    until: float | None = None,
 ) -> dict[str, Any]:
     """Train a network, and return what is recorded of it.
 
@@ -60,6 +61,8 @@ def learn(
         Random transforms of the training images.
     loss
         Loss function.
+    until
+        Stop after the first epoch whose mean training error is at most this fraction.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def learn(
         "macs": macs,
     }
     seen = train if images_per_epoch is None else repeated(train, images_per_epoch, seed)
-    watched = Watched()
+    watched = Watched(until)
     options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     if optimizer is not None:
         options = {"optimizer": optimizer}
@@ -99,7 +102,7 @@ def learn(
         errors = dict.fromkeys(("val_error", "test_error", "train_error"), 1.0)
         diverged = True
     else:
-        if history.stopped:  # fit returns after Ctrl-C
+        if history.stopped and not watched.arrived:  # fit returns after Ctrl-C
             raise KeyboardInterrupt
         parts = {"val_error": val, "test_error": test, "train_error": train[:10_000]}
         errors = {k: 1 - training.evaluate(net, part).accuracy for k, part in parts.items()}
@@ -136,11 +139,18 @@ def repeated(dataset: data.Dataset, count: int, seed: int) -> data.Dataset:
 
 
 class Watched(training.Callback):
-    """Keeps the history of a run, which an error would otherwise take with it."""
+    """Keeps the history of a run, which an error would otherwise take with it, and can end it."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float | None = None) -> None:
         self.history = training.History()
+        self.until, self.arrived = until, False
 
     def on_fit_begin(self, run: training.Run) -> None:
         """Take hold of the history, to which each epoch adds."""
         self.history = run.history
+
+    def on_epoch_end(self, run: training.Run) -> None:
+        """Stop the run if its training error is small enough."""
+        if self.until is not None and 1 - run.history.train_accuracy[-1] <= self.until:
+            self.arrived = True
+            run.stop(f"training error of {self.until:.1%} reached")

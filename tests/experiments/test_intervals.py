@@ -47,3 +47,11 @@ def test_one_measurement_says_nothing_about_spread(values):
         of_mean(values)
     with pytest.raises(ValueError, match=f"at least 2 measurements, got {len(values)}"):
         of_difference([0.1, 0.2], values)
+
+
+def test_ratio_is_that_of_geometric_means_and_zero_is_refused():
+    found = intervals.of_ratio([4.0, 16.0], [1.0, 4.0])
+    assert found.mean == pytest.approx(4)
+    assert found.low * found.high == pytest.approx(16)  # even on a logarithmic scale
+    with pytest.raises(ValueError, match="above zero"):
+        intervals.of_ratio([0.0, 1.0], [1.0, 2.0])
