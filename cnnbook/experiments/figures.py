@@ -145,7 +145,7 @@ def panels(
             ends = []
             for label, results in lines.items():
                 style = styles.setdefault(label, line_style(len(styles)))
-                mean = _draw_line(axes, x, results, key, accuracy, label, style)
+                mean = draw_line(axes, x, results, key, accuracy, label, style)
                 to = f"from {mean[0]:.1f} to {mean[-1]:.1f} %"
                 ends.append(f"{label} {to if len(mean) > 1 else f'{mean[0]:.1f} %'}")
             told.append(f"{title}: {'; '.join(ends)}" if title else f"means: {'; '.join(ends)}")
@@ -158,12 +158,10 @@ def panels(
             axes.legend()
         axes.set(xlabel=xlabel)
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
-    return Figure(
-        figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}."
-    )
+    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}.")
 
 
-def _draw_line(
+def draw_line(
     axes: Axes,
     x: Sequence[float],
     results: Sequence[ArmResult | None],
