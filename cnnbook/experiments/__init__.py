@@ -9,7 +9,15 @@ chosen on validation images, and is trained with several seeds.
 
 from collections.abc import Callable, Iterator
 
-from cnnbook.experiments import augmentation, configurations, degradation, depth, fashion
+from cnnbook.experiments import (
+    augmentation,
+    configurations,
+    degradation,
+    depth,
+    fashion,
+    first_layer,
+    side_by_side,
+)
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.intervals import Interval, of_difference, of_mean
 from cnnbook.experiments.registry import REGISTRY, get, list_experiments
@@ -40,5 +48,5 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "configurations": configurations.run,
 }
 
-for _module in (augmentation, degradation, depth):
+for _module in (augmentation, degradation, depth, first_layer, side_by_side):
     REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

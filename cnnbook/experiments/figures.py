@@ -207,26 +207,34 @@ def intervals(
     alt
         Text alternative; lists the means if not given.
     """
-    listed = []
     with new_figure(CHART, 0.9 + 0.34 * len(arms)) as figure:
         axes = figure.add_subplot()
-        for row, (label, arm) in enumerate(arms.items()):
-            color = line_style(0)["color"]
-            values = _percentages(arm.values(key), accuracy)
-            mean = float(np.mean(values))
-            if len(values) > 1:
-                interval = arm.interval(key)
-                half = 100 * (interval.high - interval.mean)
-                axes.errorbar(mean, row, xerr=half, fmt="none", color=color, capsize=4)
-            axes.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
-            axes.plot(mean, row, "o", color=color, markersize=6)
-            listed.append(f"{label} {mean:.1f} %")
-        axes.set_yticks(range(len(arms)), list(arms))
-        axes.invert_yaxis()
-        axes.margins(y=0.12)
+        means = draw_intervals(axes, arms, key, accuracy)
         axes.set(xlabel=xlabel)
-        axes.grid(alpha=0.25, linewidth=0.6, axis="x")
-    return Figure(figure, alt or f"{xlabel[:1].upper()}{xlabel[1:]}: {'; '.join(listed)}.")
+    listed = "; ".join(f"{label} {mean:.1f} %" for label, mean in zip(arms, means, strict=True))
+    return Figure(figure, alt or f"{xlabel[:1].upper()}{xlabel[1:]}: {listed}.")
+
+
+def draw_intervals(
+    axes: Axes, arms: Mapping[str, ArmResult], key: str, accuracy: bool
+) -> list[float]:
+    """Draw what :func:`intervals` does in axes that are there; return the means."""
+    means = []
+    for row, arm in enumerate(arms.values()):
+        color = line_style(0)["color"]
+        values = _percentages(arm.values(key), accuracy)
+        means.append(float(np.mean(values)))
+        if len(values) > 1:
+            interval = arm.interval(key)
+            half = 100 * (interval.high - interval.mean)
+            axes.errorbar(means[-1], row, xerr=half, fmt="none", color=color, capsize=4)
+        axes.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
+        axes.plot(means[-1], row, "o", color=color, markersize=6)
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.invert_yaxis()
+    axes.margins(y=0.12)
+    axes.grid(alpha=0.25, linewidth=0.6, axis="x")
+    return means
 
 
 def _as_array(curves: Sequence[Sequence[float]]) -> np.ndarray:
