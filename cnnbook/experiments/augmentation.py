@@ -26,9 +26,10 @@ from cnnbook.experiments.intervals import Interval, of_difference
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
-from cnnbook.plots.style import CHART, line_style, new_figure
+from cnnbook.plots.style import CHART, WIDTH, line_style, new_figure
 
-NOTHING, TOGETHER, LONGER = "nothing", "turned, shifted, scaled", "nothing, twice the steps"
+NOTHING, LONGER = "no change", "no change, twice the steps"
+TOGETHER = "turned, shifted, scaled"
 CHANGES: dict[str, dict[str, Any]] = {
     NOTHING: {},
     LONGER: {},
@@ -141,31 +142,38 @@ def verdict(result: Result) -> str:
         few, many = plan["counts"][0], plan["counts"][-1]
         gains = [f"{_told(gain(result, task, n, TOGETHER))} with {n:,}" for n in (few, many)]
         said.append(f"on {_called(task)}, {' and '.join(gains)} images")
-    for task, plan in result.settings["sets"].items():
-        at = plan["at"]
-        if task == "digits" and HALF_TURN in plan["changes"]:
-            harm = [gain(result, task, at, HALF_TURN, k) for k in ("pair_error", "others_error")]
-            pair, others = (f"{_told(change)}" for change in harm)
-            said.append(
-                f"turning digits by up to 180°, where a 6 becomes a 9, changes the accuracy on 6 "
-                f"and 9 by {pair} and on the others by {others}"
-            )
-        groups: dict[str, list[str]] = {"helps": [], "harms": []}
-        for change in plan["changes"]:
-            found = gain(result, task, at, change)
-            if found.excludes_zero and (task, change) != ("digits", HALF_TURN):
-                kind = "helps" if found.mean > 0 else "harms"
-                groups[kind].append(f"“{change}” ({_told(found)})")
-        for kind, names in groups.items():
-            if names:
-                said.append(f"with {at:,} of the {_called(task)}, {' and '.join(names)} {kind}")
     against = "the better of two networks" if result.settings["control"] else "the same network"
     control = ", one with twice the steps" if result.settings["control"] else ""
-    return (
+    parts = [
         f"Turning, shifting and scaling change the accuracy, against {against} without them"
-        f"{control}: {'; '.join(said)} (percentage points, 95 % intervals; none is shown if one "
-        "includes zero)."
-    )
+        f"{control}, by: {'; '.join(said)}"
+    ]
+    parts += [_about_singles(result, task) for task in result.settings["sets"]]
+    return f"{'; '.join(filter(None, parts))} (percentage points, 95 % intervals)."
+
+
+def _about_singles(result: Result, task: str) -> str:
+    """Name the single changes that help and harm most, and what half a turn does to 6 and 9."""
+    plan = result.settings["sets"][task]
+    at, changes = plan["at"], list(plan["changes"])
+    parts = []
+    if task == "digits" and HALF_TURN in changes:
+        keys = ("pair_error", "others_error")
+        pair, others = (_told(gain(result, task, at, HALF_TURN, key)) for key in keys)
+        parts.append(
+            f"turning digits by up to 180°, where a 6 becomes a 9, changes the accuracy on 6 and 9 "
+            f"by {pair}, and on the other digits by {others}"
+        )
+        changes.remove(HALF_TURN)
+    if changes:
+        gains = {change: gain(result, task, at, change) for change in changes}
+        best = max(changes, key=lambda change: gains[change].mean)
+        worst = min(changes, key=lambda change: gains[change].mean)
+        helps, harms = gains[best].low > 0, gains[worst].high < 0
+        told = [f"“{best}” helps most ({_told(gains[best])})" if helps else "none is shown to help"]
+        told += [f"“{worst}” harms most ({_told(gains[worst])})"] if harms else []
+        parts.append(f"of single changes of {at:,} {_called(task)}, {' and '.join(told)}")
+    return "; ".join(parts)
 
 
 def _called(task: str) -> str:
@@ -180,17 +188,24 @@ def _told(change: Interval) -> str:
 def plot(result: Result) -> Figure:
     """Draw accuracy against images for each set, and below what single changes gain."""
     sets = result.settings["sets"]
-    heights = [2.5] * len(sets) + [0.8 + 0.3 * len(p["changes"]) for p in sets.values()]
-    if "digits" in sets:
-        heights[len(sets) + list(sets).index("digits")] *= 1.6
+    groups = [[task for task in sets if task == "digits"], [t for t in sets if t != "digits"]]
+    groups = [tasks for tasks in groups if tasks]
+    rows = [max(len(sets[task]["changes"]) for task in tasks) for tasks in groups]
+    heights = [2.9, *(1.1 + 0.42 * n for n in rows)]
     told = []
-    with new_figure(CHART, sum(heights)) as figure:
-        rows = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (task, plan) in zip(rows, sets.items(), strict=False):
+    width = WIDTH if len(sets) > 1 else CHART
+    with new_figure(width, sum(heights)) as figure:
+        # Apart, so that the names of the changes do not narrow the panels above.
+        above, *below = figure.subfigures(len(heights), 1, height_ratios=heights)
+        all_axes = above.subplots(1, len(sets), squeeze=False)[0]
+        for axes, (task, plan) in zip(all_axes, sets.items(), strict=True):
             told.append(_draw_curves(axes, result, task, plan))
-        for axes, (task, plan) in zip(rows[len(sets) :], sets.items(), strict=True):
-            told.append(_draw_changes(axes, result, task, plan))
-    return Figure(figure, f"{' '.join(told)}")
+        all_axes[0].set_ylabel("test accuracy (%)")
+        lines, labels = all_axes[0].get_legend_handles_labels()
+        above.legend(lines, labels, loc="outside upper center", ncols=len(lines))
+        for part, tasks in zip(below, groups, strict=True):
+            told.append(_draw_changes(part.subplots(), result, tasks))
+    return Figure(figure, " ".join(told))
 
 
 def _draw_curves(axes: Axes, result: Result, task: str, plan: Mapping[str, Any]) -> str:
@@ -199,43 +214,45 @@ def _draw_curves(axes: Axes, result: Result, task: str, plan: Mapping[str, Any])
     told = []
     for i, change in enumerate(along):
         found: list[ArmResult | None] = [result[_name(task, n, change)] for n in counts]
-        mean = figures.draw_line(
-            axes, counts, found, "test_error", True, f"changed: {change}", line_style(i)
-        )
+        mean = figures.draw_line(axes, counts, found, "test_error", True, change, line_style(i))
         told.append(f"{change} from {mean[0]:.1f} to {mean[-1]:.1f} %")
     axes.set_xscale("log")
     axes.set_xticks(counts, [f"{n:,}" for n in counts])
     axes.minorticks_off()
-    axes.set(title=_called(task), xlabel="training images", ylabel="test accuracy (%)")
+    axes.set(title=_called(task), xlabel="training images")
     axes.grid(alpha=0.25, linewidth=0.6)
-    axes.legend()
     ends = f"{counts[0]:,} to {counts[-1]:,}"
     return f"Test accuracy on {_called(task)} for {ends} images, changed: {'; '.join(told)}."
 
 
-def _draw_changes(axes: Axes, result: Result, task: str, plan: Mapping[str, Any]) -> str:
-    at, told = plan["at"], []
-    labels = {"test_error": "all"}
-    if task == "digits":
-        labels = {"pair_error": "6 and 9", "others_error": "other digits"}
-    for i, (key, label) in enumerate(labels.items()):
+def _draw_changes(axes: Axes, result: Result, tasks: list[str]) -> str:
+    """Draw what single changes gain on one or two sets, on digits for two groups of classes."""
+    plans = {task: result.settings["sets"][task] for task in tasks}
+    kinds = [(task, "test_error", _called(task)) for task in tasks]
+    if tasks == ["digits"]:
+        keys = {"pair_error": "6 and 9", "others_error": "other digits"}
+        kinds = [("digits", key, label) for key, label in keys.items()]
+    changes = list(dict.fromkeys(c for plan in plans.values() for c in plan["changes"]))
+    told = []
+    for i, (task, key, label) in enumerate(kinds):
         color = line_style(i)["color"]
-        for row, change in enumerate(plan["changes"]):
-            found = gain(result, task, at, change, key)
-            y = row + (i - (len(labels) - 1) / 2) * 0.3
+        for change in plans[task]["changes"]:
+            found = gain(result, task, plans[task]["at"], change, key)
+            y = changes.index(change) + (i - (len(kinds) - 1) / 2) * 0.3
             half = 100 * (found.high - found.mean)
             axes.errorbar(100 * found.mean, y, xerr=half, fmt="os"[i], color=color, capsize=4)
             told.append(f"{change}, {label}: {_told(found)}")
         axes.plot([], [], "os"[i], color=color, label=label)
+    at = " and ".join(dict.fromkeys(f"{plan['at']:,}" for plan in plans.values()))
+    what = "digits" if tasks == ["digits"] else "clothes"
     axes.axvline(0, color="#777777", linewidth=0.8)
-    axes.set_yticks(range(len(plan["changes"])), plan["changes"])
-    axes.set_ylim(len(plan["changes"]) - 0.5, -0.5)
-    axes.set(title=f"{at:,} {_called(task)}, one change at a time")
+    axes.set_yticks(range(len(changes)), changes)
+    axes.set_ylim(len(changes) - 0.5, -0.5)
+    axes.set(title=f"One change at a time, {at} {what}")
     axes.set(xlabel="accuracy gained (percentage points)")
     axes.grid(alpha=0.25, linewidth=0.6, axis="x")
-    if len(labels) > 1:
-        axes.legend()
-    return f"Accuracy gained on {at:,} {_called(task)}: {'; '.join(told)}."
+    axes.legend()
+    return f"Accuracy gained with {at} {what}, one change at a time: {'; '.join(told)}."
 
 
 _SINGLE = ("turned by up to 15°", "shifted by up to 10 %", "scaled by 0.9 to 1.1", "mirrored")

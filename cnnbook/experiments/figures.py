@@ -174,7 +174,8 @@ def draw_line(
     found = {at: arm for at, arm in zip(x, results, strict=True) if arm is not None}
     points = [_percentages(arm.values(key), accuracy) for arm in found.values()]
     mean = [float(np.mean(values)) for values in points]
-    axes.plot(list(found), mean, label=label, marker="" if len(found) > 1 else "o", **style)
+    alone = {"marker": "o", "linestyle": "none"} if len(found) == 1 else {}
+    axes.plot(list(found), mean, label=label, **{**style, **alone})
     if all(len(values) > 1 for values in points):
         halves = [100 * (r.interval(key).high - r.interval(key).mean) for r in found.values()]
         bars = {"color": style["color"], "linewidth": 1.1, "capsize": 3}

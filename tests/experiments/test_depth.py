@@ -23,6 +23,7 @@ def test_parameters_are_equal_within_one_percent(size):
     assert shallow == pytest.approx(deep, rel=0.01)
 
 
+@pytest.mark.slow
 def test_parameters_of_the_desk_size_and_multiply_adds_that_the_text_names():
     found = {}
     for kind in ("six layers", "one layer"):
@@ -97,6 +98,7 @@ def test_verdict_the_other_way_round(make_result):
     assert told.count("one layer is more accurate than six") == 2
 
 
+@pytest.mark.slow
 def test_figure_names_both_networks_sets_and_the_control(make_result):
     text = str(result_of(make_result, (0,) * 4, (0,) * 4).plot())
     for name in ("six layers", "one layer", "cluttered", "upright", "twice the steps"):

@@ -47,6 +47,7 @@ def test_training_leaves_the_frozen_layer_as_it_is(monkeypatch):
         assert [not torch.equal(net[0].weight.cpu(), old) for net, old in nets] == changes
 
 
+@pytest.mark.slow
 def test_filters_of_the_photograph_are_smoother_than_those_of_noise():
     rough = {}
     for source in (PHOTO, NOISE):
@@ -100,6 +101,7 @@ def test_verdict_tells_higher_lower_and_open(make_result):
     assert "lower" not in upright
 
 
+@pytest.mark.slow
 def test_figure_names_every_source_and_set(make_result):
     text = str(make_result("first_layer", {}, **ALIKE).plot())
     for name in (RANDOM, BLURRED, NOISE, PHOTO, FEW, MANY, "cluttered clothes", "upright clothes"):
