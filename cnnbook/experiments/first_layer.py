@@ -33,9 +33,9 @@ SIDE = 32
 PHOTO, NOISE = "one photograph", "an image of noise"
 RANDOM, BLURRED = "random numbers", "blurred random numbers"
 FEW, MANY = "the same few labels", "many labels"
-FROZEN = {
-    **{RANDOM: "random ones", BLURRED: "blurred random ones", NOISE: "those from noise"},
-    **{MANY: "those learned from many labels", FEW: "those learned with the rest"},
+CALLED = {
+    **{RANDOM: "random filters", BLURRED: "blurred random filters", NOISE: "filters from noise"},
+    **{MANY: "filters learned from many labels", FEW: "filters learned with the rest"},
 }
 
 
@@ -163,7 +163,7 @@ def verdict(result: Result) -> str:
     """Say whether filters from one photograph do better than others."""
     said = [_about(result, task) for task in result.settings["sets"]]
     return (
-        "A first layer learned from one photograph and frozen gives "
+        "Behind a frozen first layer learned from one photograph, accuracy "
         f"{'; '.join(said)} (percentage points, 95 % intervals)."
     )
 
@@ -176,16 +176,16 @@ def _about(result: Result, task: str) -> str:
             continue
         change = of_difference(result[f"{task}: {other}"].values("test_error"), own)
         kind = "open" if not change.excludes_zero else "higher" if change.mean > 0 else "lower"
-        groups[kind].append(f"{FROZEN[other]} ({'+' if change.mean > 0 else ''}{change})")
+        groups[kind].append(f"{CALLED[other]} ({'+' if change.mean > 0 else ''}{change})")
     parts = [
-        f"{kind} accuracy than {' and '.join(groups[kind])}"
+        f"is {kind} than with {' and with '.join(groups[kind])}"
         for kind in ("higher", "lower")
         if groups[kind]
     ]
     if groups["open"]:
-        parts.append(f"no accuracy shown to differ from {' and '.join(groups['open'])}")
+        parts.append(f"is not shown to differ from that with {' or with '.join(groups['open'])}")
     labels = result.settings["labels"][task]
-    return f"on {task} clothes with {labels:,} labels, {', and '.join(parts)}"
+    return f"on {task} clothes with {labels:,} labels {', and '.join(parts)}"
 
 
 def plot(result: Result) -> Figure:

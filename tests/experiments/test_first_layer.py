@@ -92,9 +92,10 @@ def test_verdict_tells_higher_lower_and_open(make_result):
         **ALIKE,
     )
     assert (
-        "on cluttered clothes with 2,000 labels, higher accuracy than random ones (+10.0 (7.7 to "
-        "12.3)), and lower accuracy than those learned from many labels (−10.0 (−12.3 to −7.7)), "
-        "and no accuracy shown to differ from blurred random ones (0.0 (−2.3 to 2.3))"
+        "Behind a frozen first layer learned from one photograph, accuracy on cluttered clothes "
+        "with 2,000 labels is higher than with random filters (+10.0 (7.7 to 12.3)), and is lower "
+        "than with filters learned from many labels (−10.0 (−12.3 to −7.7)), and is not shown to "
+        "differ from that with blurred random filters (0.0 (−2.3 to 2.3)) or with"
     ) in result.verdict
     upright = result.verdict.split("; ")[1]
     assert "higher" not in upright
@@ -112,4 +113,5 @@ def test_figure_names_every_source_and_set(make_result):
 def test_live():
     result = experiments.run("first_layer", progress=False)
     assert {arm.runs[0]["steps"] for arm in result} == {250}
-    assert max(max(arm.values("test_error")) for arm in result) < 0.85
+    error = {arm.options["source"]: sum(arm.values("test_error")) / 3 for arm in result}
+    assert error[PHOTO] < error[RANDOM] < 0.8
