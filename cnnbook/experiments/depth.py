@@ -7,8 +7,7 @@ the strongest activation in each of 4×4 regions, and a fully connected layer; t
 convolutions and global average pooling. Both have batch normalization and ReLU. They differ in
 their multiply–adds: equal parameters leave the deep network three times as many. More of them do
 not help one layer: with a stride of 2 instead of 4, which takes four times as many, it did no
-better in a pilot. A control gives both
-networks twice the steps, should one of them have lacked time.
+better in a pilot. A control gives both networks twice the steps, should one have lacked time.
 """
 
 from collections.abc import Mapping

@@ -50,7 +50,7 @@ CHANGES = ("noise", "blur", "shift")
 def arms(settings: Mapping[str, Any]) -> list[Arm]:
     """Return every network for every set."""
     return [
-        Arm(f"{name}, {task}", {"network": name, "set": task}, tuple(settings["rates"]))
+        Arm(f"{name}, {task}", {"network": name, "set": task}, tuple(settings["rates"][name]))
         for task in settings["sets"]
         for name in settings["widths"]
     ]
@@ -295,15 +295,20 @@ _WIDE = {
     **{"ResNet-18": 12 / 64, "ResNet-34": 8 / 64, "ResNet-50": 8 / 64},
 }
 _BOTH = {"upright": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"}
-_RATES = (0.01, 0.03, 0.1)
+_RATES = dict.fromkeys(NETWORKS, (0.01, 0.03, 0.1))
 # 1.4, 1.4, 1.4, 1.2.
 _TINY = {"LeNet-5": 2, "AlexNet": 0.08, "VGG-11": 0.0895, "ResNet-18": 3 / 64}
 SIZES = {
     "live": Size(
         {
-            **{"sets": {"upright": "fashion-mini"}, "images": 1_500, "val_images": 100},
-            **{"test_images": 400, "epochs": 3, "batch_size": 32, "rates": (0.03,)},
-            "widths": _TINY,
+            **{"sets": {"upright": "fashion-mini"}, "images": 1_000, "val_images": 100},
+            **{"test_images": 400, "epochs": 3, "batch_size": 32, "widths": _TINY},
+            "rates": {
+                "LeNet-5": (0.1,),
+                "AlexNet": (0.01,),
+                "VGG-11": (0.03,),
+                "ResNet-18": (0.03,),
+            },
         },
         seeds=3,
     ),

@@ -61,7 +61,8 @@ def test_arms_differ_in_network_and_set_only(size):
     spec = experiments.get("side_by_side")
     arms = spec.arms(spec.sizes[size].settings)
     assert len({arm.name for arm in arms}) == len(arms) == (4 if size == "live" else 16)
-    assert {arm.rates for arm in arms} == {arms[0].rates}
+    if size != "live":  # where rates are those of a search
+        assert {arm.rates for arm in arms} == {(0.01, 0.03, 0.1)}
     assert all(arm.options.keys() == {"network", "set"} for arm in arms)
 
 
@@ -123,7 +124,7 @@ def test_figure_names_every_network_and_change(make_result):
 @pytest.mark.slow
 def test_live():
     result = experiments.run("side_by_side", progress=False)
-    assert {arm.runs[0]["steps"] for arm in result} == {141}
+    assert {arm.runs[0]["steps"] for arm in result} == {96}
     for arm in result:
-        assert max(arm.values("test_error")) < 0.7
+        assert max(arm.values("test_error")) < 0.6
         assert min(arm.values("milliseconds")) > 0
