@@ -97,8 +97,10 @@ def images_of(
     shrink = settings["shrink"] if task == "cluttered" else 1
     every, val, test = load_parts({**source, "shrink": shrink})
     _, train = every.split(count / len(every), seed=seed)
-    parts = train, val, test[: settings["test_images"]]
-    return parts if task == "cluttered" else tuple(part.padded(SIDE) for part in parts)
+    test = test[: settings["test_images"]]
+    if task == "cluttered":
+        return train, val, test
+    return train.padded(SIDE), val.padded(SIDE), test.padded(SIDE)
 
 
 def train(

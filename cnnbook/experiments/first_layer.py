@@ -135,14 +135,14 @@ def train(
     chosen = {"data": settings["sets"][task], "val_images": settings["val_images"]}
     every, val, test = load_parts({**chosen, "shrink": 2 if task == "cluttered" else 1})
     more, few = every.split(settings["labels"][task] / len(every), seed=seed)
-    parts = few, val, test[: settings["test_images"]]
+    test = test[: settings["test_images"]]
     if task != "cluttered":
-        parts = tuple(part.padded(SIDE) for part in parts)
+        more, few, val, test = (part.padded(SIDE) for part in (more, few, val, test))
     count, side = settings["filters"], settings["side"]
     shape = count, side, settings["width"], len(every.classes)
     generator = torch.Generator().manual_seed(seed)
     filters = None
-    fit = {"lr": lr, "seed": seed, "batch_size": settings["batch_size"]}
+    fit: dict[str, Any] = {"lr": lr, "seed": seed, "batch_size": settings["batch_size"]}
     fit |= {"epochs": settings["epochs"], "images_per_epoch": settings["images_per_epoch"]}
     if source in (PHOTO, NOISE):
         filters = learn_filters(_image(source), count, side, seed)
@@ -153,10 +153,10 @@ def train(
     elif source == MANY:
         teacher = build(None, *shape)
         _, many = more.split(settings["many"] / len(more), seed=seed)
-        many = many if task == "cluttered" else many.padded(SIDE)
-        learn(teacher, many, val=parts[1][:100], test=parts[2][:100], **fit)
-        filters = F.normalize(teacher[0].weight.detach().cpu().flatten(1))
-    return learn(build(filters, *shape), *parts, **fit)
+        learn(teacher, many, val[:100], test[:100], **fit)
+        weight = teacher.get_parameter("0.weight").detach().cpu()
+        filters = F.normalize(weight.flatten(1))
+    return learn(build(filters, *shape), few, val, test, **fit)
 
 
 def verdict(result: Result) -> str:
