@@ -196,7 +196,8 @@ def plot(result: Result) -> Figure:
     width = WIDTH if len(sets) > 1 else CHART
     with new_figure(width, sum(heights)) as figure:
         # Apart, so that the names of the changes do not narrow the panels above.
-        above, *below = figure.subfigures(len(heights), 1, height_ratios=heights)
+        parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        above, below = parts[0], parts[1:]
         all_axes = above.subplots(1, len(sets), squeeze=False)[0]
         for axes, (task, plan) in zip(all_axes, sets.items(), strict=True):
             told.append(_draw_curves(axes, result, task, plan))

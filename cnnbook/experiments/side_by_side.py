@@ -170,7 +170,7 @@ def _convolved(images: Tensor, kernel: Tensor) -> Tensor:
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """Return the relative time of one training: many small layers take longer."""
     slow = {"GoogLeNet": 3.0, "ResNet-34": 3.0, "ResNet-50": 5.0, "ResNet-18": 2.0, "VGG-16": 1.5}
-    return slow.get(options["network"], 1.0) * settings["images"] * settings["epochs"]
+    return float(slow.get(options["network"], 1.0) * settings["images"] * settings["epochs"])
 
 
 def verdict(result: Result) -> str:
