@@ -202,7 +202,9 @@ def _best_of(result: Result, task: str) -> str:
     if behind:
         last = max(behind, key=lambda name: behind[name].mean)
         text += f", and {behind[last]} more than the lowest, that of {last}"
-    losses = {name: _losses(result[f"{name}, {task}"]) for name in errors}
+    # A network that has not learned has nothing to lose.
+    learned = [n for n, e in errors.items() if 100 * (1 - sum(e) / len(e)) > accuracy / 2]
+    losses = {name: _losses(result[f"{name}, {task}"]) for name in learned}
     least, most = (f(losses, key=lambda name: sum(losses[name])) for f in (min, max))
     return (
         f"{text}; on changed images (noise, blur, shift) {least} loses least, "

@@ -114,6 +114,12 @@ def test_verdict_where_nothing_differs(make_result):
     assert "ResNet-34 or ResNet-50 being shown" in told
 
 
+def test_a_network_that_has_not_learned_is_not_called_robust(make_result):
+    told = result_of(make_result, {"AlexNet": -0.58}).verdict
+    assert "that of AlexNet; on changed images" in told
+    assert "(noise, blur, shift) LeNet-5 loses least" in told
+
+
 @pytest.mark.slow
 def test_figure_names_every_network_and_change(make_result):
     text = str(result_of(make_result, {}).plot())
