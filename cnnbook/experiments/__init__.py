@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator
 
 from cnnbook.experiments import (
     activation,
+    augmentation,
     configurations,
     degradation,
+    depth,
     dropout,
     fashion,
+    first_layer,
     relu_race,
+    side_by_side,
     stacks,
 )
 from cnnbook.experiments.experiment import Arm, Experiment, Size
@@ -48,5 +52,5 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "configurations": configurations.run,
 }
 
-for _module in (stacks, activation, relu_race, dropout, degradation):
+for _module in (depth, first_layer, stacks, augmentation, activation, relu_race, dropout, degradation, side_by_side):
     REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

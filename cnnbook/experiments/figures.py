@@ -1,6 +1,7 @@
 """Figures that several experiments share: learning curves, and measurements with intervals."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -108,7 +109,7 @@ def panels_of_curves(
 
 def against(
     x: Sequence[float],
-    arms: Mapping[str, Sequence[ArmResult]],
+    arms: Mapping[str, Sequence[ArmResult | None]],
     key: str = "test_error",
     *,
     xlabel: str,
@@ -125,7 +126,7 @@ def against(
     x
         What was varied, such as numbers of training images.
     arms
-        Label to one arm for each `x`.
+        Label to one arm for each `x`, or None where there is none.
     key
         Measurement of the runs, a fraction.
     xlabel, ylabel
@@ -139,32 +140,79 @@ def against(
     alt
         Text alternative; lists the means at both ends if not given.
     """
-    ends = []
-    with new_figure(CHART, height) as figure:
-        axes = figure.add_subplot()
-        for i, (label, results) in enumerate(arms.items()):
-            style = line_style(i)
-            points = [_percentages(arm.values(key), accuracy) for arm in results]
-            mean = [float(np.mean(values)) for values in points]
-            axes.plot(x, mean, label=label, **style)
-            if all(len(values) > 1 for values in points):
-                halves = [100 * (r.interval(key).high - r.interval(key).mean) for r in results]
-                bars = {"color": style["color"], "linewidth": 1.1, "capsize": 3}
-                axes.errorbar(x, mean, yerr=halves, fmt="none", **bars)
-            dots = [(at, v) for at, values in zip(x, points, strict=True) for v in values]
-            axes.plot(*zip(*dots, strict=True), ".", color=style["color"], markersize=4, alpha=0.6)
-            ends.append(f"{label} from {mean[0]:.1f} to {mean[-1]:.1f} %")
-        if log:
-            axes.set_xscale("log")
-            axes.set_xticks(list(x), [f"{at:,}" for at in x])
-            axes.minorticks_off()
-        axes.set(xlabel=xlabel, ylabel=ylabel)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.legend()
+    labels = {"xlabel": xlabel, "ylabel": ylabel}
+    return panels(x, {"": arms}, key, accuracy=accuracy, log=log, height=height, alt=alt, **labels)
+
+
+def panels(
+    x: Sequence[float],
+    arms: Mapping[str, Mapping[str, Sequence[ArmResult | None]]],
+    key: str = "test_error",
+    *,
+    xlabel: str,
+    ylabel: str = "test accuracy (%)",
+    accuracy: bool = True,
+    log: bool = True,
+    height: float = 2.7,
+    alt: str | None = None,
+) -> Figure:
+    """Draw :func:`against` for several tasks, one below the other, with the same axes.
+
+    Parameters
+    ----------
+    arms
+        Title of a panel to what :func:`against` takes. Labels that return have the same style.
+    x, key, xlabel, ylabel, accuracy, log, alt
+        As there.
+    height
+        Height of each panel in inches.
+    """
+    told = []
+    styles: dict[str, dict[str, Any]] = {}
+    with new_figure(CHART, height * len(arms)) as figure:
+        all_axes = figure.subplots(len(arms), squeeze=False, sharex=True, sharey=True)[:, 0]
+        for axes, (title, lines) in zip(all_axes, arms.items(), strict=True):
+            ends = []
+            for label, results in lines.items():
+                style = styles.setdefault(label, line_style(len(styles)))
+                mean = draw_line(axes, x, results, key, accuracy, label, style)
+                to = f"from {mean[0]:.1f} to {mean[-1]:.1f} %"
+                ends.append(f"{label} {to if len(mean) > 1 else f'{mean[0]:.1f} %'}")
+            told.append(f"{title}: {'; '.join(ends)}" if title else f"means: {'; '.join(ends)}")
+            if log:
+                axes.set_xscale("log")
+                axes.set_xticks(list(x), [f"{at:,}" for at in x])
+                axes.minorticks_off()
+            axes.set(ylabel=ylabel, title=title)
+            axes.grid(alpha=0.25, linewidth=0.6)
+            axes.legend()
+        axes.set(xlabel=xlabel)
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
-    return Figure(
-        figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; means: {'; '.join(ends)}."
-    )
+    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}.")
+
+
+def draw_line(
+    axes: Axes,
+    x: Sequence[float],
+    results: Sequence[ArmResult | None],
+    key: str,
+    accuracy: bool,
+    label: str,
+    style: Mapping[str, Any],
+) -> list[float]:
+    """Draw means, intervals and seeds of one line; return the means."""
+    found = {at: arm for at, arm in zip(x, results, strict=True) if arm is not None}
+    points = [_percentages(arm.values(key), accuracy) for arm in found.values()]
+    mean = [float(np.mean(values)) for values in points]
+    alone = {"marker": "o", "linestyle": "none"} if len(found) == 1 else {}
+    axes.plot(list(found), mean, label=label, **{**style, **alone})
+    if all(len(values) > 1 for values in points):
+        halves = [100 * (r.interval(key).high - r.interval(key).mean) for r in found.values()]
+        bars = {"color": style["color"], "linewidth": 1.1, "capsize": 3}
+        axes.errorbar(list(found), mean, yerr=halves, fmt="none", **bars)
+    dots = [(at, v) for at, values in zip(found, points, strict=True) for v in values]
+    axes.plot(*zip(*dots, strict=True), ".", color=style["color"], markersize=4, alpha=0.6)
+    return mean
 
 
 def intervals(
@@ -190,26 +238,34 @@ def intervals(
     alt
         Text alternative; lists the means if not given.
     """
-    listed = []
     with new_figure(CHART, 0.9 + 0.34 * len(arms)) as figure:
         axes = figure.add_subplot()
-        for row, (label, arm) in enumerate(arms.items()):
-            color = line_style(0)["color"]
-            values = _percentages(arm.values(key), accuracy)
-            mean = float(np.mean(values))
-            if len(values) > 1:
-                interval = arm.interval(key)
-                half = 100 * (interval.high - interval.mean)
-                axes.errorbar(mean, row, xerr=half, fmt="none", color=color, capsize=4)
-            axes.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
-            axes.plot(mean, row, "o", color=color, markersize=6)
-            listed.append(f"{label} {mean:.1f} %")
-        axes.set_yticks(range(len(arms)), list(arms))
-        axes.invert_yaxis()
-        axes.margins(y=0.12)
+        means = draw_intervals(axes, arms, key, accuracy)
         axes.set(xlabel=xlabel)
-        axes.grid(alpha=0.25, linewidth=0.6, axis="x")
-    return Figure(figure, alt or f"{xlabel[:1].upper()}{xlabel[1:]}: {'; '.join(listed)}.")
+    listed = "; ".join(f"{label} {mean:.1f} %" for label, mean in zip(arms, means, strict=True))
+    return Figure(figure, alt or f"{xlabel[:1].upper()}{xlabel[1:]}: {listed}.")
+
+
+def draw_intervals(
+    axes: Axes, arms: Mapping[str, ArmResult], key: str, accuracy: bool
+) -> list[float]:
+    """Draw what :func:`intervals` does in axes that are there; return the means."""
+    means = []
+    for row, arm in enumerate(arms.values()):
+        color = line_style(0)["color"]
+        values = _percentages(arm.values(key), accuracy)
+        means.append(float(np.mean(values)))
+        if len(values) > 1:
+            interval = arm.interval(key)
+            half = 100 * (interval.high - interval.mean)
+            axes.errorbar(means[-1], row, xerr=half, fmt="none", color=color, capsize=4)
+        axes.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
+        axes.plot(means[-1], row, "o", color=color, markersize=6)
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.invert_yaxis()
+    axes.margins(y=0.12)
+    axes.grid(alpha=0.25, linewidth=0.6, axis="x")
+    return means
 
 
 def _curve(

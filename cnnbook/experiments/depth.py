@@ -1,0 +1,267 @@
+"""One layer or six, with equally many parameters, on few and on many training images.
+
+The claim is that depth divides a task into simple steps, so that fewer images are enough. Here it
+meets two tasks: garments turned, scaled and placed at random among fragments of others, and the
+same garments upright and centered. The shallow network has a single convolution of large kernels,
+the strongest activation in each of 4×4 regions, and a fully connected layer; the deep one six 3×3
+convolutions and global average pooling. Both have batch normalization and ReLU. They differ in
+their multiply–adds: equal parameters leave the deep network three times as many. More of them do
+not help one layer: with a stride of 2 instead of 4, which takes four times as many, it did no
+better in a pilot. A control gives both networks twice the steps, should one have lacked time.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from cnnbook import data
+from cnnbook.experiments import figures
+from cnnbook.experiments.experiment import Arm, Experiment, Size
+from cnnbook.experiments.images import load_parts
+from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.learning import learn
+from cnnbook.experiments.result import ArmResult, Result
+from cnnbook.plots import Figure
+
+KERNEL, STRIDE, REGIONS = 11, 4, 4  # of the shallow network
+SIDE = 32  # upright images get a margin of two pixels
+
+
+def arms(settings: Mapping[str, Any]) -> list[Arm]:
+    """Return both networks for each set and number of images, and the control."""
+    rates = settings["rates"]
+    found = []
+    for task in settings["sets"]:
+        for images in settings["counts"]:
+            for kind in ("six layers", "one layer"):
+                options = {"kind": kind, "set": task, "images": images, "steps": 1}
+                found.append(Arm(_name(kind, task, images), options, tuple(rates[kind])))
+    if settings["control"]:
+        task, images = settings["control"]
+        for kind in ("six layers", "one layer"):
+            options = {"kind": kind, "set": task, "images": images, "steps": 2}
+            name = f"{_name(kind, task, images)}, twice the steps"
+            found.append(Arm(name, options, tuple(rates[kind])))
+    return found
+
+
+def _name(kind: str, task: str, images: int) -> str:
+    return f"{kind}, {task}, {images}"
+
+
+def build(kind: str, width: int, classes: int = 10, channels: int = 1) -> nn.Sequential:
+    """Return a new network: six layers, or one of as many parameters.
+
+    Parameters
+    ----------
+    kind
+        ``"six layers"`` or ``"one layer"``.
+    width
+        Feature maps of the first of six layers. The one layer has as many as parameters allow.
+    classes, channels
+        Of the task.
+
+    Examples
+    --------
+    >>> [sum(p.numel() for p in build(k, 16).parameters()) for k in ("six layers", "one layer")]
+    [72666, 72741]
+    """
+    if kind == "one layer":
+        each = KERNEL**2 * channels + 2 + REGIONS**2 * classes
+        count = round((_parameters(build("six layers", width, classes, channels)) - classes) / each)
+        layers = _layer(channels, count, KERNEL, STRIDE)
+        head = [nn.AdaptiveMaxPool2d(REGIONS), nn.Flatten()]
+        return nn.Sequential(*layers, *head, nn.Linear(REGIONS**2 * count, classes))
+    w = width
+    plan = [(channels, w, 1), (w, w, 2), (w, 2 * w, 1), (2 * w, 2 * w, 2)]
+    plan += [(2 * w, 4 * w, 1), (4 * w, 4 * w, 1)]
+    layers = [module for n_in, n_out, stride in plan for module in _layer(n_in, n_out, 3, stride)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, classes))
+
+
+def _layer(n_in: int, n_out: int, kernel: int, stride: int) -> list[nn.Module]:
+    conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(n_out), nn.ReLU()]
+
+
+def _parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def images_of(
+    task: str, count: int, settings: Mapping[str, Any], seed: int
+) -> tuple[data.Dataset, data.Dataset, data.Dataset]:
+    """Return training images, drawn anew for each seed, and all seeds' validation and test ones."""
+    source = {"data": settings["sets"][task], "val_images": settings["val_images"]}
+    shrink = settings["shrink"] if task == "cluttered" else 1
+    every, val, test = load_parts({**source, "shrink": shrink})
+    _, train = every.split(count / len(every), seed=seed)
+    test = test[: settings["test_images"]]
+    if task == "cluttered":
+        return train, val, test
+    return train.padded(SIDE), val.padded(SIDE), test.padded(SIDE)
+
+
+def train(
+    options: Mapping[str, Any], settings: Mapping[str, Any], lr: float, seed: int
+) -> dict[str, Any]:
+    """Train one network on one number of images of one set."""
+    parts = images_of(options["set"], options["images"], settings, seed)
+    net = build(options["kind"], settings["width"], len(parts[0].classes))
+    return learn(
+        net,
+        *parts,
+        lr=lr,
+        epochs=settings["epochs"] * options["steps"],
+        seed=seed,
+        images_per_epoch=settings["images_per_epoch"],
+        batch_size=settings["batch_size"],
+    )
+
+
+def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Return the relative time of one training."""
+    return float(options["steps"] * settings["epochs"] * settings["images_per_epoch"])
+
+
+def lead(result: Result, task: str, images: int, ending: str = "") -> Interval:
+    """Return by how much the accuracy of six layers exceeds that of one."""
+    errors = {
+        kind: result[_name(kind, task, images) + ending].values("test_error")
+        for kind in ("six layers", "one layer")
+    }
+    return of_difference(errors["one layer"], errors["six layers"])
+
+
+def verdict(result: Result) -> str:
+    """Say with how many images of which set depth pays."""
+    settings = result.settings
+    said = [_about(result, task) for task in settings["sets"]]
+    if settings["control"]:
+        task, images = settings["control"]
+        longer = lead(result, task, images, ", twice the steps")
+        said.append(
+            f"after twice as many steps, the difference with {images:,} {task} images is {longer}"
+        )
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]} (percentage points, 95 % intervals)."
+
+
+def _about(result: Result, task: str) -> str:
+    counts = result.settings["counts"]
+    leads = {n: lead(result, task, n) for n in counts}
+    groups: dict[str, list[int]] = {"ahead": [], "behind": [], "open": []}
+    for n, change in leads.items():
+        kind = "open" if not change.excludes_zero else "ahead" if change.mean > 0 else "behind"
+        groups[kind].append(n)
+    words = {
+        "ahead": "six layers are more accurate than one layer of as many parameters with",
+        "behind": "one layer is more accurate than six of as many parameters with",
+        "open": "no difference is shown with",
+    }
+    parts = []
+    for kind, found in groups.items():
+        if not found:
+            continue
+        n = max(found, key=lambda n: abs(leads[n].mean))
+        most = leads[n] if kind != "behind" else _reversed(leads[n])
+        if len(found) == 1:
+            size = f"{'' if kind == 'open' else 'by '}{most}"
+        else:
+            size = f"at most {most}" if kind == "open" else f"by up to {most}, with {n:,}"
+        parts.append(f"{words[kind]} {_listed(found)} training images ({size})")
+    few = [n for n in counts[:-1] if _few_beat_many(result, task, n)]
+    if few:
+        parts.append(
+            f"six layers with {few[0]:,} images are more accurate than one with {counts[-1]:,}"
+        )
+    return f"on {task} clothes, {', and '.join(parts)}"
+
+
+def _few_beat_many(result: Result, task: str, images: int) -> bool:
+    most = result.settings["counts"][-1]
+    change = of_difference(
+        result[_name("one layer", task, most)].values("test_error"),
+        result[_name("six layers", task, images)].values("test_error"),
+    )
+    return change.low > 0
+
+
+def _reversed(change: Interval) -> Interval:
+    return Interval(-change.mean, -change.high, -change.low, change.n)
+
+
+def _listed(counts: list[int]) -> str:
+    *first, last = (f"{n:,}" for n in counts)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def plot(result: Result) -> Figure:
+    """Draw test accuracy against the number of images, a panel for each set."""
+    counts = result.settings["counts"]
+    lines: dict[str, dict[str, list[ArmResult | None]]] = {
+        f"{task} clothes": {
+            kind: [result[_name(kind, task, n)] for n in counts]
+            for kind in ("six layers", "one layer")
+        }
+        for task in result.settings["sets"]
+    }
+    if result.settings["control"]:
+        task, images = result.settings["control"]
+        at = counts.index(images)
+        for kind in ("six layers", "one layer"):
+            longer = result[f"{_name(kind, task, images)}, twice the steps"]
+            lines[f"{task} clothes"][f"{kind}, twice the steps"] = [
+                longer if i == at else None for i in range(len(counts))
+            ]
+    return figures.panels(counts, lines, xlabel="training images")
+
+
+_RATES = (0.03, 0.1, 0.3)
+_SAME = {"rates": {"six layers": _RATES, "one layer": _RATES}, "batch_size": 64}
+SIZES = {
+    "live": Size(
+        {
+            **_SAME,
+            **{"sets": {"cluttered": "cluttered-fashion"}, "shrink": 2, "width": 8},
+            **{"counts": (200, 2_000), "control": None, "val_images": 1_000, "test_images": 1_000},
+            **{"epochs": 2, "images_per_epoch": 4_000, "batch_size": 32},
+            "rates": {"six layers": (0.1,), "one layer": (0.1,)},
+        },
+        seeds=3,
+    ),
+    "desk": Size(
+        {
+            **_SAME,
+            "sets": {"cluttered": "cluttered-fashion-mnist", "upright": "fashion-mnist"},
+            **{"shrink": 2, "width": 16, "counts": (100, 400, 1_600, 6_400)},
+            **{"control": ("cluttered", 6_400), "val_images": 2_000, "test_images": 5_000},
+            **{"epochs": 4, "images_per_epoch": 12_800},
+        },
+        seeds=3,
+        tuning={"images_per_epoch": 4_800},
+    ),
+    "full": Size(
+        {
+            **_SAME,
+            "sets": {"cluttered": "cluttered-fashion-mnist", "upright": "fashion-mnist"},
+            **{"shrink": 1, "width": 16, "counts": (100, 400, 1_600, 6_400, 25_600)},
+            **{"control": ("cluttered", 25_600), "val_images": 2_000, "test_images": 10_000},
+            **{"epochs": 10, "images_per_epoch": 25_600, "batch_size": 256},
+        },
+        seeds=3,
+        tuning={"epochs": 2},
+    ),
+}
+
+EXPERIMENT = Experiment(
+    "depth",
+    "One layer and six of equally many parameters, on few and on many images",
+    SIZES,
+    arms,
+    train,
+    verdict,
+    plot,
+    cost,
+)

@@ -1,0 +1,126 @@
+"""Random changes of training images: one at a time, and what is concluded."""
+
+from dataclasses import fields
+
+import pytest
+
+from cnnbook import data, experiments
+from cnnbook.experiments import augmentation
+from cnnbook.experiments.augmentation import CHANGES, HALF_TURN, LONGER, NOTHING, TOGETHER
+
+KEYS = ("test_error", "val_error", "train_error", "pair_error", "others_error")
+
+
+def errors(middle):
+    return [middle - 0.01, middle, middle + 0.01]
+
+
+ALIKE = {key: errors(0.31) for key in KEYS}
+
+
+def test_single_changes_change_one_thing():
+    default = data.Augment()
+    for name, options in CHANGES.items():
+        augment = data.Augment(**options)
+        changed = [
+            f.name for f in fields(augment) if getattr(augment, f.name) != getattr(default, f.name)
+        ]
+        assert len(changed) == {NOTHING: 0, LONGER: 0, TOGETHER: 3}.get(name, 1), name
+    together = {k: v for name in augmentation._SINGLE[:3] for k, v in CHANGES[name].items()}
+    assert CHANGES[TOGETHER] == together
+
+
+@pytest.mark.parametrize("size", ["live", "desk", "full"])
+def test_arms_of_a_set_differ_in_images_and_changes_only(size):
+    spec = experiments.get("augmentation")
+    settings = spec.sizes[size].settings
+    arms = spec.arms(settings)
+    assert len({arm.name for arm in arms}) == len(arms)
+    for arm in arms:
+        assert arm.options["steps"] == (2 if arm.options["change"] == LONGER else 1)
+        assert arm.rates == arms[0].rates
+        assert arm.options["change"] in CHANGES
+        plan = settings["sets"][arm.options["set"]]
+        assert plan["at"] in plan["counts"]  # single changes have their base and its control
+    if size != "live":
+        assert sum(arm.options["change"] == LONGER for arm in arms) == sum(
+            len(plan["counts"]) for plan in settings["sets"].values()
+        )
+
+
+def test_digits_are_enlarged_with_a_margin_and_keep_both_digits_of_the_pair():
+    train, val, test = augmentation._parts("digits", 300, 1)
+    assert train.images.shape[1:] == (1, 20, 20)
+    assert int(train.images[:, :, :2].max()) == 0
+    assert [len(part) for part in (train, val, test)] == [700, 300, 740]
+    assert set(augmentation.PAIR) <= set(train.classes)
+
+
+def test_half_a_turn_makes_a_six_more_like_a_nine():
+    train, _, _ = augmentation._parts("digits", 300, 1)
+    images = train.images.float()
+    means = {n: images[train.labels == train.classes.index(n)].mean(0) for n in "0123456789"}
+    turned = means["6"].flip(1, 2)
+    distance = {n: (turned - mean).square().mean() for n, mean in means.items()}
+    assert min(distance, key=distance.get) == "9"
+
+
+def result_of(make_result, gains, pair=0.0, others=0.0, longer=0.0):
+    """Errors at 31 % but for what changes gain at 500 images of upright clothes."""
+    changes = {
+        f"upright, 500: {name}": {**ALIKE, "test_error": errors(0.31 - gain)}
+        for name, gain in gains.items()
+    }
+    changes[f"upright, 100: {LONGER}"] = {**ALIKE, "test_error": errors(0.31 - longer)}
+    changes[f"upright, 100: {TOGETHER}"] = {**ALIKE, "test_error": errors(0.21)}
+    changes[f"digits, 500: {HALF_TURN}"] = {
+        **ALIKE,
+        "pair_error": errors(0.31 + pair),
+        "others_error": errors(0.31 + others),
+    }
+    return make_result("augmentation", changes, **ALIKE)
+
+
+def test_verdict_tells_gains_harm_and_labels_that_break(make_result):
+    told = result_of(make_result, {"mirrored": 0.1, "a part erased": -0.1}, pair=0.2).verdict
+    assert "on upright clothes, +10.0 (7.7 to 12.3) with 100 and 0.0 (−2.3 to 2.3) with" in told
+    assert (
+        "of single changes of 500 upright clothes, “mirrored” helps most (+10.0 (7.7 to 12.3)) and "
+        "“a part erased” harms most (−10.0 (−12.3 to −7.7))"
+    ) in told
+    assert "of single changes of 500 cluttered clothes, none is shown to help (" in told
+    assert (
+        "changes the accuracy on 6 and 9 by −20.0 (−22.3 to −17.7), and on the other digits by 0.0"
+    ) in told
+
+
+def test_augmentation_is_compared_with_twice_the_steps_where_they_are_better(make_result):
+    assert "on upright clothes, 0.0 (" in result_of(make_result, {}, longer=0.1).verdict
+    assert "on upright clothes, −5.0 (" in result_of(make_result, {}, longer=0.15).verdict
+
+
+@pytest.mark.slow
+def test_figure_names_every_arm(make_result):
+    result = result_of(make_result, {})
+    text = str(result.plot())
+    for arm in result:
+        assert arm.options["change"] in text
+    for name in ("digits", "upright clothes", "cluttered clothes", "6 and 9", "other digits"):
+        assert name in text
+
+
+@pytest.mark.slow
+def test_live():
+    result = experiments.run("augmentation", progress=False)
+    assert {arm.runs[0]["steps"] for arm in result} == {250}
+    mean = {
+        (arm.options["images"], arm.options["change"], key): sum(arm.values(key)) / 3
+        for arm in result
+        for key in KEYS
+    }
+    assert mean[50, TOGETHER, "test_error"] < mean[50, NOTHING, "test_error"]
+    harm = {
+        key: mean[500, HALF_TURN, key] - mean[500, NOTHING, key]
+        for key in ("pair_error", "others_error")
+    }
+    assert harm["pair_error"] > harm["others_error"] + 0.05
