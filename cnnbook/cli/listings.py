@@ -153,19 +153,26 @@ def data_table() -> Table:
     """Return one row per data set: its name, where its files are, and their size in bytes."""
     rows: list[dict[str, object]] = []
     for name in data.list_datasets():
-        if (datasets.ASSETS / name).is_dir():
-            where, size = "in the package", _size([datasets.ASSETS / name])
-        else:
-            wanted = sources.published_files(name)
-            found = [path for file in wanted if (path := _find(name, file.name)) is not None]
-            missing = len(wanted) - len(found)
-            where = f"{missing} of {len(wanted)} files missing" if missing else str(found[0].parent)
-            if name == "imagenette" and (unpacked := imagenette.unpacked()) is not None:
-                found, where = [unpacked], str(unpacked)
-            size = _size(found)
+        made_from = sources.MADE_FROM.get(name)
+        where, size = _files_of(made_from or name)
+        if made_from is not None:  # its source has a row of its own, with the bytes
+            where, size = f"made from {made_from}, {where}", None
         rows.append({"name": name, "where": where, "bytes": size})
     rows.append({"name": "imagefolder:PATH", "where": "a folder of yours", "bytes": None})
     return Table(rows)
+
+
+def _files_of(name: str) -> tuple[str, int | None]:
+    """Return where a data set's files are, in words, and their size in bytes."""
+    if (datasets.ASSETS / name).is_dir():
+        return "in the package", _size([datasets.ASSETS / name])
+    wanted = sources.published_files(name)
+    found = [path for file in wanted if (path := _find(name, file.name)) is not None]
+    missing = len(wanted) - len(found)
+    where = f"{missing} of {len(wanted)} files missing" if missing else str(found[0].parent)
+    if name == "imagenette" and (unpacked := imagenette.unpacked()) is not None:
+        found, where = [unpacked], str(unpacked)
+    return where, _size(found)
 
 
 def _find(dataset: str, file: str) -> Path | None:

@@ -123,8 +123,8 @@ def load_for(
     dataset
         Name of the data set.
     size
-        Side of the images in pixels. If not given: the paper's for image folders and for networks
-        made for small images, the images' own otherwise.
+        Side of the images in pixels. If not given: the paper's for image folders, and for networks
+        made for small images unless the images are larger; the images' own otherwise.
     val_fraction
         Fraction of the training images that is set aside for validation, the same images whatever
         the run's seed; 0 for none, 0.1 if not given. Image folders come with a validation part.
@@ -142,7 +142,7 @@ def load_for(
     ValueError
         If `val_fraction` does not lie between 0 and 1, or the data have a validation part.
     """
-    channels, side, _ = models.model_spec(name).input_shape
+    channels, usual, _ = models.model_spec(name).input_shape
     from_folder = dataset == "imagenette" or dataset.startswith("imagefolder:")
     if from_folder and val_fraction is not None:
         raise ValueError(
@@ -153,8 +153,8 @@ def load_for(
         raise ValueError(
             f"val_fraction is 0 or more and less than 1, such as 0.1, got val_fraction={fraction}"
         )
-    if size is None and (from_folder or side <= 32):
-        size = side
+    if size is None and from_folder:
+        size = usual
     # One process downloads; the others then find the files.
     if not processes.is_main_process():
         processes.barrier()
@@ -165,6 +165,8 @@ def load_for(
     side = image_shape(train)[1]
     if not isinstance(train, data.Dataset) or not isinstance(other, data.Dataset):
         return train, other, None, side
+    if size is None and usual <= 32:
+        size = max(usual, *train.images.shape[2:])
     if size is not None:
         train, other = train.padded(size), other.padded(size)
     if fraction == 0:

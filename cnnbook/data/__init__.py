@@ -2,6 +2,7 @@
 
 from cnnbook.data.augment import Augment, AugmentParams
 from cnnbook.data.batches import Batches, BatchSource
+from cnnbook.data.clutter import cluttered
 from cnnbook.data.datasets import Dataset
 from cnnbook.data.files import DataError
 from cnnbook.data.folder import ImageFolder, StreamingBatches
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "ImageFolder",
     "StreamingBatches",
+    "cluttered",
     "list_datasets",
     "list_photos",
     "load",

@@ -340,7 +340,7 @@ def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     value = torch.arange(256).double() / 255
     means, stds = [], []
     for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        share = torch.bincount(channel.flatten(), minlength=256).cpu().double() / channel.numel()
         mean = (share * value).sum()
         means.append(mean.item())
         stds.append((share * (value - mean).square()).sum().sqrt().item())

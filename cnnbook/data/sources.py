@@ -14,6 +14,7 @@ from cnnbook.data import cifar, imagenette
 from cnnbook.data.augment import Augment
 from cnnbook.data.batches import Batches, BatchSource
 from cnnbook.data.cifar import load_cifar
+from cnnbook.data.clutter import cluttered
 from cnnbook.data.datasets import (
     FASHION_MNIST,
     Dataset,
@@ -46,12 +47,34 @@ def _cifar100(download: bool) -> tuple[Dataset, Dataset]:
     return load_cifar(cifar.CIFAR100, download=download)
 
 
+def _cluttered_fashion(download: bool) -> tuple[Dataset, Dataset]:
+    return _two_cluttered("cluttered-fashion", *fashion_mini(download))
+
+
+def _cluttered_fashion_mnist(download: bool) -> tuple[Dataset, Dataset]:
+    return _two_cluttered("cluttered-fashion-mnist", *fashion_mnist(download))
+
+
+def _two_cluttered(name: str, train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
+    # Each part from its own images, placed at its own random numbers.
+    train = cluttered(train, seed=0)
+    test = cluttered(test, seed=1, normalize_as=train)
+    return replace(train, name=f"{name} train"), replace(test, name=f"{name} test")
+
+
 _IN_MEMORY: dict[str, Callable[[bool], tuple[Dataset, Dataset]]] = {
     "fashion-mini": fashion_mini,
+    "cluttered-fashion": _cluttered_fashion,
     "digits": digits,
     "fashion-mnist": fashion_mnist,
+    "cluttered-fashion-mnist": _cluttered_fashion_mnist,
     "cifar10": _cifar10,
     "cifar100": _cifar100,
+}
+# Data sets that are made from others when they are loaded.
+MADE_FROM = {
+    "cluttered-fashion": "fashion-mini",
+    "cluttered-fashion-mnist": "fashion-mnist",
 }
 _FOLDER = "imagefolder:"
 
@@ -72,15 +95,31 @@ def list_datasets() -> list[str]:
 
     Examples
     --------
-    >>> list_datasets()
-    ['fashion-mini', 'digits', 'fashion-mnist', 'cifar10', 'cifar100', 'imagenette']
+    >>> for name in list_datasets():
+    ...     print(name)
+    fashion-mini
+    cluttered-fashion
+    digits
+    fashion-mnist
+    cluttered-fashion-mnist
+    cifar10
+    cifar100
+    imagenette
     """
     return [*_IN_MEMORY, "imagenette"]
 
 
 @overload
 def load(
-    name: Literal["fashion-mini", "digits", "fashion-mnist", "cifar10", "cifar100"],
+    name: Literal[
+        "fashion-mini",
+        "cluttered-fashion",
+        "digits",
+        "fashion-mnist",
+        "cluttered-fashion-mnist",
+        "cifar10",
+        "cifar100",
+    ],
     *,
     size: int | None = None,
     channels: int | None = None,
@@ -121,6 +160,12 @@ def load(
     folder and in ``/usr/share/datasets/fashion-mnist`` (Debian's package dataset-fashion-mnist). If
     it is in none of them, it is downloaded into ``$CNNBOOK_DATA`` or, if that is not set, the cache
     folder. Every file is checked against its SHA-256.
+
+    ``"cluttered-fashion"`` and ``"cluttered-fashion-mnist"`` are made from ``"fashion-mini"`` and
+    ``"fashion-mnist"`` by :func:`cluttered`: as many images of 64×64 pixels, on each a garment
+    turned by up to ±60°, scaled by 0.8 to 1.3 and placed at random, among six fragments of others.
+    They are the same on every machine; the whole set is made in seconds. The test part shows
+    nothing but test images. :func:`cluttered` makes more of them, or easier and harder ones.
 
     ``"cifar10"`` and ``"cifar100"`` are 50,000 and 10,000 color photographs of 32×32 pixels in 10
     and in 100 classes (Krizhevsky 2009, "Learning multiple layers of features from tiny images"),

@@ -63,6 +63,18 @@ def images_of(said, monkeypatch, *words):
     return seen.value.args
 
 
+@pytest.mark.slow
+def test_images_larger_than_those_a_network_was_made_for(said, monkeypatch):
+    train, val, _ = images_of(said, monkeypatch, "resnet20", "--data", "cluttered-fashion")
+    assert (len(train), len(val)) == (9_000, 1_000)
+    assert train.images.shape[1:] == (1, 64, 64)
+    train, _, _ = images_of(said, monkeypatch, "resnet20", "--data", "fashion-mini")
+    assert train.images.shape[1:] == (1, 32, 32)
+    code, _, err = said("train", "lenet5", "--data", "cluttered-fashion", "--no-checkpoint")
+    assert code == 2
+    assert "lenet5 takes images of 32×32 pixels, these have 64×64" in err
+
+
 def test_validation_images_come_from_the_training_part(said, monkeypatch):
     whole, test = data.load("digits", size=32)
     words = ("lenet5", "--data", "digits")
