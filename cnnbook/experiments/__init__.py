@@ -9,7 +9,16 @@ chosen on validation images, and is trained with several seeds.
 
 from collections.abc import Callable, Iterator
 
-from cnnbook.experiments import configurations, degradation, fashion
+from cnnbook.experiments import (
+    auxiliary,
+    configurations,
+    degradation,
+    fashion,
+    inception,
+    pooling,
+    vgg_depth,
+    vgg_start,
+)
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.intervals import Interval, of_difference, of_mean
 from cnnbook.experiments.registry import REGISTRY, get, list_experiments
@@ -40,5 +49,5 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "configurations": configurations.run,
 }
 
-for _module in (degradation,):
+for _module in (degradation, vgg_start, vgg_depth, inception, auxiliary, pooling):
     REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

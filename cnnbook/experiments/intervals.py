@@ -41,6 +41,10 @@ class Interval:
         """Whether both ends have the same sign: a difference is then called shown."""
         return self.low > 0 or self.high < 0
 
+    def __neg__(self) -> "Interval":
+        """Return the interval of the opposite difference."""
+        return Interval(-self.mean, -self.high, -self.low, self.n)
+
     def __str__(self) -> str:
         """Return the estimate and the interval, as percentages."""
         return f"{percent(self.mean)} ({percent(self.low)} to {percent(self.high)})"
