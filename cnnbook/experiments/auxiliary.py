@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook import data, models
-from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
+from cnnbook.experiments.panels import side_by_side
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 
@@ -98,22 +98,14 @@ def verdict(result: Result) -> str:
         without, with_ = (result[f"{start} start, {which}"] for which in ("without", "with"))
         gain = of_difference(without.values("test_error"), with_.values("test_error"))
         counts = [count_started(arm) for arm in (without, with_)]
-        text = _say_gain(gain)
-        if start == "weak" or min(counts) < len(without.runs):
-            text += f" ({counts[0]} of {len(without.runs)} runs start without, {counts[1]} with)"
-        said.append(f"from {'a weak' if start == 'weak' else 'He’s'} start {text}")
+        text = f"from {'a weak' if start == 'weak' else 'He’s'} start {gain.in_words()}"
+        if min(counts) < len(without.runs):
+            text += f": {counts[0]} of {len(without.runs)} runs learn without, {counts[1]} with"
+        said.append(text)
     return (
-        f"Auxiliary classifiers, {'; '.join(said)} "
-        "(test accuracy of the main classifier, 95 % intervals)."
+        f"With auxiliary classifiers, the test accuracy of the main one is {'; '.join(said)} "
+        "(95 % intervals)."
     )
-
-
-def _say_gain(gain: Interval) -> str:
-    if gain.low > 0:
-        return f"gain {gain} points"
-    if gain.high < 0:
-        return f"lose {-gain} points"
-    return f"make no difference that is shown, {gain} points"
 
 
 def count_started(arm: ArmResult) -> int:
@@ -123,7 +115,7 @@ def count_started(arm: ArmResult) -> int:
 
 def plot(result: Result) -> Figure:
     """Draw the validation error while the networks learn, from both starts."""
-    return figures.panels(
+    return side_by_side(
         {
             f"{start} start": {
                 f"{which} auxiliary\nclassifiers": result[f"{start} start, {which}"]

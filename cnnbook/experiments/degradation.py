@@ -26,8 +26,9 @@ from cnnbook import data, models, training
 from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
+from cnnbook.experiments.panels import side_by_side
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
 from cnnbook.plots.style import CHART, line_style, new_figure
@@ -128,39 +129,22 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
 def verdict(result: Result) -> str:
     """Say how depth changed the training error of plain and of residual networks."""
     shallow, deep = result.settings["compared"]
-    change = {
-        kind: of_difference(
-            result[f"{kind}-{deep}"].values("train_error"),
-            result[f"{kind}-{shallow}"].values("train_error"),
-        )
-        for kind in ("plain", "residual")
-    }
-    plain, residual = (_say_change(change[kind]) for kind in ("plain", "residual"))
-    said = f"From {shallow} to {deep} layers, the training error of plain networks {plain}"
-    if change["plain"].low > 0:
-        said += ": degradation"
-    said += f"; that of residual networks {residual}"
+    errors = {arm.name: arm.values("train_error") for arm in result}
+    plain = of_difference(errors[f"plain-{deep}"], errors[f"plain-{shallow}"])
+    residual = of_difference(errors[f"residual-{deep}"], errors[f"residual-{shallow}"])
+    said = (
+        f"With {deep} instead of {shallow} layers, the training error of plain networks is "
+        f"{plain.in_words()}{': degradation' if plain.low > 0 else ''}; that of residual networks "
+        f"is {residual.in_words()}"
+    )
     if result.settings["times"] > 1:
-        left = of_difference(
-            result[_longer(result.settings)].values("train_error"),
-            result[f"plain-{shallow}"].values("train_error"),
+        longer = errors[_longer(result.settings)]
+        left = of_difference(longer, errors[f"plain-{shallow}"])
+        said += (
+            f"; after {result.settings['times']} times the steps, that of plain-{deep} is "
+            f"{'still ' if left.low > 0 else ''}{left.in_words()}, compared with plain-{shallow}"
         )
-        said += f". With {result.settings['times']} times the steps, plain-{deep} "
-        if left.low > 0:
-            said += f"still ends {left} points above plain-{shallow}: it is not merely slower"
-        elif left.high < 0:
-            said += f"ends {-left} points below plain-{shallow}: it was slower"
-        else:
-            said += f"is no longer shown to end above plain-{shallow} ({left} points)"
-    return said + " (95 % intervals)."
-
-
-def _say_change(change: Interval) -> str:
-    if change.low > 0:
-        return f"rises by {change} points"
-    if change.high < 0:
-        return f"falls by {-change} points"
-    return f"is not shown to change ({change} points)"
+    return f"{said} (95 % intervals)."
 
 
 def plot(result: Result) -> Figure:
@@ -175,7 +159,7 @@ def plot(result: Result) -> Figure:
         plain[_longer(result.settings).replace(", ", ",\n")] = _longer(result.settings)
     residual = {f"residual-{depth}": f"residual-{depth}" for depth in depths}
     panels = {"plain": plain, "residual": residual}
-    return figures.panels(
+    return side_by_side(
         {
             title: {label: result[name] for label, name in named.items() if _has(result, name)}
             for title, named in panels.items()

@@ -41,9 +41,29 @@ class Interval:
         """Whether both ends have the same sign: a difference is then called shown."""
         return self.low > 0 or self.high < 0
 
-    def __neg__(self) -> "Interval":
-        """Return the interval of the opposite difference."""
-        return Interval(-self.mean, -self.high, -self.low, self.n)
+    def in_words(self, more: str = "higher", less: str = "lower") -> str:
+        """Return a difference in percentage points, and whether it is shown.
+
+        Parameters
+        ----------
+        more, less
+            What the first is, compared with the second, if the difference is above or below zero.
+
+        Examples
+        --------
+        >>> Interval(0.031, 0.012, 0.05, n=3).in_words()
+        '3.1 points higher (1.2 to 5.0)'
+        >>> Interval(-0.031, -0.05, -0.012, n=3).in_words()
+        '3.1 points lower (1.2 to 5.0)'
+        >>> Interval(0.01, -0.012, 0.032, n=3).in_words()
+        'not shown to differ (1.0 points, −1.2 to 3.2)'
+        """
+        if not self.excludes_zero:
+            ends = f"{percent(self.low)} to {percent(self.high)}"
+            return f"not shown to differ ({percent(self.mean)} points, {ends})"
+        near, far = sorted((abs(self.low), abs(self.high)))
+        word = more if self.low > 0 else less
+        return f"{percent(abs(self.mean))} points {word} ({percent(near)} to {percent(far)})"
 
     def __str__(self) -> str:
         """Return the estimate and the interval, as percentages."""

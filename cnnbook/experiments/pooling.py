@@ -24,7 +24,7 @@ from torch import nn
 from cnnbook import data
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
@@ -54,19 +54,24 @@ def network(head: str, settings: Mapping[str, Any], classes: int = 10) -> nn.Seq
         if i < 2:
             layers.append(nn.MaxPool2d(2))
         channels = n
+    below = _drawn(layers)  # before the head: one seed gives all heads the same layers below
     if head == HEADS[0]:
-        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+        above = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
     else:
         units = settings["units"]
         drop = 0.5 if head == HEADS[2] else 0.0
         flat = channels * (SIDE // 4) ** 2
-        layers += [nn.Flatten(), nn.Dropout(drop), nn.Linear(flat, units), nn.ReLU()]
-        layers += [nn.Dropout(drop), nn.Linear(units, classes)]
-    net = nn.Sequential(*layers)
-    for layer in net.modules():
+        above = [nn.Flatten(), nn.Dropout(drop), nn.Linear(flat, units), nn.ReLU()]
+        above += [nn.Dropout(drop), nn.Linear(units, classes)]
+    return nn.Sequential(*below, *_drawn(above))
+
+
+def _drawn(layers: list[nn.Module]) -> list[nn.Module]:
+    """Return layers after drawing new weights."""
+    for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return net
+    return layers
 
 
 def images(
@@ -104,20 +109,13 @@ def verdict(result: Result) -> str:
             result[f"{form}: {best}"].values("test_error"),
             result[f"{form}: {HEADS[0]}"].values("test_error"),
         )
-        said.append(f"on {form} clothes {_say_gain(gain)}")
+        said.append(f"on {form} clothes {gain.in_words()}")
     count = result.settings["images"]
     return (
-        f"With {count:,} training images, global average pooling {' and '.join(said)} "
-        "(test accuracy against the better of two fully connected heads, 95 % intervals)."
+        f"With {count:,} training images, the test accuracy with global average pooling is "
+        f"{', and '.join(said)}, compared with the better of two fully connected heads "
+        "(95 % intervals)."
     )
-
-
-def _say_gain(gain: Interval) -> str:
-    if gain.low > 0:
-        return f"gains {gain} points"
-    if gain.high < 0:
-        return f"loses {-gain} points"
-    return f"makes no difference that is shown ({gain} points)"
 
 
 def plot(result: Result) -> Figure:

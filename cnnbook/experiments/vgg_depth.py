@@ -17,7 +17,7 @@ from cnnbook import models
 from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
@@ -51,20 +51,12 @@ def verdict(result: Result) -> str:
     first, last = result[names[0]], result[names[-1]]
     gain = of_difference(first.values("test_error"), last.values("test_error"))
     learnt = of_difference(first.values("train_error"), last.values("train_error"))
-    layers = [_layers(name) for name in (names[0], names[-1])]
+    few, many = (_layers(name) for name in (names[0], names[-1]))
     return (
-        f"From {names[0]} to {names[-1]}, with {layers[0]} and {layers[1]} layers, "
-        f"{_say_gain(gain)} on test images; on training images {_say_gain(learnt)} "
+        f"With the {many} layers of {names[-1]} instead of the {few} of {names[0]}, the test "
+        f"accuracy is {gain.in_words()}, that on training images {learnt.in_words()} "
         "(95 % intervals)."
     )
-
-
-def _say_gain(gain: Interval) -> str:
-    if gain.low > 0:
-        return f"depth gains {gain} points"
-    if gain.high < 0:
-        return f"depth loses {-gain} points"
-    return f"no gain from depth is shown ({gain} points)"
 
 
 def plot(result: Result) -> Figure:

@@ -181,7 +181,7 @@ SIZES = {
             **_SAME,
             **{"data": "fashion-mini", "shrink": 2, "side": 16, "images": 2_560},
             **{"val_images": 300, "epochs": 5, "width": 0.125, "rates": (0.02,)},
-            **{"networks": (("A", False), ("E", False)), "sigmas": (0.02, 0.03, 0.04)},
+            **{"networks": (("A", False), ("E", False)), "sigmas": (0.03, 0.045)},
         },
         seeds=1,
     ),
@@ -191,19 +191,21 @@ SIZES = {
             **{"data": "fashion-mnist", "shrink": 2, "side": 16, "images": 12_800},
             **{"val_images": 1_000, "epochs": 3, "width": 0.125},
             **{"networks": (("A", False), ("D", False), ("E", False), ("E", True))},
-            **{"sigmas": (0.01, 0.02, 0.03, 0.04, 0.06, 0.1)},
+            **{"sigmas": (0.01, 0.02, 0.03, 0.045, 0.06, 0.1)},
         },
         seeds=5,
+        tuning={"epochs": 2},
     ),
     "full": Size(
         {
             **_SAME,
             **{"data": "fashion-mnist", "shrink": 1, "side": 28, "images": 12_800},
-            **{"val_images": 1_000, "epochs": 3, "width": 1},
+            **{"val_images": 1_000, "epochs": 3, "width": 0.5},
             **{"networks": (("A", False), ("E", False), ("E", True))},
-            **{"sigmas": (0.01, 0.02, 0.03, 0.04, 0.06, 0.1)},
+            **{"sigmas": (0.01, 0.02, 0.03, 0.045, 0.06, 0.1)},
         },
         seeds=3,
+        tuning={"epochs": 2},
     ),
 }
 

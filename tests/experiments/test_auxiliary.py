@@ -1,0 +1,88 @@
+"""Auxiliary classifiers: equal networks and weights, other losses; the verdict."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cnnbook import experiments, models
+from cnnbook.experiments import auxiliary
+
+EQUAL = {key: [0.3, 0.31, 0.32] for key in ("train_error", "val_error", "test_error")}
+GUESSES = {key: [0.9, 0.9, 0.9] for key in EQUAL}
+
+
+def test_arms_of_one_start_train_the_same_network_with_other_losses(monkeypatch):
+    settings = {**experiments.get("auxiliary").sizes["live"].settings}
+    settings |= {"images": 100, "val_images": 100}
+    asked = []
+
+    def learn(net, *_, **how):
+        asked.append((net, how["loss"]))
+        return {}
+
+    monkeypatch.setattr(auxiliary, "learn", learn)
+    gradients = []
+    for arm in auxiliary.arms(settings):
+        torch.manual_seed(0)
+        gradients.append(auxiliary.train(arm.options, settings, 0.1, 0)["first_gradient"])
+    (a, plain), (b, full) = asked[:2]
+    for ours, theirs in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert (plain, full) == (auxiliary.main_loss, models.googlenet_loss)
+    assert gradients[1] > 10 * gradients[0]  # weak start
+    scores = torch.randn(3, 4, 10)
+    labels = torch.arange(4)
+    output = models.GoogLeNetOutput(*scores)
+    assert auxiliary.main_loss(output, labels) == F.cross_entropy(scores[0], labels)
+    assert auxiliary.main_loss(scores[1], labels) == F.cross_entropy(scores[1], labels)
+
+
+def test_weak_weights_are_a_fraction_of_hes():
+    settings = {"width": 0.125, "weak": 0.4}
+    nets = []
+    for start in auxiliary.STARTS:
+        torch.manual_seed(0)
+        nets.append(auxiliary.network(start, settings, 14))
+    for weak, he in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.allclose(weak, 0.4 * he)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in nets[0].modules())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"weak start, without": GUESSES},
+            "With auxiliary classifiers, the test accuracy of the main one is from a weak start "
+            "59.0 points higher (56.5 to 61.5): 0 of 3 runs learn without, 3 with; from He’s start "
+            "not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals).",
+        ),
+        (
+            {"weak start, with": GUESSES},
+            "With auxiliary classifiers, the test accuracy of the main one is from a weak start "
+            "59.0 points lower (56.5 to 61.5): 3 of 3 runs learn without, 0 with; from He’s start "
+            "not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals).",
+        ),
+    ],
+)
+def test_verdict_counts_what_learns(make_result, changes, said):
+    assert make_result("auxiliary", changes, **EQUAL).verdict == said
+    assert make_result("auxiliary", {}, **EQUAL).verdict.count("not shown to differ") == 2
+
+
+def test_figure_names_every_arm(make_result):
+    figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
+    assert [axes.get_title() for axes in figure.axes] == ["weak start", "He start"]
+    assert figure.alt == (
+        "Validation error (%) by epoch, at the end: weak start: without auxiliary classifiers "
+        "90.0 %, with auxiliary classifiers 31.0 %; He start: without auxiliary classifiers "
+        "31.0 %, with auxiliary classifiers 31.0 %."
+    )
+
+
+@pytest.mark.slow
+def test_live_size_starts_only_with_auxiliary_classifiers():
+    result = experiments.run("auxiliary", seeds=2, progress=False)
+    assert auxiliary.count_started(result["weak start, without"]) == 0
+    assert auxiliary.count_started(result["weak start, with"]) == 2
+    result.plot()
