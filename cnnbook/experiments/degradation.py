@@ -140,9 +140,11 @@ def verdict(result: Result) -> str:
     if result.settings["times"] > 1:
         longer = errors[_longer(result.settings)]
         left = of_difference(longer, errors[f"plain-{shallow}"])
+        times = result.settings["times"]
         said += (
-            f"; after {result.settings['times']} times the steps, that of plain-{deep} is "
-            f"{'still ' if left.low > 0 else ''}{left.in_words()}, compared with plain-{shallow}"
+            f"; after {'twice' if times == 2 else f'{times} times'} the steps, that of "
+            f"plain-{deep} is {'still ' if left.low > 0 else ''}{left.in_words()}, "
+            f"compared with plain-{shallow}"
         )
     return f"{said} (95 % intervals)."
 
@@ -166,7 +168,6 @@ def plot(result: Result) -> Figure:
         },
         "val_error",
         second="train_error",
-        ylabel="error (%): training, validation",
     )
 
 

@@ -49,7 +49,9 @@ def arms(settings: Mapping[str, Any]) -> list[Arm]:
     ]
 
 
-def network(kind: str, width: float, settings: Mapping[str, Any], classes: int = 10) -> nn.Module:
+def network(
+    kind: str, width: float, settings: Mapping[str, Any], classes: int = 10, channels: int = 1
+) -> nn.Module:
     """Return a network with modules of one kind, and new weights of He et al. 2015.
 
     Parameters
@@ -62,9 +64,12 @@ def network(kind: str, width: float, settings: Mapping[str, Any], classes: int =
         ``"stem"``, channels of the first layer, which all kinds share.
     classes
         Number of outputs.
+    channels
+        Channels of the images.
     """
-    channels = settings["stem"]
-    layers = [googlenet.conv(1, channels, 3, batch_norm=True), nn.MaxPool2d(2)]
+    stem = settings["stem"]
+    layers = [googlenet.conv(channels, stem, 3, batch_norm=True), nn.MaxPool2d(2)]
+    channels = stem
     for name in ROWS:
         if name is None:
             layers.append(nn.MaxPool2d(2))
@@ -104,7 +109,8 @@ def train(
 ) -> dict[str, Any]:
     """Train one network."""
     parts = load_parts(settings)
-    net = network(options["kind"], options["width"], settings, len(parts[0].classes))
+    shape = len(parts[0].classes), parts[0].images.shape[1]
+    net = network(options["kind"], options["width"], settings, *shape)
     return learn(net, *parts, lr=lr, epochs=settings["epochs"], seed=seed)
 
 

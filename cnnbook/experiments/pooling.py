@@ -78,8 +78,9 @@ def images(
     form: str, settings: Mapping[str, Any]
 ) -> tuple[data.Dataset, data.Dataset, data.Dataset]:
     """Return training, validation and test images of one form, 32×32 pixels."""
+    settings = {**settings, "data": settings[form]}
     if form == "cluttered":
-        return load_parts({**settings, "data": settings["cluttered"], "shrink": 2})
+        return load_parts({**settings, "shrink": 2})
     train, val, test = (part.padded(SIDE) for part in load_parts(settings))
     return train, val, test
 
@@ -156,7 +157,7 @@ SIZES = {
     "live": Size(
         {
             **_SAME,
-            **{"data": "fashion-mini", "cluttered": "cluttered-fashion", "rates": (0.03,)},
+            **{"upright": "fashion-mini", "cluttered": "cluttered-fashion", "rates": (0.03,)},
             **{"images": 500, "val_images": 300, "epochs": 12, "units": 128},
         },
         seeds=2,
@@ -164,8 +165,8 @@ SIZES = {
     "desk": Size(
         {
             **_SAME,
-            **{"data": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"},
-            **{"images": 2_000, "val_images": 2_000, "epochs": 25},
+            **{"upright": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"},
+            **{"images": 2_000, "val_images": 1_000, "epochs": 25},
         },
         seeds=3,
         tuning={"epochs": 12},
@@ -173,7 +174,7 @@ SIZES = {
     "full": Size(
         {
             **_SAME,
-            **{"data": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"},
+            **{"upright": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"},
             **{"images": 2_000, "val_images": 5_000, "epochs": 60},
         },
         seeds=5,

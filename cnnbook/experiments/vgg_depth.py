@@ -29,10 +29,12 @@ def arms(settings: Mapping[str, Any]) -> list[Arm]:
     return [Arm(name, {"configuration": name}, rates) for name in settings["configurations"]]
 
 
-def network(configuration: str, settings: Mapping[str, Any], classes: int = 10) -> models.VGG:
+def network(
+    configuration: str, settings: Mapping[str, Any], classes: int = 10, channels: int = 1
+) -> models.VGG:
     """Return one column of Table 1, with new weights of He et al. 2015."""
     return models.VGG(
-        configuration, classes, 1, width=settings["width"], input_size=settings["side"]
+        configuration, classes, channels, width=settings["width"], input_size=settings["side"]
     )
 
 
@@ -41,7 +43,7 @@ def train(
 ) -> dict[str, Any]:
     """Train one configuration."""
     train, val, test = (part.padded(settings["side"]) for part in load_parts(settings))
-    net = network(options["configuration"], settings, len(train.classes))
+    net = network(options["configuration"], settings, len(train.classes), train.images.shape[1])
     return learn(net, train, val, test, lr=lr, epochs=settings["epochs"], seed=seed)
 
 

@@ -53,13 +53,13 @@ def _name(configuration: str, batch_norm: bool, sigma: float | None) -> str:
 
 
 def network(
-    options: Mapping[str, Any], settings: Mapping[str, Any], classes: int = 10
+    options: Mapping[str, Any], settings: Mapping[str, Any], classes: int = 10, channels: int = 1
 ) -> models.VGG:
     """Return one column of Table 1 with weights of one σ, or of He et al. 2015."""
     net = models.VGG(
         options["configuration"],
         classes,
-        1,
+        channels,
         batch_norm=options["batch_norm"],
         width=settings["width"],
         input_size=settings["side"],
@@ -75,9 +75,8 @@ def train(
     options: Mapping[str, Any], settings: Mapping[str, Any], lr: float, seed: int
 ) -> dict[str, Any]:
     """Train one network from one kind of weights."""
-    parts = tuple(part.padded(settings["side"]) for part in load_parts(settings))
-    train, val, test = parts
-    net = network(options, settings, len(train.classes))
+    train, val, test = (part.padded(settings["side"]) for part in load_parts(settings))
+    net = network(options, settings, len(train.classes), train.images.shape[1])
     return learn(net, train, val, test, lr=lr, epochs=settings["epochs"], seed=seed)
 
 
@@ -109,8 +108,12 @@ def verdict(result: Result) -> str:
     return (
         f"Of {len(sigmas)} starting σ, each with its best learning rate, "
         f"{_say_order(result)}: {'; '.join(said)}; from He’s weights {control} starts "
-        f"({len(he[0][1].runs)} seeds of each)."
+        f"({_say_seeds(len(he[0][1].runs))} of each)."
     )
+
+
+def _say_seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _say_order(result: Result) -> str:
@@ -152,7 +155,7 @@ def plot(result: Result) -> Figure:
                 axes.plot([right] * len(he), values, "*", color=style["color"], ms=8, alpha=0.7)
                 listed[-1] += f", from He’s weights {100 * (1 - float(np.mean(he))):.0f} %"
         axes.axhline(10, color="gray", linewidth=0.9, linestyle=":")
-        axes.text(sigmas[0], 11.5, "guessing", fontsize=9)
+        axes.text(sigmas[0], 3, "guessing", fontsize=9)
         axes.set_xscale("log")
         axes.set_xticks([*sigmas, right], [*(f"{sigma:g}" for sigma in sigmas), "He’s"])
         axes.minorticks_off()

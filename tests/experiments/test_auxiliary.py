@@ -72,17 +72,17 @@ def test_verdict_counts_what_learns(make_result, changes, said):
 
 def test_figure_names_every_arm(make_result):
     figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
-    assert [axes.get_title() for axes in figure.axes] == ["weak start", "He start"]
+    assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
     assert figure.alt == (
         "Validation error (%) by epoch, at the end: weak start: without auxiliary classifiers "
-        "90.0 %, with auxiliary classifiers 31.0 %; He start: without auxiliary classifiers "
+        "90.0 %, with auxiliary classifiers 31.0 %; He’s start: without auxiliary classifiers "
         "31.0 %, with auxiliary classifiers 31.0 %."
     )
 
 
 @pytest.mark.slow
 def test_live_size_starts_only_with_auxiliary_classifiers():
-    result = experiments.run("auxiliary", seeds=2, progress=False)
+    result = experiments.run("auxiliary", progress=False)
     assert auxiliary.count_started(result["weak start, without"]) == 0
     assert auxiliary.count_started(result["weak start, with"]) == 2
     result.plot()

@@ -75,21 +75,21 @@ def test_longer_arm_takes_as_many_times_the_steps(monkeypatch):
             {"plain-56": WORSE, "residual-56": BETTER, "plain-56, 2 times the steps": WORSE},
             "With 56 instead of 20 layers, the training error of plain networks is 20.0 points "
             "higher (17.7 to 22.3): degradation; that of residual networks is 5.0 points lower "
-            "(2.7 to 7.3); after 2 times the steps, that of plain-56 is still 20.0 points higher "
+            "(2.7 to 7.3); after twice the steps, that of plain-56 is still 20.0 points higher "
             "(17.7 to 22.3), compared with plain-20 (95 % intervals).",
         ),
         (
             {},
             "With 56 instead of 20 layers, the training error of plain networks is not shown to "
             "differ (0.0 points, −2.3 to 2.3); that of residual networks is not shown to differ "
-            "(0.0 points, −2.3 to 2.3); after 2 times the steps, that of plain-56 is not shown to "
+            "(0.0 points, −2.3 to 2.3); after twice the steps, that of plain-56 is not shown to "
             "differ (0.0 points, −2.3 to 2.3), compared with plain-20 (95 % intervals).",
         ),
         (
             {"plain-56": BETTER, "residual-56": WORSE, "plain-56, 2 times the steps": BETTER},
             "With 56 instead of 20 layers, the training error of plain networks is 5.0 points "
             "lower (2.7 to 7.3); that of residual networks is 20.0 points higher (17.7 to 22.3); "
-            "after 2 times the steps, that of plain-56 is 5.0 points lower (2.7 to 7.3), compared "
+            "after twice the steps, that of plain-56 is 5.0 points lower (2.7 to 7.3), compared "
             "with plain-20 (95 % intervals).",
         ),
     ],
@@ -120,7 +120,7 @@ def test_figures_name_every_arm(make_result):
     assert [text.replace("\n", " ") for text in texts] == [
         *("plain-20", "plain-56", "plain-56, 2 times the steps", "residual-20", "residual-56"),
     ]
-    assert "plain-56 16.0 % and 31.0 %" in figure.alt  # validation and training error
+    assert "plain-56 31.0 % and 16.0 %" in figure.alt  # training and validation error
 
     removed = [{"blocks": ["a", "b"], "errors": [e, e + 0.1], "whole": 0.1} for e in (0.2, 0.3)]
     result = make_result(
