@@ -157,10 +157,10 @@ SIZES = {
     "full": Size(
         {
             **_SAME,
-            **{"data": "fashion-mnist", "images": 20_000, "val_images": 5_000, "epochs": 5},
-            **{"width": 0.5},
+            **{"data": "fashion-mnist", "images": 10_000, "val_images": 2_000, "epochs": 5},
+            **{"width": 0.25},
         },
-        seeds=5,
+        seeds=3,
         tuning={"epochs": 2},
     ),
 }

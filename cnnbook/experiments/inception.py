@@ -155,10 +155,10 @@ SIZES = {
     "live": Size(
         {
             **_SAME,
-            **{"data": "cluttered-fashion", "images": 1_500, "val_images": 500, "epochs": 4},
-            **{"shrink": 4, "rates": (0.1,)},
+            **{"data": "fashion-mini", "images": 1_280, "val_images": 300, "epochs": 4},
+            **{"rates": (0.1,)},
         },
-        seeds=2,
+        seeds=3,
     ),
     "desk": Size(
         {

@@ -152,13 +152,14 @@ def plot(result: Result) -> Figure:
     return Figure(figure, f"Accuracy. {'; '.join(listed)}.")
 
 
-_SAME = {"rates": (0.01, 0.03, 0.1), "images_per_epoch": None, "units": 1024}
+_SAME = {"rates": (0.01, 0.03, 0.1), "units": 1024}
 SIZES = {
     "live": Size(
         {
             **_SAME,
             **{"upright": "fashion-mini", "cluttered": "cluttered-fashion", "rates": (0.03,)},
-            **{"images": 500, "val_images": 300, "epochs": 12, "units": 128},
+            **{"images": 500, "val_images": 300, "images_per_epoch": 2_000, "epochs": 3},
+            **{"units": 128},
         },
         seeds=2,
     ),
@@ -166,19 +167,19 @@ SIZES = {
         {
             **_SAME,
             **{"upright": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"},
-            **{"images": 2_000, "val_images": 1_000, "epochs": 25},
+            **{"images": 2_000, "val_images": 1_000, "images_per_epoch": 6_000, "epochs": 8},
         },
         seeds=3,
-        tuning={"epochs": 12},
+        tuning={"epochs": 4},
     ),
     "full": Size(
         {
             **_SAME,
             **{"upright": "fashion-mnist", "cluttered": "cluttered-fashion-mnist"},
-            **{"images": 2_000, "val_images": 5_000, "epochs": 60},
+            **{"images": 2_000, "val_images": 2_000, "images_per_epoch": 10_000, "epochs": 12},
         },
         seeds=5,
-        tuning={"epochs": 30},
+        tuning={"epochs": 6},
     ),
 }
 

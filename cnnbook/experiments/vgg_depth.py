@@ -101,7 +101,7 @@ SIZES = {
         {
             **_SAME,
             **{"data": "fashion-mnist", "side": 32, "images": None, "val_images": 5_000},
-            **{"epochs": 5, "width": 0.5},
+            **{"epochs": 4, "width": 0.5},
         },
         seeds=3,
         tuning={"images": 20_000, "epochs": 2},

@@ -145,9 +145,11 @@ def test_shortcut_options_are_drawn_where_they_were_trained(make_result):
 def test_live_size_shows_that_depth_harms_plain_networks():
     result = experiments.run("degradation", progress=False)
     errors = {arm.name: arm.interval("train_error").mean for arm in result}
-    assert errors["plain-32"] > errors["plain-8"] + 0.05
-    assert errors["plain-32"] > errors["residual-32"] + 0.05
+    assert errors["plain-44"] > errors["plain-8"] + 0.05
+    assert errors["plain-44"] > errors["residual-44"] + 0.05
+    assert "plain networks is" in result.verdict
+    assert "higher" in result.verdict.split(";")[0]
     assert not result.is_stale
-    assert len(result["residual-32"].runs[0]["removed"]["errors"]) == 13
+    assert len(result["residual-44"].runs[0]["removed"]["errors"]) == 19
     result.plot()
     degradation.plot_removed(result)
