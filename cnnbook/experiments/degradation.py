@@ -173,30 +173,27 @@ def plot(result: Result) -> Figure:
 
 def plot_removed(result: Result) -> Figure:
     """Draw the test error of deep networks without each of their blocks (Veit et al. 2016)."""
-    _, deep = result.settings["compared"]
+    arms = [arm for arm in result if "removed" in arm.runs[0] and "times" not in arm.options]
     listed = []
-    with new_figure(CHART, 3.2) as figure:
+    with new_figure(CHART, 3.4) as figure:
         axes = figure.add_subplot()
-        for i, kind in enumerate(("plain", "residual")):
-            arm, style = result[f"{kind}-{deep}"], line_style(i)
-            removed = arm.values("removed")
+        for i, arm in enumerate(arms):
+            style, removed = line_style(i), arm.values("removed")
             errors = 100 * np.array([run["errors"] for run in removed])
             whole = 100 * float(np.mean([run["whole"] for run in removed]))
             numbers = np.arange(1, 1 + errors.shape[1])
-            axes.plot(
-                numbers, errors.mean(0), marker=".", label=f"{arm.name}, one removed", **style
-            )
+            axes.plot(numbers, errors.mean(0), marker=".", label=arm.name, **style)
             low, high = errors.min(0), errors.max(0)
             axes.fill_between(numbers, low, high, color=style["color"], alpha=0.2, linewidth=0)
-            dotted = {"color": style["color"], "linewidth": 0.9, "linestyle": ":"}
-            axes.axhline(whole, label=f"{arm.name}, whole", **dotted)
+            axes.axhline(whole, color=style["color"], linewidth=0.9, linestyle=":")
             median = float(np.median(errors.mean(0)))
             listed.append(f"{arm.name} {whole:.1f} % whole, {median:.1f} % without one (median)")
+        axes.plot([], [], color="gray", linewidth=0.9, linestyle=":", label="the whole network")
         axes.set(xlabel="removed block, counted from the input", ylabel="test error (%)")
         axes.set_ylim(0, 100)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25, linewidth=0.6)
-        figure.legend(loc="outside upper center", ncols=2)
+        figure.legend(loc="outside upper center", ncols=3)
     return Figure(figure, f"Test error without one block: {'; '.join(listed)}.")
 
 
