@@ -82,7 +82,7 @@ SIZES = {
     "live": Size(
         {
             **_SAME,
-            **{"data": "fashion-mini", "shrink": 2, "side": 16, "images": 2_000},
+            **{"data": "fashion-mini", "shrink": 2, "side": 20, "images": 2_000},
             **{"val_images": 300, "epochs": 6, "width": 0.125, "rates": (0.03,)},
             **{"configurations": ("A", "E")},
         },
@@ -91,7 +91,7 @@ SIZES = {
     "desk": Size(
         {
             **_SAME,
-            **{"data": "fashion-mnist", "shrink": 2, "side": 16, "images": 10_000},
+            **{"data": "fashion-mnist", "shrink": 2, "side": 20, "images": 10_000},
             **{"val_images": 2_000, "epochs": 6, "width": 0.25},
         },
         seeds=3,

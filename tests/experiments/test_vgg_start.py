@@ -67,12 +67,13 @@ HE = ("A, He", "D, He", "E, He")
 
 
 def test_verdict_counts_the_sigmas_from_which_every_seed_starts(starting):
-    names = ("A, σ = 0.03", "A, σ = 0.045", "D, σ = 0.045", "E, σ = 0.045")
-    norm = [f"E, batch norm, σ = {s:g}" for s in (0.01, 0.02, 0.03, 0.045, 0.06, 0.1)]
+    names = ("A, σ = 0.03", "A, σ = 0.035", "D, σ = 0.035", "E, σ = 0.035")
+    sigmas = experiments.get("vgg_start").sizes["desk"].settings["sigmas"]
+    norm = [f"E, batch norm, σ = {sigma:g}" for sigma in sigmas]
     result = starting(*names, *norm, *HE)
     assert result.verdict == (
-        "Of 6 starting σ, each with its best learning rate, the deepest network starts from fewer: "
-        "A 2 (0.03, 0.045); D 1 (0.045); E 1 (0.045); E with batch norm 6; from He’s weights every "
+        "Of 8 starting σ, each with its best learning rate, the deepest network starts from fewer: "
+        "A 2 (0.03, 0.035); D 1 (0.035); E 1 (0.035); E with batch norm 8; from He’s weights every "
         "one starts (3 seeds of each)."
     )
 
@@ -85,7 +86,7 @@ def test_verdict_says_so_if_depth_makes_no_difference_or_the_other_one(starting)
 
 def test_figure_names_every_network(starting):
     figure = starting("A, σ = 0.03", *HE).plot()
-    assert "A (11 layers) 0 of 3, 0 of 3, 3 of 3, 0 of 3" in figure.alt
+    assert "A (11 layers) 0 of 3, 0 of 3, 0 of 3, 3 of 3, 0 of 3" in figure.alt
     assert "E (19 layers, batch norm) 0 of 3" in figure.alt
     (legend,) = figure.figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
@@ -96,8 +97,10 @@ def test_figure_names_every_network(starting):
 @pytest.mark.slow
 def test_live_size_starts_a_where_e_does_not():
     result = experiments.run("vgg_start", progress=False)
-    assert vgg_start.count_started(result["A, σ = 0.03"]) == 1
-    assert vgg_start.count_started(result["E, σ = 0.03"]) == 0
-    assert vgg_start.count_started(result["E, He"]) == 1
-    assert "the deepest network starts from fewer" in result.verdict
+    for sigma in ("0.025", "0.04"):
+        assert vgg_start.count_started(result[f"A, σ = {sigma}"]) == 1
+        assert vgg_start.count_started(result[f"E, σ = {sigma}"]) == 0
+    assert vgg_start.count_started(result["A, He"]) == 1
+    assert "the deepest network starts from fewer: A 2; E 0" in result.verdict
+    assert "one seed of each" in result.verdict
     result.plot()
