@@ -1,19 +1,19 @@
 """Inception modules against the alternatives they were made for (Szegedy et al. 2015, Section 4).
 
-Four networks with the same stem, the same six modules' outputs pooled at the same positions, the
-same classifier, batch normalization after every convolution, and equal MACs per image. Only the
-modules differ:
+Four networks with the same first layer, five modules with poolings at the same positions, the same
+classifier, batch normalization after every convolution, and equal MACs per image (within 3 %). Only
+the modules differ:
 
 - *Inception*: 1×1, 3×3, 5×5 and pooling side by side, with 1×1 reductions (Figure 2b), at the
-  proportions of six rows of Table 1;
+  proportions of five rows of Table 1;
 - *naive*: the same without reductions (Figure 2a), where pooling keeps all of its input channels;
 - *one 3×3* layer per module: as many modules, half of Inception's depth;
-- *two 3×3* layers per module: Inception's longest path has as many layers.
+- *two 3×3* layers per module: as deep as Inception's longest path.
 
-Equal MACs are reached by the widths of the modules, as the reductions make room for more filters.
-The images show garments at several scales, which is what the module is for. The paper does not
-have this comparison: it reports 6.67 % (top 5, seven networks, 144 crops) with 12 times fewer
-parameters than AlexNet's (Sections 1 and 7).
+The widths of the modules make the MACs equal: what reductions save is spent on more filters. The
+larger sizes show garments at several scales, which is what the module is for. The paper itself has
+no such comparison: it reports a top-5 error of 6.67 % (seven networks, 144 crops) with 12 times
+fewer parameters than AlexNet.
 """
 
 from collections.abc import Mapping
