@@ -40,7 +40,7 @@ def arms(settings: Mapping[str, Any]) -> list[Arm]:
             {"start": start, "auxiliary": auxiliary},
             tuple(settings["rates"]),
         )
-        for start in STARTS
+        for start in settings["starts"]
         for auxiliary in (False, True)
     ]
 
@@ -72,12 +72,13 @@ def train(
     options: Mapping[str, Any], settings: Mapping[str, Any], lr: float, seed: int
 ) -> dict[str, Any]:
     """Train one network with one of the losses."""
-    parts = load_parts(settings)
-    channels, side = parts[0].images.shape[1:3]
-    net = network(options["start"], settings, side, len(parts[0].classes), channels)
+    side = settings["side"]
+    train, val, test = (part.padded(side) for part in load_parts(settings))
+    shape = len(train.classes), train.images.shape[1]
+    net = network(options["start"], settings, side, *shape)
     loss = models.googlenet_loss if options["auxiliary"] else main_loss
-    gradient = first_gradient(net, parts[0], loss)
-    found = learn(net, *parts, lr=lr, epochs=settings["epochs"], seed=seed, loss=loss)
+    gradient = first_gradient(net, train, loss)
+    found = learn(net, train, val, test, lr=lr, epochs=settings["epochs"], seed=seed, loss=loss)
     return {**found, "first_gradient": gradient}
 
 
@@ -95,7 +96,7 @@ def first_gradient(
 def verdict(result: Result) -> str:
     """Say what the auxiliary classifiers change, with a weak start and with He's."""
     said = []
-    for start in STARTS:
+    for start in result.settings["starts"]:
         without, with_ = (result[f"{start} start, {which}"] for which in ("without", "with"))
         gain = of_difference(without.values("test_error"), with_.values("test_error"))
         counts = [count_started(arm) for arm in (without, with_)]
@@ -122,7 +123,7 @@ def plot(result: Result) -> Figure:
                 f"{which} auxiliary classifiers": result[f"{start} start, {which}"]
                 for which in ("without", "with")
             }
-            for start in STARTS
+            for start in result.settings["starts"]
         },
         "val_error",
         second=None,
@@ -135,21 +136,22 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     return float((1.1 if options["auxiliary"] else 1.0) * settings["epochs"] * settings["images"])
 
 
-_SAME = {"rates": (0.01, 0.03, 0.1), "weak": 0.4, "width": 0.125}
+# 14×14 pixels in a frame of three: without it, the last modules would work on single pixels.
+_SAME = {"rates": (0.03, 0.1, 0.3), "weak": 0.7, "width": 0.125, "starts": STARTS}
 SIZES = {
     "live": Size(
         {
             **_SAME,
-            **{"data": "fashion-mini", "shrink": 2, "images": 2_000, "val_images": 300},
-            **{"epochs": 5, "rates": (0.03,)},
+            **{"data": "fashion-mini", "shrink": 2, "side": 14, "images": 2_560},
+            **{"val_images": 300, "epochs": 4, "rates": (0.05,), "starts": ("weak",)},
         },
         seeds=2,
     ),
     "desk": Size(
         {
             **_SAME,
-            **{"data": "fashion-mnist", "shrink": 2, "images": 10_000, "val_images": 2_000},
-            **{"epochs": 4},
+            **{"data": "fashion-mnist", "shrink": 2, "side": 20, "images": 10_000},
+            **{"val_images": 1_000, "epochs": 4},
         },
         seeds=5,
         tuning={"epochs": 2},
@@ -157,8 +159,8 @@ SIZES = {
     "full": Size(
         {
             **_SAME,
-            **{"data": "fashion-mnist", "images": 10_000, "val_images": 2_000, "epochs": 5},
-            **{"width": 0.25},
+            **{"data": "fashion-mnist", "side": 32, "images": 10_000, "val_images": 1_000},
+            **{"epochs": 5, "width": 0.25},
         },
         seeds=3,
         tuning={"epochs": 2},

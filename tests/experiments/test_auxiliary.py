@@ -12,8 +12,8 @@ GUESSES = {key: [0.9, 0.9, 0.9] for key in EQUAL}
 
 
 def test_arms_of_one_start_train_the_same_network_with_other_losses(monkeypatch):
-    settings = {**experiments.get("auxiliary").sizes["live"].settings}
-    settings |= {"images": 100, "val_images": 100}
+    settings = {**experiments.get("auxiliary").sizes["desk"].settings, "data": "fashion-mini"}
+    settings |= {"images": 100, "val_images": 100, "weak": 0.4}
     asked = []
 
     def learn(net, *_, **how):

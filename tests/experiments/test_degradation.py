@@ -5,6 +5,7 @@ import torch
 
 from cnnbook import analysis, data, experiments, models
 from cnnbook.experiments import degradation
+from cnnbook.experiments.experiment import _code
 
 EQUAL = {
     "train_error": [0.10, 0.11, 0.12],
@@ -139,6 +140,13 @@ def test_shortcut_options_are_drawn_where_they_were_trained(make_result):
     assert "C: projections everywhere 16.0 %" in degradation.plot_shortcuts(full).alt
     with pytest.raises(ValueError, match="not trained in size 'desk'"):
         degradation.plot_shortcuts(make_result("degradation", {}, **EQUAL))
+
+
+def test_figures_and_phrases_do_not_make_a_record_stale():
+    code = _code(degradation, {"verdict", "plot"})
+    assert "errors_without_blocks" in code
+    for reading in ("plot_removed", "plot_shortcuts", "compared with plain"):
+        assert reading not in code
 
 
 @pytest.mark.slow
