@@ -229,7 +229,7 @@ SIZES = {
     "live": Size(
         {
             **_SAME,
-            **{"data": "fashion-mini", "shrink": 4, "images": 2_000, "val_images": 300},
+            **{"data": "fashion-mini", "shrink": 4, "images": 1_792, "val_images": 300},
             **{"epochs": 4, "depths": (8, 44), "compared": (8, 44), "width": 0.5},
             **{"remove": 200, "rates": (0.1,)},
         },
