@@ -178,7 +178,7 @@ def plot_removed(result: Result) -> Figure:
     with new_figure(CHART, 3.4) as figure:
         axes = figure.add_subplot()
         for i, arm in enumerate(arms):
-            style, removed = line_style(i), arm.values("removed")
+            style, removed = line_style(i), [run["removed"] for run in arm.runs]
             errors = 100 * np.array([run["errors"] for run in removed])
             whole = 100 * float(np.mean([run["whole"] for run in removed]))
             numbers = np.arange(1, 1 + errors.shape[1])

@@ -16,7 +16,7 @@ WORSE = {"train_error": [0.30, 0.31, 0.32]}
 BETTER = {"train_error": [0.05, 0.06, 0.07]}
 
 
-@pytest.mark.parametrize("size", ["live", "desk", "full"])
+@pytest.mark.parametrize("size", ["live", "desk", pytest.param("full", marks=pytest.mark.slow)])
 def test_plain_and_residual_networks_of_one_depth_have_equal_parameters(size):
     settings = experiments.get("degradation").sizes[size].settings
     counts = {}
@@ -57,6 +57,7 @@ def test_shortcuts_are_all_that_differs():
 
 def test_longer_arm_takes_as_many_times_the_steps(monkeypatch):
     asked = []
+    monkeypatch.setattr(degradation, "build", lambda *_: None)
     monkeypatch.setattr(degradation, "learn", lambda net, *_, **how: asked.append(how) or {})
     settings = {**experiments.get("degradation").sizes["desk"].settings, "remove": 0}
     settings |= {"data": "fashion-mini", "images": 100, "val_images": 100}
