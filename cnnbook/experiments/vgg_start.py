@@ -188,7 +188,7 @@ SIZES = {
             **_SAME,
             **_SMALL,
             **{"data": "fashion-mini", "images": 2_560, "val_images": 300, "epochs": 5},
-            **{"networks": (("A", False), ("E", False)), "sigmas": (0.025, 0.04)},
+            **{"networks": (("A", False), ("E", False)), "sigmas": (0.025, 0.035)},
             **{"rates": (0.02,)},
         },
         seeds=1,
