@@ -105,8 +105,10 @@ def verdict(result: Result) -> str:
     ]
     failed = [name for name, arm in he if count_started(arm) < len(arm.runs)]
     control = f"all but {', '.join(failed)}" if failed else "every one"
+    several = len(result.settings["rates"]) > 1
+    how = "each with its best learning rate" if several else "at one learning rate"
     return (
-        f"Of {len(sigmas)} starting σ, each with its best learning rate, "
+        f"Of {len(sigmas)} starting σ, {how}, "
         f"{_say_order(result)}: {'; '.join(said)}; from He’s weights {control} starts "
         f"({_say_seeds(len(he[0][1].runs))} of each)."
     )
