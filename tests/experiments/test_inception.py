@@ -20,9 +20,11 @@ def networks(size):
 
 
 @pytest.mark.parametrize(
-    ("size", "side", "macs"), [("desk", 32, 5_484_276), ("full", 32, 15_284_736)]
+    ("size", "side", "macs"),
+    [("live", 16, 1_372_224), ("desk", 32, 5_484_276), ("full", 32, 15_284_736)],
 )
 def test_all_kinds_take_equal_macs(size, side, macs):
+    assert experiments.get("inception").sizes[size].settings["side"] == side
     for name, net in networks(size).items():
         found = analysis.summary(net, (1, side, side)).total_macs
         assert found == pytest.approx(macs, rel=0.03), name
