@@ -77,16 +77,16 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     return float(_layers(options["configuration"]) * settings["epochs"] * images)
 
 
-_SAME = {"rates": (0.01, 0.03, 0.1), "configurations": ("A", "B", "C", "D", "E")}
+_SAME = {"rates": (0.005, 0.015, 0.05), "configurations": ("A", "B", "C", "D", "E")}
 SIZES = {
     "live": Size(
         {
             **_SAME,
             **{"data": "fashion-mini", "shrink": 2, "side": 20, "images": 2_000},
-            **{"val_images": 300, "epochs": 6, "width": 0.125, "rates": (0.03,)},
+            **{"val_images": 300, "epochs": 6, "width": 0.125, "rates": (0.015,)},
             **{"configurations": ("A", "E")},
         },
-        seeds=2,
+        seeds=3,
     ),
     "desk": Size(
         {
