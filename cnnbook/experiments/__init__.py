@@ -12,15 +12,20 @@ from collections.abc import Callable, Iterator
 from cnnbook.experiments import (
     activation,
     augmentation,
+    auxiliary,
     configurations,
     degradation,
     depth,
     dropout,
     fashion,
     first_layer,
+    inception,
+    pooling,
     relu_race,
     side_by_side,
     stacks,
+    vgg_depth,
+    vgg_start,
 )
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.intervals import Interval, of_difference, of_mean, of_ratio
@@ -52,5 +57,15 @@ EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
     "configurations": configurations.run,
 }
 
-for _module in (depth, first_layer, stacks, augmentation, activation, relu_race, dropout, degradation, side_by_side):
+for _module in (
+    *(depth, first_layer),
+    stacks,
+    augmentation,
+    activation,
+    *(relu_race, dropout),
+    *(vgg_start, vgg_depth),
+    *(inception, auxiliary, pooling),
+    degradation,
+    side_by_side,
+):
     REGISTRY[_module.EXPERIMENT.name] = _module.EXPERIMENT

@@ -31,11 +31,14 @@ class Arm:
         Learning rates to choose from, ascending. The one with the smallest validation error is
         taken; if it is the first or the last, further ones are tried until it is neither. A single
         one is used as it is.
+    seeds
+        How many times at most it is trained, if not as often as the others.
     """
 
     name: str
     options: Mapping[str, Any]
     rates: tuple[float, ...]
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class Experiment:
     def fingerprint(self, size: Size) -> str:
         """Return a hash of what determines the result: the code that trains, and the settings.
 
-        Comments, docstrings, other sizes, the verdict and the figure can change without making a
-        recorded run stale.
+        Comments, docstrings, other sizes, the verdict and the figures (``plot_…``, ``_draw_…``,
+        ``_say_…``) can change without making a recorded run stale.
         """
         from cnnbook.experiments import learning
 
@@ -117,7 +120,7 @@ def _code(module: Any, left_out: set[str]) -> str:
         names = {target.id for target in targets if isinstance(target, ast.Name)}
         if isinstance(statement, ast.FunctionDef):
             names.add(statement.name)
-        reads = any(name.startswith(("_draw", "_say")) for name in names)
+        reads = any(name.startswith(("_draw", "_say", "plot")) for name in names)
         if reads or names & (left_out | {"SIZES", "EXPERIMENT"}):
             continue
         kept.append(statement)

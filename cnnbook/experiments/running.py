@@ -123,6 +123,7 @@ def run(
             _Trial(arm, dict(chosen.settings), rates[arm.name], seed)
             for seed in range(chosen.seeds)
             for arm in all_arms
+            if arm.seeds is None or seed < arm.seeds
         ]
         found = workers.run(trials, "training")
     outcomes = []

@@ -1,0 +1,195 @@
+"""GoogLeNet with and without its auxiliary classifiers (Szegedy et al. 2015, Section 5).
+
+The paper adds them "to combat the vanishing gradient problem while providing regularization". So
+there are two starts: He et al.'s of 2015, with which every layer keeps the size of its signal, and
+a *weak* one, of which every weight is a fraction, and so is what a layer passes on.
+
+All arms train the same network without batch normalization, as in the paper, from the same weights
+for the same seed; only the loss has two further terms of weight 0.3 or not. At test time the
+auxiliary classifiers are not used: parameters and MACs of what is tested are equal.
+
+The first layer's gradient before any step is recorded too: a sum of three losses with fewer layers
+between two of them and the input has a larger one, the more so the weaker the start.
+
+Two years later Szegedy et al. (2016, arXiv:1512.00567, Section 4) found that the classifiers do not
+speed up the beginning, and took them for regularizers; their networks had batch normalization.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbook import data, models
+from cnnbook.experiments.experiment import Arm, Experiment, Size
+from cnnbook.experiments.images import load_parts
+from cnnbook.experiments.intervals import of_difference
+from cnnbook.experiments.learning import learn
+from cnnbook.experiments.panels import side_by_side
+from cnnbook.experiments.result import ArmResult, Result
+from cnnbook.plots import Figure
+
+STARTS = ("weak", "He")
+STARTED = 0.8  # a validation error below it has learnt something: guessing one of ten has 0.9
+
+
+def arms(settings: Mapping[str, Any]) -> list[Arm]:
+    """Return both starts, without and with auxiliary classifiers."""
+    return [
+        Arm(
+            f"{start} start, {'with' if auxiliary else 'without'}",
+            {"start": start, "auxiliary": auxiliary},
+            tuple(settings["rates"]),
+        )
+        for start in settings["starts"]
+        for auxiliary in (False, True)
+    ]
+
+
+def network(
+    start: str, settings: Mapping[str, Any], side: int, classes: int = 10, channels: int = 1
+) -> models.GoogLeNet:
+    """Return a GoogLeNet with auxiliary classifiers, and new weights of one kind of start."""
+    net = models.GoogLeNet(
+        classes, channels, width=settings["width"], stem="small", input_size=side, auxiliary=True
+    )
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+            if start == "weak":
+                with torch.no_grad():
+                    layer.weight.mul_(settings["weak"])
+    return net
+
+
+def main_loss(output: models.GoogLeNetOutput | Tensor, target: Tensor) -> Tensor:
+    """Return the loss of the main classifier alone."""
+    return F.cross_entropy(output if isinstance(output, Tensor) else output.scores, target)
+
+
+def train(
+    options: Mapping[str, Any], settings: Mapping[str, Any], lr: float, seed: int
+) -> dict[str, Any]:
+    """Train one network with one of the losses."""
+    side = settings["side"]
+    train, val, test = (part.padded(side) for part in load_parts(settings))
+    shape = len(train.classes), train.images.shape[1]
+    net = network(options["start"], settings, side, *shape)
+    loss = models.googlenet_loss if options["auxiliary"] else main_loss
+    gradient = first_gradient(net, train, loss)
+    found = learn(net, train, val, test, lr=lr, epochs=settings["epochs"], seed=seed, loss=loss)
+    return {**found, "first_gradient": gradient}
+
+
+def first_gradient(
+    net: nn.Module, train: data.Dataset, loss: Callable[[Any, Tensor], Tensor]
+) -> float:
+    """Return the norm of the loss's gradient at the first layer's weights, before any step."""
+    images = torch.stack([train[i][0] for i in range(64)])
+    weight = net.get_submodule("conv1.0").get_parameter("weight")
+    value = loss(net.train()(images), train.labels[:64].to(images.device))
+    (gradient,) = torch.autograd.grad(value, weight)
+    return float(gradient.norm())
+
+
+def verdict(result: Result) -> str:
+    """Say what the auxiliary classifiers change, with a weak start and with He's."""
+    said = []
+    for start in result.settings["starts"]:
+        without, with_ = (result[f"{start} start, {which}"] for which in ("without", "with"))
+        gain = of_difference(without.values("test_error"), with_.values("test_error"))
+        counts = [count_started(arm) for arm in (without, with_)]
+        text = (
+            f"from {'a weak' if start == 'weak' else 'He’s'} start, the first layer’s gradient is "
+            f"{_say_times(without, with_)} as large before the first step, and the test accuracy "
+            f"in the end {gain.in_words()}"
+        )
+        if min(counts) < len(without.runs):
+            text += f": {counts[0]} of {len(without.runs)} runs learn without, {counts[1]} with"
+        said.append(text)
+    return f"With auxiliary classifiers, {'; '.join(said)} (95 % intervals)."
+
+
+def _say_times(without: ArmResult, with_: ArmResult) -> str:
+    """Return how many times the gradient is, as the ratio of geometric means."""
+    logs = [
+        statistics.fmean(math.log(max(1e-30, g)) for g in arm.values("first_gradient"))
+        for arm in (with_, without)
+    ]
+    ratio = math.exp(logs[0] - logs[1])
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
+def count_started(arm: ArmResult) -> int:
+    """Return in how many runs the main classifier learnt something."""
+    return sum(error < STARTED for error in arm.values("val_error"))
+
+
+def plot(result: Result) -> Figure:
+    """Draw the validation error while the networks learn, from both starts."""
+    return side_by_side(
+        {
+            f"{'He’s' if start == 'He' else start} start": {
+                f"{which} auxiliary classifiers": result[f"{start} start, {which}"]
+                for which in ("without", "with")
+            }
+            for start in result.settings["starts"]
+        },
+        "val_error",
+        second=None,
+        ylabel="validation error (%)",
+    )
+
+
+def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Return the relative time of one training."""
+    return float((1.1 if options["auxiliary"] else 1.0) * settings["epochs"] * settings["images"])
+
+
+# 14×14 pixels in a frame of three: without it, the last modules would work on single pixels.
+_SAME = {"rates": (0.03, 0.1, 0.3), "weak": 0.7, "width": 0.125, "starts": STARTS}
+SIZES = {
+    "live": Size(
+        {
+            **_SAME,
+            **{"data": "fashion-mini", "shrink": 2, "side": 14, "images": 2_560},
+            **{"val_images": 300, "epochs": 4, "rates": (0.05,), "starts": ("weak",)},
+        },
+        seeds=2,
+    ),
+    "desk": Size(
+        {
+            **_SAME,
+            **{"data": "fashion-mnist", "shrink": 2, "side": 20, "images": 10_000},
+            **{"val_images": 1_000, "epochs": 4},
+        },
+        seeds=5,
+        tuning={"epochs": 2},
+    ),
+    "full": Size(
+        {
+            **_SAME,
+            **{"data": "fashion-mnist", "side": 32, "images": 10_000, "val_images": 1_000},
+            **{"epochs": 5, "width": 0.25},
+        },
+        seeds=3,
+        tuning={"epochs": 2},
+    ),
+}
+
+EXPERIMENT = Experiment(
+    "auxiliary",
+    "GoogLeNet with and without auxiliary classifiers, from a weak start and from He's",
+    SIZES,
+    arms,
+    train,
+    verdict,
+    plot,
+    cost,
+)

@@ -1,0 +1,120 @@
+"""VGG's configurations A to E trained alike (Simonyan & Zisserman 2015, Tables 1 and 3).
+
+All columns of Table 1 at one width, from He et al.'s weights of 2015 and without batch
+normalization; only the number of convolutions in each block differs. (C's additional ones have
+kernels of 1×1.) A gain from depth is not to be expected from small gray images of ten kinds of
+clothes: pilots of one seed had 88.1 % with A and 88.0 % with D on 12,000 upright ones, and 63.6 and
+63.3 % on 20,000 cluttered ones. The paper had 1.3 million photographs of 1,000 classes at 224×224
+pixels and 370,000 steps. Its validation errors at one scale (top 1, Table 3, S = Q = 256) were
+29.6 % with A, 28.7 with B, 28.1 with C, 27.0 with D and 27.3 with E.
+:mod:`cnnbook.experiments.vgg_start` shows what depth needs before it can gain anything.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cnnbook import models
+from cnnbook.experiments import figures
+from cnnbook.experiments.experiment import Arm, Experiment, Size
+from cnnbook.experiments.images import load_parts
+from cnnbook.experiments.intervals import of_difference
+from cnnbook.experiments.learning import learn
+from cnnbook.experiments.result import Result
+from cnnbook.plots import Figure
+
+
+def arms(settings: Mapping[str, Any]) -> list[Arm]:
+    """Return the configurations."""
+    rates = tuple(settings["rates"])
+    return [Arm(name, {"configuration": name}, rates) for name in settings["configurations"]]
+
+
+def network(
+    configuration: str, settings: Mapping[str, Any], classes: int = 10, channels: int = 1
+) -> models.VGG:
+    """Return one column of Table 1, with new weights of He et al. 2015."""
+    return models.VGG(
+        configuration, classes, channels, width=settings["width"], input_size=settings["side"]
+    )
+
+
+def train(
+    options: Mapping[str, Any], settings: Mapping[str, Any], lr: float, seed: int
+) -> dict[str, Any]:
+    """Train one configuration."""
+    train, val, test = (part.padded(settings["side"]) for part in load_parts(settings))
+    net = network(options["configuration"], settings, len(train.classes), train.images.shape[1])
+    return learn(net, train, val, test, lr=lr, epochs=settings["epochs"], seed=seed)
+
+
+def verdict(result: Result) -> str:
+    """Say what depth changes from the shallowest to the deepest configuration."""
+    names = result.settings["configurations"]
+    first, last = result[names[0]], result[names[-1]]
+    gain = of_difference(first.values("test_error"), last.values("test_error"))
+    learnt = of_difference(first.values("train_error"), last.values("train_error"))
+    few, many = (_layers(name) for name in (names[0], names[-1]))
+    return (
+        f"With the {many} layers of {names[-1]} instead of the {few} of {names[0]}, the test "
+        f"accuracy is {gain.in_words()}, that on training images {learnt.in_words()} "
+        "(95 % intervals)."
+    )
+
+
+def plot(result: Result) -> Figure:
+    """Draw the test accuracy of each configuration."""
+    named = {f"{arm.name} ({_layers(arm.name)} layers)": arm for arm in result}
+    return figures.intervals(named)
+
+
+def _layers(configuration: str) -> int:
+    return 3 + models.vgg.CONFIGURATIONS[configuration].count("conv")
+
+
+def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Return the relative time of one training."""
+    images = settings["images"] or 55_000
+    return float(_layers(options["configuration"]) * settings["epochs"] * images)
+
+
+_SAME = {"rates": (0.005, 0.015, 0.05), "configurations": ("A", "B", "C", "D", "E")}
+SIZES = {
+    "live": Size(
+        {
+            **_SAME,
+            **{"data": "fashion-mini", "shrink": 2, "side": 20, "images": 2_000},
+            **{"val_images": 300, "epochs": 6, "width": 0.125, "rates": (0.015,)},
+            **{"configurations": ("A", "E")},
+        },
+        seeds=3,
+    ),
+    "desk": Size(
+        {
+            **_SAME,
+            **{"data": "fashion-mnist", "shrink": 2, "side": 20, "images": 10_000},
+            **{"val_images": 2_000, "epochs": 6, "width": 0.25},
+        },
+        seeds=3,
+        tuning={"epochs": 2},
+    ),
+    "full": Size(
+        {
+            **_SAME,
+            **{"data": "fashion-mnist", "side": 32, "images": None, "val_images": 5_000},
+            **{"epochs": 4, "width": 0.5},
+        },
+        seeds=3,
+        tuning={"images": 20_000, "epochs": 2},
+    ),
+}
+
+EXPERIMENT = Experiment(
+    "vgg_depth",
+    "VGG's configurations A to E, trained alike",
+    SIZES,
+    arms,
+    train,
+    verdict,
+    plot,
+    cost,
+)

@@ -1,0 +1,98 @@
+"""Auxiliary classifiers: equal networks and weights, other losses; the verdict."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cnnbook import experiments, models
+from cnnbook.experiments import auxiliary
+
+EQUAL = {key: [0.3, 0.31, 0.32] for key in ("train_error", "val_error", "test_error")}
+EQUAL["first_gradient"] = [0.1, 0.1, 0.1]
+GUESSES = {key: [0.9, 0.9, 0.9] for key in ("train_error", "val_error", "test_error")}
+
+
+def test_arms_of_one_start_train_the_same_network_with_other_losses(monkeypatch):
+    settings = {**experiments.get("auxiliary").sizes["desk"].settings, "data": "fashion-mini"}
+    settings |= {"images": 100, "val_images": 100, "weak": 0.4}
+    asked = []
+
+    def learn(net, *_, **how):
+        asked.append((net, how["loss"]))
+        return {}
+
+    monkeypatch.setattr(auxiliary, "learn", learn)
+    gradients = []
+    for arm in auxiliary.arms(settings):
+        torch.manual_seed(0)
+        gradients.append(auxiliary.train(arm.options, settings, 0.1, 0)["first_gradient"])
+    (a, plain), (b, full) = asked[:2]
+    for ours, theirs in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert (plain, full) == (auxiliary.main_loss, models.googlenet_loss)
+    assert gradients[1] > 10 * gradients[0]  # weak start
+    scores = torch.randn(3, 4, 10)
+    labels = torch.arange(4)
+    output = models.GoogLeNetOutput(*scores)
+    assert auxiliary.main_loss(output, labels) == F.cross_entropy(scores[0], labels)
+    assert auxiliary.main_loss(scores[1], labels) == F.cross_entropy(scores[1], labels)
+
+
+def test_weak_weights_are_a_fraction_of_hes():
+    settings = {"width": 0.125, "weak": 0.4}
+    nets = []
+    for start in auxiliary.STARTS:
+        torch.manual_seed(0)
+        nets.append(auxiliary.network(start, settings, 14))
+    for weak, he in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.allclose(weak, 0.4 * he)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in nets[0].modules())
+
+
+START = (
+    "start, the first layer’s gradient is {} as large before the first step, and the test accuracy"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"weak start, without": {**GUESSES, "first_gradient": [0.001, 0.0001, 0.01]}},
+            f"With auxiliary classifiers, from a weak {START.format('100 times')} in the end 59.0 "
+            "points higher (56.5 to 61.5): 0 of 3 runs learn without, 3 with; from He’s "
+            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, −2.3 to 2.3) "
+            "(95 % intervals).",
+        ),
+        (
+            {"weak start, with": GUESSES},
+            f"With auxiliary classifiers, from a weak {START.format('1.0 times')} in the end 59.0 "
+            "points lower (56.5 to 61.5): 3 of 3 runs learn without, 0 with; from He’s "
+            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, −2.3 to 2.3) "
+            "(95 % intervals).",
+        ),
+    ],
+)
+def test_verdict_counts_what_learns(make_result, changes, said):
+    assert make_result("auxiliary", changes, **EQUAL).verdict == said
+    assert make_result("auxiliary", {}, **EQUAL).verdict.count("not shown to differ") == 2
+
+
+def test_figure_names_every_arm(make_result):
+    figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
+    assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
+    assert figure.alt == (
+        "Validation error by epoch, at the end: weak start: without auxiliary classifiers "
+        "90.0 %, with auxiliary classifiers 31.0 %; He’s start: without auxiliary classifiers "
+        "31.0 %, with auxiliary classifiers 31.0 %."
+    )
+
+
+@pytest.mark.slow
+def test_live_size_shows_the_larger_gradient():
+    result = experiments.run("auxiliary", progress=False)
+    without, with_ = (result[f"weak start, {which}"] for which in ("without", "with"))
+    for a, b in zip(without.values("first_gradient"), with_.values("first_gradient"), strict=True):
+        assert b > 2 * a > 0
+    assert "times as large before the first step" in result.verdict
+    result.plot()

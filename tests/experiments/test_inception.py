@@ -1,0 +1,82 @@
+"""Inception and the alternatives: equal MACs, the same stem and classifier; the verdict."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbook import analysis, experiments
+from cnnbook.experiments import inception
+from cnnbook.models.googlenet import Inception, NaiveInception
+
+EQUAL = {key: [0.3, 0.31, 0.32] for key in ("train_error", "val_error", "test_error")}
+
+
+def networks(size):
+    settings = experiments.get("inception").sizes[size].settings
+    return {
+        arm.name: inception.network(arm.options["kind"], arm.options["width"], settings)
+        for arm in inception.arms(settings)
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "macs"),
+    [("live", 16, 1_372_224), ("desk", 32, 5_484_276), ("full", 32, 15_284_736)],
+)
+def test_all_kinds_take_equal_macs(size, side, macs):
+    assert experiments.get("inception").sizes[size].settings["side"] == side
+    for name, net in networks(size).items():
+        found = analysis.summary(net, (1, side, side)).total_macs
+        assert found == pytest.approx(macs, rel=0.03), name
+        if name == "Inception":
+            assert found == macs
+
+
+def test_kinds_differ_in_their_modules_alone():
+    nets = networks("desk")
+    shapes = {}
+    for name, net in nets.items():
+        modules = [m for m in net if not isinstance(m, nn.MaxPool2d)]
+        assert len(modules) == 1 + 5 + 3  # first layer, modules, pooling, flattening, classifier
+        assert [isinstance(m, nn.MaxPool2d) for m in net] == [
+            isinstance(m, nn.MaxPool2d) for m in nets["Inception"]
+        ]
+        shapes[name] = net[0][0].weight.shape
+        assert any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    assert set(shapes.values()) == {torch.Size([16, 1, 3, 3])}
+    kinds = {name: type(net[2]) for name, net in nets.items()}
+    assert kinds["Inception"] is Inception
+    assert kinds["naive"] is NaiveInception
+    layers = {
+        name: sum(isinstance(m, nn.Conv2d) for m in net.modules()) for name, net in nets.items()
+    }
+    assert layers == {"Inception": 31, "naive": 16, "one 3×3": 6, "two 3×3": 11}
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([0.40, 0.41, 0.42], "10.0 points higher (7.7 to 12.3) compared with naive ones"),
+        ([0.20, 0.21, 0.22], "10.0 points lower (7.7 to 12.3) compared with naive ones"),
+        (EQUAL["test_error"], "not shown to differ (0.0 points, −2.3 to 2.3) compared with naive"),
+    ],
+)
+def test_verdict_compares_inception_with_each_other_kind(make_result, errors, said):
+    result = make_result("inception", {"naive": {"test_error": errors}}, **EQUAL)
+    assert result.verdict.startswith("At 0.0 million MACs per image, the test accuracy with ")
+    assert said in result.verdict
+    assert "−2.3 to 2.3) compared with two 3×3 layers in place of each" in result.verdict
+
+
+def test_figure_names_every_kind_with_its_parameters(make_result):
+    alt = make_result("inception", {}, **EQUAL).plot().alt
+    for name in inception.KINDS:
+        assert f"{name}\n1 k parameters 69.0 %" in alt
+
+
+@pytest.mark.slow
+def test_live_size_trains_every_kind():
+    result = experiments.run("inception", progress=False)
+    assert {arm.name for arm in result} == set(inception.KINDS)
+    for arm in result:
+        assert arm.interval("test_error").mean < 0.8  # of ten classes

@@ -1,0 +1,54 @@
+"""VGG's configurations: nothing but depth differs; the verdict."""
+
+import pytest
+import torch
+
+from cnnbook import experiments
+from cnnbook.experiments import vgg_depth
+
+EQUAL = {key: [0.3, 0.31, 0.32] for key in ("train_error", "val_error", "test_error")}
+
+
+def test_configurations_differ_in_their_convolutions_alone():
+    settings = experiments.get("vgg_depth").sizes["full"].settings
+    assert settings["width"] == 0.5
+    counts = {}
+    for arm in vgg_depth.arms(settings):
+        with torch.device("meta"):
+            net = vgg_depth.network(arm.options["configuration"], settings)
+        counts[arm.name] = sum(p.numel() for p in net.parameters())
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
+        assert [net.fc6[0].in_features, net.fc7[0].in_features] == [256, 2048]
+    # Between A and D: one convolution each of 32, 64, 128, 256 and 256 channels.
+    between = sum(n * n * 9 + n for n in (32, 64, 128, 256, 256))
+    assert counts["D"] - counts["A"] == between
+    assert counts["E"] - counts["D"] == sum(n * n * 9 + n for n in (128, 256, 256))
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([0.20, 0.21, 0.22], "10.0 points higher (7.7 to 12.3)"),
+        ([0.40, 0.41, 0.42], "10.0 points lower (7.7 to 12.3)"),
+        (EQUAL["test_error"], "not shown to differ (0.0 points, −2.3 to 2.3)"),
+    ],
+)
+def test_verdict_compares_the_deepest_with_the_shallowest(make_result, errors, said):
+    result = make_result("vgg_depth", {"E": {"test_error": errors}}, **EQUAL)
+    assert result.verdict == (
+        f"With the 19 layers of E instead of the 11 of A, the test accuracy is {said}, that on "
+        "training images not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals)."
+    )
+
+
+def test_figure_names_every_configuration(make_result):
+    alt = make_result("vgg_depth", {}, **EQUAL).plot().alt
+    for name, layers in zip("ABCDE", (11, 13, 16, 16, 19), strict=True):
+        assert f"{name} ({layers} layers) 69.0 %" in alt
+
+
+@pytest.mark.slow
+def test_live_size_trains_both_ends():
+    result = experiments.run("vgg_depth", progress=False)
+    assert [arm.name for arm in result] == ["A", "E"]
+    assert min(result["A"].values("test_error")) < 0.6  # of ten classes
