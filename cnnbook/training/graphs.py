@@ -551,7 +551,9 @@ def _not_known(run: Run) -> str:
             return f"{where} has a forward of your own, {rest}"
     for what, given in (("loss", run.val_loss_fn), ("output", run.output)):
         layers = given.modules() if isinstance(given, nn.Module) else ()
-        kinds = [type(layer) for layer in layers] or ([given] if callable(given) else [])
+        kinds: list[Any] = [type(layer) for layer in layers]
+        if not kinds and callable(given):
+            kinds = [given]
         if not all(_is_known(kind) for kind in kinds):
             return f"{what}= is code of your own, {rest}"
     for callback in run.callbacks:
