@@ -38,7 +38,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether both ends have the same sign: a difference is then called shown."""
+        """Whether zero lies outside, so that a difference is called shown."""
         return self.low > 0 or self.high < 0
 
     def in_words(self, more: str = "higher", less: str = "lower") -> str:
