@@ -306,7 +306,7 @@ SIZES = {
             **{"sets": {"upright": "fashion-mini"}, "images": 1_000, "val_images": 100},
             **{"test_images": 400, "epochs": 3, "batch_size": 32, "widths": _TINY},
             "rates": {
-                "LeNet-5": (0.1,),
+                "LeNet-5": (0.01,),
                 "AlexNet": (0.01,),
                 "VGG-11": (0.03,),
                 "ResNet-18": (0.03,),
