@@ -28,7 +28,7 @@ from cnnbook import data, models
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
-from cnnbook.experiments.learning import learn
+from cnnbook.experiments.learning import he_start, learn
 from cnnbook.experiments.panels import side_by_side
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
@@ -57,13 +57,11 @@ def network(
     net = models.GoogLeNet(
         classes, channels, width=settings["width"], stem="small", input_size=side, auxiliary=True
     )
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-            if start == "weak":
-                with torch.no_grad():
+    he_start(net)
+    if start == "weak":
+        with torch.no_grad():
+            for layer in net.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
                     layer.weight.mul_(settings["weak"])
     return net
 

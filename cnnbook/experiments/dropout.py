@@ -32,7 +32,7 @@ from cnnbook import models
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
-from cnnbook.experiments.learning import learn
+from cnnbook.experiments.learning import he_start, learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 from cnnbook.plots.style import WIDTH, line_style, new_figure
@@ -70,11 +70,7 @@ def build(
     net.fc6[0] = nn.Linear(first.in_features, fc)
     net.fc7[0] = nn.Linear(fc, fc)
     net.fc8 = nn.Linear(fc, classes)
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+    he_start(net)
     return net
 
 

@@ -12,6 +12,7 @@ from cnnbook._files import write_whole
 from cnnbook.experiments.intervals import Interval, of_mean
 from cnnbook.experiments.registry import get
 from cnnbook.results import as_json
+from cnnbook.results.machine import where_and_when
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -140,9 +141,7 @@ class Result:
     @property
     def label(self) -> str:
         """Where and when it ran, in one line."""
-        m = self.machine
-        where = m["processor"] if m["device"] == "cpu" else m["device"]
-        day, torch = m["date"].partition(" ")[0], m["torch"].partition("+")[0]
+        where, day, torch = where_and_when(self.machine)
         took = _duration(self.minutes["minutes"])
         how = "run on this page" if self.size == "live" else f"recorded {day}"
         return f"{how}, {self.size} size, {took} on {where}, torch {torch}"

@@ -25,7 +25,7 @@ from cnnbook import data, models, training
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference, of_mean
-from cnnbook.experiments.learning import learn
+from cnnbook.experiments.learning import he_start, learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 from cnnbook.plots.style import WIDTH, line_style, new_figure
@@ -75,18 +75,11 @@ def build(name: str, width: float, classes: int = 10, channels: int = 1) -> nn.M
     """
     known, options = NETWORKS[name]
     if known == "lenet5":
-        return _as_he(wide_lenet(width, classes, channels))
-    net = models.create(known, classes, channels, width=width, **options)
-    return _as_he(net) if known == "alexnet" else net
-
-
-def _as_he(net: nn.Module) -> nn.Module:
-    """Draw initial weights as VGG and ResNet do here; torch's own are too small to start deep."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
+        net: nn.Module = wide_lenet(width, classes, channels)
+    else:
+        net = models.create(known, classes, channels, width=width, **options)
+    if known in ("lenet5", "alexnet"):  # VGG and ResNet do so themselves
+        he_start(net)
     return net
 
 

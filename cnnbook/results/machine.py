@@ -2,11 +2,26 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import cnnbook
 from cnnbook import settings
+
+
+def where_and_when(machine: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the device, the day and torch's version of what :func:`describe_machine` returned.
+
+    Examples
+    --------
+    >>> kept = {"device": "cpu", "processor": "Z80", "date": "2026-11-28 9:00", "torch": "2.6+cpu"}
+    >>> where_and_when(kept)
+    ('Z80', '2026-11-28', '2.6')
+    """
+    where = machine["processor"] if machine["device"] == "cpu" else machine["device"]
+    return where, machine["date"].partition(" ")[0], machine["torch"].partition("+")[0]
 
 
 def describe_machine() -> dict[str, str | int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnbook._errors import unknown
 from cnnbook._files import write_whole
-from cnnbook.results.machine import describe_machine
+from cnnbook.results.machine import describe_machine, where_and_when
 from cnnbook.results.schema import as_json, check, document
 from cnnbook.tables import Table
 
@@ -47,9 +47,7 @@ class Recorded:
     @property
     def label(self) -> str:
         """Where and when it ran, in one line for figures and prints."""
-        m = self.machine
-        where = m["processor"] if m["device"] == "cpu" else m["device"]
-        day, torch = m["date"].partition(" ")[0], m["torch"].partition("+")[0]
+        where, day, torch = where_and_when(self.machine)
         return f"recorded {day} on {where}, torch {torch}, not run on this page"
 
     def table(self) -> Table:
