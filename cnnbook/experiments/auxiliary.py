@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook import data, models
+from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import he_start, learn
-from cnnbook.experiments.panels import side_by_side
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 
@@ -131,7 +131,7 @@ def count_started(arm: ArmResult) -> int:
 
 def plot(result: Result) -> Figure:
     """Draw the validation error while the networks learn, from both starts."""
-    return side_by_side(
+    return figures.panels_of_curves(
         {
             f"{'He’s' if start == 'He' else start} start": {
                 f"{which} auxiliary classifiers": result[f"{start} start, {which}"]
@@ -140,7 +140,6 @@ def plot(result: Result) -> Figure:
             for start in result.settings["starts"]
         },
         "val_error",
-        second=None,
         ylabel="validation error (%)",
     )
 

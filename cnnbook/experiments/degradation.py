@@ -28,7 +28,6 @@ from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
-from cnnbook.experiments.panels import side_by_side
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
 from cnnbook.plots.style import CHART, line_style, new_figure
@@ -161,7 +160,7 @@ def plot(result: Result) -> Figure:
         plain[_longer(result.settings).replace(", ", ",\n")] = _longer(result.settings)
     residual = {f"residual-{depth}": f"residual-{depth}" for depth in depths}
     panels = {"plain": plain, "residual": residual}
-    return side_by_side(
+    return figures.panels_of_curves(
         {
             title: {label: result[name] for label, name in named.items() if _has(result, name)}
             for title, named in panels.items()

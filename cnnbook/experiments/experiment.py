@@ -100,32 +100,43 @@ class Experiment:
     def fingerprint(self, size: Size) -> str:
         """Return a hash of what determines the result: the code that trains, and the settings.
 
-        Comments, docstrings, other sizes, the verdict and the figures (``plot_…``, ``_draw_…``,
-        ``_say_…``) can change without making a recorded run stale.
+        Of this experiment's file, that is what `arms` and `train` use. Comments, docstrings, other
+        sizes, the verdict and the figures can change without making a recorded run stale.
         """
         from cnnbook.experiments import learning
 
-        reading = {self.verdict.__name__, self.plot.__name__}
-        parts = [_code(sys.modules[self.train.__module__], reading), _code(learning, set())]
+        module = sys.modules[self.train.__module__]
+        parts = [_code(module, {self.arms.__name__, self.train.__name__}), _code(learning)]
         parts.append(json.dumps([size.settings, size.seeds, size.tuning], sort_keys=True))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _code(module: Any, left_out: set[str]) -> str:
-    """Return a module's code as a canonical text, without what only describes or reads results."""
+def _code(module: Any, names: set[str] | None = None) -> str:
+    """Return the code of a module, or of what some of its names use, as a canonical text."""
     tree = ast.parse(Path(inspect.getfile(module)).read_text(encoding="utf-8"))
-    kept: list[ast.stmt] = []
-    for statement in tree.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        names = {target.id for target in targets if isinstance(target, ast.Name)}
-        if isinstance(statement, ast.FunctionDef):
-            names.add(statement.name)
-        reads = any(name.startswith(("_draw", "_say", "plot")) for name in names)
-        if reads or names & (left_out | {"SIZES", "EXPERIMENT"}):
-            continue
-        kept.append(statement)
-    tree.body = kept
-    return json.dumps(_plain(tree))
+    kept = tree.body
+    while names is not None:
+        kept = [one for one in tree.body if (defined := _defines(one)) is None or defined & names]
+        used = {node.id for one in kept for node in ast.walk(one) if isinstance(node, ast.Name)}
+        if used <= names:
+            break
+        names = names | used
+    return json.dumps(_plain(kept))
+
+
+def _defines(statement: ast.stmt) -> set[str] | None:
+    """Return the names that a statement of a module defines, or None if it is there to be run."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return {(alias.asname or alias.name).split(".")[0] for alias in aliases}
+        case ast.Assign(targets=targets):
+            targets_of = [node for target in targets for node in ast.walk(target)]
+            return {node.id for node in targets_of if isinstance(node, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+    return set() if _is_docstring(statement) else None
 
 
 def _plain(node: Any) -> Any:

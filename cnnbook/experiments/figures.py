@@ -5,11 +5,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cnnbook.experiments.result import ArmResult
 from cnnbook.plots import Figure
 from cnnbook.plots.style import CHART, WIDTH, line_style, new_figure
+
+NAMES = {
+    "train_error": "training error",
+    "val_error": "validation error",
+    "train_loss": "training loss",
+}
+BOLD = 2.2
+THIN: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
 
 
 def learning_curves(
@@ -65,24 +74,25 @@ def panels_of_curves(
     panels: Mapping[str, Mapping[str, ArmResult]],
     key: str = "val_error",
     *,
-    ylabel: str,
+    ylabel: str = "error (%)",
     second: str | None = None,
-    top: float = 100,
+    top: float | None = None,
     height: float = 3.4,
     alt: str | None = None,
 ) -> Figure:
-    """Draw curves as :func:`learning_curves` does, in panels side by side with one scale.
+    """Draw curves as :func:`learning_curves` does, in panels side by side with equal axes.
 
     Parameters
     ----------
     panels
-        Title of the panel to label to arm. A label has the same color and dashes in all of them.
+        Title of the panel to label to arm; if all have the same labels, one legend is enough. A
+        label has the same color and dashes in all of them.
     key
         Which of the runs' curves, in fractions.
     ylabel
         What the curves show.
     second
-        Another curve, drawn in thin dashes.
+        Another curve, drawn thin and dashed; those of `key` then have no dashes.
     top
         Largest percentage that is shown.
     height
@@ -91,20 +101,31 @@ def panels_of_curves(
         Text alternative; lists the final values if not given.
     """
     labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
+    alike = len({tuple(arms) for arms in panels.values()}) == 1
     said = []
     with new_figure(WIDTH, height) as figure:
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, (title, arms) in zip(row, panels.items(), strict=True):
             ends = [
                 _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
             ]
             said.append(f"{title}: {'; '.join(ends)}")
-            axes.set(xlabel="epoch", title=title, ylim=(0, top))
+            axes.set(xlabel="epoch", title=title)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25, linewidth=0.6)
-            axes.legend()
+            if not alike:
+                axes.legend()
         row[0].set_ylabel(ylabel)
-    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} by epoch. {'. '.join(said)}.")
+        row[0].set_ylim(0, top)
+        if alike:
+            figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        if second is not None:
+            lines = [Line2D([], [], color="gray", **THIN), Line2D([], [], color="gray", lw=BOLD)]
+            names = [NAMES[second], NAMES[key]]
+            figure.legend(lines, names, loc="outside upper right", ncols=2)
+    what = NAMES[key] if second is None else f"{NAMES[key]} and {NAMES[second]}"
+    what = f"{what[:1].upper()}{what[1:]} by epoch"
+    return Figure(figure, alt or f"{what}. {'. '.join(said)}.")
 
 
 def against(
@@ -272,20 +293,24 @@ def _curve(
     axes: Axes, number: int, label: str, arm: ArmResult, key: str, second: str | None
 ) -> str:
     """Draw the mean and the range of an arm's curves, and return how they end."""
-    style = line_style(number)
+    style: dict[str, Any] = {**line_style(number), "linewidth": BOLD}
     values = 100 * _as_array(arm.curves(key))
     if not values.size:
         axes.plot([], [], label=f"{label} (did not train)", **style)
-        return f"{label} did not train"
+        return f"{label.replace(chr(10), ' ')} did not train"
     epochs = np.arange(1, 1 + values.shape[1])
     mean = np.nanmean(values, 0)
+    if second is not None:
+        style["linestyle"] = "-"
+        other = np.nanmean(100 * _as_array(arm.curves(second)), 0)
+        axes.plot(epochs, other, color=style["color"], **THIN)
     axes.plot(epochs, mean, label=label, **style)
     low, high = np.nanmin(values, 0), np.nanmax(values, 0)
     axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    ends = f"{mean[-1]:.1f} %"
     if second is not None:
-        other = np.nanmean(100 * _as_array(arm.curves(second)), 0)
-        axes.plot(epochs, other, color=style["color"], linewidth=0.9, linestyle=":")
-    return f"{label} ends at {mean[-1]:.1f} %"
+        ends += f" ({NAMES[second]} {other[-1]:.1f} %)"
+    return f"{label.replace(chr(10), ' ')} ends at {ends}"
 
 
 def _as_array(curves: Sequence[Sequence[float]]) -> np.ndarray:
