@@ -120,9 +120,10 @@ def test_figures_name_every_arm(make_result):
     figure = result.plot()
     texts = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
     assert [text.replace("\n", " ") for text in texts] == [
-        *("plain-20", "plain-56", "plain-56, 2 times the steps", "residual-20", "residual-56"),
+        *("20 layers", "56 layers", "56 layers, twice the steps", "20 layers", "56 layers"),
     ]
-    assert "plain-56 ends at 16.0 % (training error 31.0 %)" in figure.alt
+    assert "Plain: 20 layers ends at 16.0 % (training error 11.0 %); 56" in figure.alt
+    assert "56 layers ends at 16.0 % (training error 31.0 %)" in figure.alt
 
     removed = [{"blocks": ["a", "b"], "errors": [e, e + 0.1], "whole": 0.1} for e in (0.2, 0.3)]
     result = make_result(
