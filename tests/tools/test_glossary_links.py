@@ -29,6 +29,8 @@ GLOSSARY = """
   A convolution whose kernels
   have one pixel, `k < 2`.
 
+  More in [a chapter](../chapter.ipynb).
+
 class activation map (CAM, 클래스 활성화 맵)
   See [1×1 convolution](#term-1x1-convolution).
 ```
@@ -110,7 +112,8 @@ def test_other_links_and_the_glossary_itself_stay_as_they_are(small_book):
     assert not link.has_attr("aria-describedby")
     words = page(small_book, "reference/words")
     assert not words.select("[role=tooltip], .cnnbook-term")
-    assert words.select_one("dd a")["href"] == "#term-1x1-convolution"
+    addresses = [link["href"] for link in words.select("dd a")]
+    assert addresses == ["../chapter.html", "#term-1x1-convolution"]
 
 
 @pytest.mark.slow

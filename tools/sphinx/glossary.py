@@ -43,7 +43,8 @@ class AddressEntries(SphinxTransform):
         definitions, slugs = {}, self.document.myst_slugs
         for glossary in self.document.findall(addnodes.glossary):
             for item in glossary.findall(nodes.definition_list_item):
-                definition = item.next_node(nodes.definition)
+                # What else there is to know, and where, follows in a second paragraph.
+                definition = item.next_node(nodes.definition).next_node(nodes.paragraph)
                 for term in item.findall(nodes.term):
                     name = anchor(term.astext())
                     term["ids"] = [name, *(other for other in term["ids"] if other != name)]
