@@ -3,9 +3,11 @@
 // script, and by touch, the link leads to the glossary.
 (() => {
   const MARGIN = 8; // pixels between a definition and the edge of the window
-  let link, definition;
+  const PATIENCE = 150; // milliseconds: a pointer that only passes by opens nothing
+  let link, definition, timer;
 
   const hide = () => {
+    clearTimeout(timer);
     if (definition) definition.hidden = true;
     link = definition = undefined;
   };
@@ -35,7 +37,8 @@
   document.addEventListener("pointerover", (event) => {
     if (event.pointerType === "touch") return;
     const term = termOf(event);
-    if (term) show(term, event.clientX);
+    clearTimeout(timer);
+    if (term) timer = setTimeout(show, PATIENCE, term, event.clientX);
     else if (definition && !definition.contains(event.target) && link !== document.activeElement)
       hide();
   });

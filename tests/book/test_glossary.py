@@ -9,6 +9,7 @@ import pytest
 from executed import chapters_and_pages
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.support.wait import WebDriverWait
+from test_site import visit
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "chapters" / "reference" / "glossary.md"
@@ -176,3 +177,157 @@ def test_terms_are_explained_or_linked_at_first_use(path):
 )
 def test_first_uses_are_found(text, expected):
     assert {term: match.start() for term, match in first_uses(text).items()} == expected
+
+
+PAGE = "chapters/06-vgg.html"
+SHOWN = "return [...document.querySelectorAll('[role=tooltip]')].filter(t => t.checkVisibility())"
+# Where the definition is, seen from the window, and the link it belongs to.
+BOXES = """
+const [text, link] = arguments, a = text.getBoundingClientRect();
+return {
+  left: a.left, right: a.right, top: a.top, bottom: a.bottom, width: innerWidth,
+  rows: [...link.getClientRects()].flatMap(r => [r.top, r.bottom]),
+  isOnTop: document.elementFromPoint((a.left + a.right) / 2, (a.top + a.bottom) / 2) === text,
+  color: getComputedStyle(text).color, background: getComputedStyle(text).backgroundColor,
+};
+"""
+
+
+def links_to_terms(browser):
+    return browser.find_elements("css selector", "a.cnnbook-term")
+
+
+def shown(browser) -> list:
+    return browser.execute_script(SHOWN)
+
+
+def point_at(browser, link):
+    """Move the pointer onto a link, and return the definition that appears."""
+    ActionChains(browser).move_to_element(link).perform()
+    return WebDriverWait(browser, 5).until(shown)[0]
+
+
+def show_in_the_middle(browser, link) -> None:
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+
+
+def focus_by_keyboard(browser, link) -> None:
+    """Put the focus on a link as the tab key does: from the element before it."""
+    browser.execute_script(
+        "const before = document.createElement('span'); before.tabIndex = 0;"
+        "arguments[0].before(before); before.focus();",
+        link,
+    )
+    ActionChains(browser).send_keys(Keys.TAB).perform()
+    assert browser.switch_to.active_element == link
+
+
+@pytest.mark.book
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_definition_is_shown_beside_its_link_and_not_cut_off(browser, site, width, theme):
+    visit(browser, site, PAGE, width, theme)
+    # The mouse of a narrow window: a phone has none.
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    links = links_to_terms(browser)
+    assert len(links) > 20
+    assert shown(browser) == []
+    known = {glossary.anchor(name): text for name, text in entries().items()}
+    for link in links[::3]:
+        show_in_the_middle(browser, link)
+        text = point_at(browser, link)
+        assert shown(browser) == [text]
+        assert text.get_attribute("id") == link.get_attribute("aria-describedby")
+        name = link.get_attribute("href").partition("#")[2]
+        words = re.sub(r"\W", "", LINK.sub(r"\1", known[name]))
+        assert re.sub(r"\W", "", text.text) == words
+        box = browser.execute_script(BOXES, text, link)
+        assert 0 <= box["left"] < box["right"] <= box["width"]
+        assert (
+            min(abs(row - edge) for row in box["rows"] for edge in (box["top"], box["bottom"])) < 2
+        )
+        assert box["isOnTop"]
+        dark = int(re.search(r"\d+", box["background"])[0]) < 100
+        assert dark == (theme == "dark")
+        ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+        assert shown(browser) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.book
+def test_a_definition_stays_under_the_pointer_and_goes_with_it_or_with_escape(browser, site):
+    visit(browser, site, PAGE, 1280)
+    link = links_to_terms(browser)[3]
+    show_in_the_middle(browser, link)
+    text = point_at(browser, link)
+    ActionChains(browser).move_to_element(text).perform()
+    assert shown(browser) == [text]
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert shown(browser) == []
+    assert point_at(browser, link) == text
+    ActionChains(browser).move_by_offset(0, 250).perform()
+    assert shown(browser) == []
+
+
+@pytest.mark.book
+def test_a_definition_is_shown_at_the_focus_of_the_keyboard_and_dismissed(browser, site):
+    visit(browser, site, PAGE, 1280)
+    first, second = links_to_terms(browser)[3:5]
+    focus_by_keyboard(browser, first)
+    (text,) = shown(browser)
+    assert text.get_attribute("id") == first.get_attribute("aria-describedby")
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert shown(browser) == []
+    assert browser.switch_to.active_element == first
+    focus_by_keyboard(browser, second)
+    (text,) = shown(browser)
+    assert text.get_attribute("id") == second.get_attribute("aria-describedby")
+    browser.execute_script("document.activeElement.blur()")
+    assert shown(browser) == []
+
+
+@pytest.mark.book
+def test_a_reader_of_the_screen_hears_the_definition(browser, site):
+    visit(browser, site, PAGE, 1280)
+    for link in links_to_terms(browser)[:5]:
+        described = browser.execute_cdp_cmd(
+            "Accessibility.getPartialAXTree",
+            {
+                "objectId": browser.execute_cdp_cmd(
+                    "Runtime.evaluate",
+                    {
+                        "expression": "document.querySelector("
+                        f"'[aria-describedby={link.get_attribute('aria-describedby')}]')"
+                    },
+                )["result"]["objectId"],
+                "fetchRelatives": False,
+            },
+        )["nodes"][0]["description"]["value"]
+        assert len(described) > 20
+        assert described.endswith(".")
+
+
+@pytest.mark.book
+def test_touching_a_term_opens_the_glossary_at_its_entry(browser, site):
+    visit(browser, site, PAGE, 390)
+    link = links_to_terms(browser)[3]
+    show_in_the_middle(browser, link)
+    address = link.get_attribute("href")
+    box = browser.execute_script("return arguments[0].getClientRects()[0].toJSON()", link)
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+        touch = {"type": kind, "touchPoints": points}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+    WebDriverWait(browser, 20).until(lambda b: b.current_url == address)
+    entry = browser.execute_script("return document.querySelector(':target').localName")
+    assert entry == "dt"
+
+
+@pytest.mark.book
+def test_without_scripts_a_term_is_a_link(browser_without_scripts, site):
+    browser = browser_without_scripts
+    browser.get(f"{site}/{PAGE}")
+    link = links_to_terms(browser)[3]
+    link.send_keys(Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda b: "glossary.html#term-" in b.current_url)

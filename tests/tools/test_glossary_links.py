@@ -52,7 +52,7 @@ A [1×1](reference/words.md#term-1x1-convolution) layer, again
         ("feature map (피처 맵, 특징 맵)", "term-feature-map"),
         ("1×1 convolution (1×1 합성곱)", "term-1x1-convolution"),
         ("global average pooling (전역 평균 풀링, GAP)", "term-global-average-pooling"),
-        ("top-5 error (톱-5 오류율)", "term-top-5-error"),
+        ("multiply–add (곱셈-덧셈 연산, MAC)", "term-multiply-add"),
         ("He initialization (He 초기화)", "term-he-initialization"),
     ],
 )

@@ -22,7 +22,7 @@ LINK = re.compile(r'<a class="reference internal" href="([^"#]*)#(term-[^"]+)">'
 
 def anchor(term: str) -> str:
     """Return the address of an entry on its page: that of its English name, without brackets."""
-    english = term.partition(" (")[0].replace("×", "x").lower()
+    english = term.partition(" (")[0].lower().translate({ord("×"): "x", ord("–"): "-"})
     letters = unicodedata.normalize("NFKD", english).encode("ascii", "ignore").decode()
     return "term-" + re.sub(r"[^a-z0-9]+", "-", letters).strip("-")
 
@@ -75,7 +75,7 @@ def definitions_of(env) -> dict[str, dict[str, str]]:
 
 
 def show_definitions(app, pagename, templatename, context, doctree) -> None:
-    """Put the definitions of the terms that a page links at its end, and describe the links by them.
+    """Put the definitions of the terms that a page links at its end, and describe links by them.
 
     A screen reader reads what `aria-describedby` names, hidden or not; the script shows it.
 
