@@ -9,7 +9,7 @@ from torch import Tensor
 from cnnbook._errors import unknown
 from cnnbook.analysis import Activations
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.pictures import _is_map, _range, _stretched
+from cnnbook.plots.pictures import _is_map, _range, _stretched, _text_width
 from cnnbook.plots.style import COLORS, INK, WIDTH, new_figure
 
 # In points: between layers, width of a vector and of the room on its sides, size of letters,
@@ -38,7 +38,7 @@ def sheets(
         Result of :func:`cnnbook.analysis.activations`. Outputs ``(N, C, H, W)`` become C
         overlapping sheets, all at one scale of pixels; vectors become columns of one height.
     image
-        The picture to show as the input, ``(1, H, W)``. If not given, the network's input.
+        The picture to show in gray as the input, ``(C, H, W)``. If not given, the network's input.
     titles
         Layer name, or ``"input"``, to what stands above it; its name if not given.
     steps
@@ -76,7 +76,7 @@ def sheets(
         if name not in seen and name != "input":
             raise unknown("layer", name, seen)
     shown = _stretched(seen.images[index]) if image is None else image.detach().cpu().float()
-    blocks = {"input": shown[:1]}
+    blocks = {"input": shown.mean(0, keepdim=True)}
     for name, found in seen.channels_first().items():
         block = found[index].cpu().float()
         blocks[name] = block if _is_map(block) else block.flatten()
@@ -89,7 +89,12 @@ def sheets(
     names = 0.55 * LETTER * max(map(len, classes), default=0)
     columns = (len(blocks) - len(spans)) * (COLUMN + 2 * ROOM)
     free = 72 * WIDTH - 8 - names - GAP * (len(blocks) - 1) - columns
+    # A title may be wider than its sheets, and reaches half way into the gaps.
+    lines = {name: titles.get(name, name).split("\n") for name in spans}
+    letters = {name: max(map(_text_width, lines[name])) - GAP / 2 for name in spans}
     pixel = free / sum(spans.values())  # in points
+    for _ in range(50):
+        pixel *= free / sum(max(pixel * span, letters[name]) for name, span in spans.items())
     tall = max(pixel * max(spans.values()), 1.25 * LETTER * len(classes))
     left = 4.0
     with new_figure(WIDTH, (tall + ABOVE + BELOW) / 72) as figure:
@@ -101,8 +106,10 @@ def sheets(
                 axes.text(left - GAP / 2, tall + 6, steps[name], ha="center", va="top", size=LETTER)
             behind = front
             if name in spans:
-                wide = pixel * spans[name]
-                front = _draw_sheets(axes, block, left, (tall - wide) / 2, pixel)
+                span = pixel * spans[name]
+                wide = max(span, letters[name])
+                corner = left + (wide - span) / 2, (tall - span) / 2
+                front = _draw_sheets(axes, block, corner, pixel)
             else:
                 left, wide = left + ROOM, COLUMN
                 front = _draw_column(axes, block, left, tall)
@@ -129,12 +136,14 @@ def _span(block: Tensor) -> float:
     return max(block.shape[1:]) + _shift(block) * (len(block) - 1)
 
 
-def _draw_sheets(axes: Axes, block: Tensor, left: float, top: float, pixel: float) -> Rectangle:
+def _draw_sheets(
+    axes: Axes, block: Tensor, corner: tuple[float, float], pixel: float
+) -> Rectangle:
     """Draw feature maps from the back, upper left, to the front; return the front one's frame."""
     colors, low, high = _range(block)
     height, width = (pixel * side for side in block.shape[1:])
     for number, sheet in enumerate(block.numpy()):
-        x, y = (at + number * pixel * _shift(block) for at in (left, top))
+        x, y = (at + number * pixel * _shift(block) for at in corner)
         frame = Rectangle((x, y), width, height, fc="none", ec=INK, lw=0.4, zorder=2 + number)
         extent = (x, x + width, y + height, y)
         order = frame.get_zorder()

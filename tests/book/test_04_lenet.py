@@ -77,7 +77,7 @@ def test_the_seven_layers_are_the_network_in_the_picture():
 def test_sharing_saves_parameters_and_maps_shift_with_the_image():
     found = facts(CHAPTER)
     assert (found["shared"], found["fully_connected"]) == (156, 1024 * 4704 + 4704)
-    assert found["largest_difference"] == 0
+    assert found["largest_difference"] < 1e-5
 
 
 @book
@@ -99,7 +99,8 @@ def test_learned_features_are_worth_more_than_pixels():
     found = facts(CHAPTER)
     assert found["test_accuracy"] > 0.8
     assert found["mistakes_within_tops_or_shoes"] > 0.75
-    assert found["from_learned_features"] > found["from_pixels"] + 0.01
+    # and by less than the 11 points on handwritten digits
+    assert found["from_pixels"] + 0.01 < found["from_learned_features"] < found["from_pixels"] + 0.1
 
 
 @book
@@ -128,5 +129,6 @@ def test_solutions():
     assert ast.literal_eval(positions) == [[0], [8], [16], [24], [32]]
     (alt,) = [line for line in text.splitlines() if "Test accuracy against shift" in line]
     without, far = [float(part.split("%")[0].split()[-1]) for part in alt.split(" without, ")]
-    assert without > far + 15
+    assert without > 75
+    assert far < 50
     assert len(table(SOLUTIONS, "pooling")) == 2
