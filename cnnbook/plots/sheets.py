@@ -1,6 +1,7 @@
 """A network as overlapping sheets, one for each feature map."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Rectangle
@@ -136,9 +137,7 @@ def _span(block: Tensor) -> float:
     return max(block.shape[1:]) + _shift(block) * (len(block) - 1)
 
 
-def _draw_sheets(
-    axes: Axes, block: Tensor, corner: tuple[float, float], pixel: float
-) -> Rectangle:
+def _draw_sheets(axes: Axes, block: Tensor, corner: tuple[float, float], pixel: float) -> Rectangle:
     """Draw feature maps from the back, upper left, to the front; return the front one's frame."""
     colors, low, high = _range(block)
     height, width = (pixel * side for side in block.shape[1:])
@@ -167,7 +166,7 @@ def _draw_window(axes: Axes, behind: Rectangle, side: float, front: Rectangle) -
     x = behind.get_x() + 0.75 * (behind.get_width() - side)
     y = behind.get_y() + 0.75 * (behind.get_height() - side)
     unit = (front.get_x() + 0.25 * front.get_width(), front.get_y() + 0.75 * front.get_height())
-    style = {"ec": COLORS[2], "lw": 1.0, "zorder": 99}
+    style: dict[str, Any] = {"ec": COLORS[2], "lw": 1.0, "zorder": 99}
     axes.add_patch(Rectangle((x, y), side, side, fc="none", **style))
     axes.add_patch(Polygon([(x + side, y), unit, (x + side, y + side)], fc="none", **style))
 
