@@ -14,6 +14,7 @@ from cnnbook.plots.kernels import kernel_factors
 from cnnbook.plots.pictures import activations, feature_maps, filters, images
 from cnnbook.plots.receptive import effective_receptive_field, receptive_fields
 from cnnbook.plots.results import bars, confusion_matrix, curves, lines, sweep
+from cnnbook.plots.sheets import sheets
 from cnnbook.plots.surfaces import loss_surface
 from cnnbook.plots.units import maximized_units, top_patches
 
@@ -39,6 +40,7 @@ __all__ = [
     "loss_surface",
     "maximized_units",
     "receptive_fields",
+    "sheets",
     "sweep",
     "top_patches",
 ]
