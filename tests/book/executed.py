@@ -11,6 +11,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import claims
+import nbformat
 import yaml
 from jupyter_cache import get_cache
 
@@ -118,12 +119,19 @@ def number(text: str) -> float:
     return float(text.split()[0].rstrip("%,;:.>").replace(",", ""))
 
 
+def with_claims(paths: list[Path]) -> list[Path]:
+    """Return the chapters that compute their verdicts on claims."""
+    return [path for path in paths if any(map(is_claims, nbformat.read(path, 4).cells))]
+
+
 def is_claims(cell) -> bool:
     return "claims" in cell.metadata.get("tags", [])
 
 
 def executed_rows(path: Path) -> list[claims.Row]:
-    """Return the rows of the claim table that a chapter ends with."""
-    cell = [c for c in executed_cells(path) if is_claims(c)][-1]
-    (found,) = tables_in(cell.outputs)
+    """Return the rows of the claim table that a chapter ends with, if it does."""
+    cells = [c for c in executed_cells(path) if is_claims(c)]
+    if not cells:
+        return []
+    (found,) = tables_in(cells[-1].outputs)
     return [claims.Row(*row) for row in found.rows]

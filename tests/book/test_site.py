@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import set_repository
+from executed import chapters_and_pages, with_claims
+from prose import REWRITTEN
 from selenium.webdriver.support.wait import WebDriverWait
 
 import cnnbook
@@ -22,6 +24,12 @@ PAGES = sorted(
 pytestmark = pytest.mark.book
 every_page = pytest.mark.parametrize("page", PAGES)
 
+# The first picture of a page: the top of whatever is drawn first.
+FIRST_PICTURE = """
+const drawn = "figure.cnnbook-figure, .widget-subarea, .cell_output img, article figure img";
+return Math.min(...[...document.querySelectorAll(drawn)].map(
+    e => e.getBoundingClientRect()).filter(r => r.height > 50).map(r => r.top + scrollY));
+"""
 HOSTS_ASKED = """
 return performance.getEntriesByType("resource").map(e => new URL(e.name, location).host)
 """
@@ -154,6 +162,12 @@ def test_figures_can_be_read_in_both_themes(browser, site, page, theme):
     assert made or "/solutions/" in page or "/reference/" in page
 
 
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_a_chapter_begins_with_a_picture(browser, site, name):
+    visit(browser, site, f"chapters/{name}.html", 1280)
+    assert browser.execute_script(FIRST_PICTURE) <= 900
+
+
 @every_page
 def test_formulas_are_mathml_with_a_text_alternative(browser, site, page):
     visit(browser, site, page, 1280)
@@ -225,15 +239,10 @@ def test_chapters_say_what_they_ask_and_how_long_they_take():
         assert bool(re.search(times, text)) == is_chapter, page
 
 
-# Not those about a part of another page.
-CHAPTER_PAGES = [
-    f"chapters/{path.stem}.html"
-    for path in CHAPTERS.glob("??-*.ipynb")
-    if (CHAPTERS / "solutions" / path.name).is_file()
-]
+CLAIMS_PAGES = [f"chapters/{path.stem}.html" for path in with_claims(chapters_and_pages()[0])]
 
 
-@pytest.mark.parametrize("page", sorted(CHAPTER_PAGES))
+@pytest.mark.parametrize("page", CLAIMS_PAGES)
 def test_claims_are_read_on_a_phone_without_moving_sideways(browser, site, page):
     visit(browser, site, page, 390)
     widths = browser.execute_script(

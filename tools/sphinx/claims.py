@@ -1,8 +1,9 @@
 """The source article's claims, and the chapters' rows that say whether they hold.
 
-The list of claims is `chapters/reference/source-claims.yml`. The rows are the claim tables that the
-chapters end with. As a Sphinx extension, this adds a directive that combines the two, with the
-verdicts of the executed chapters and links to the sections that show them:
+The list of claims is `chapters/reference/source-claims.yml`. It has the answers of chapters whose
+evidence is recorded; other chapters end with a table of claims that they compute, and the list
+names the rows. As a Sphinx extension, this adds a directive that shows a section's claims, with
+verdicts and links to the sections that show them:
 
     ```{claims} 2.1
     :verdicts: does not hold, holds in part
@@ -40,12 +41,15 @@ class Claim:
     says
         The claim.
     starts
-        Chapter and beginning of the statement, for each row about it.
+        Chapter and beginning of the statement, for each row about it in a chapter's table.
+    answers
+        Chapter and row, for each answer that is in the list.
     """
 
     number: str
     says: str
-    starts: tuple[tuple[str, str], ...]
+    starts: tuple[tuple[str, str], ...] = ()
+    answers: tuple[tuple[str, "Row"], ...] = ()
 
     @property
     def section(self) -> str:
@@ -55,7 +59,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a chapter's claim table."""
+    """What became of a claim, and the chapter's section that shows it."""
 
     says: str
     verdict: str
@@ -69,11 +73,18 @@ def read_claims(path: Path = LIST) -> list[Claim]:
         for position, claim in enumerate(content["claims"], 1):
             starts = tuple(
                 (chapter, start)
-                for chapter, value in claim["rows"].items()
+                for chapter, value in claim.get("rows", {}).items()
                 for start in ([value] if isinstance(value, str) else value)
             )
-            claims.append(Claim(f"{section}-{position}", claim["says"], starts))
+            answers = tuple(read_answer(claim["says"], a) for a in claim.get("answers", ()))
+            claims.append(Claim(f"{section}-{position}", claim["says"], starts, answers))
     return claims
+
+
+def read_answer(says: str, answer: dict[str, str]) -> tuple[str, Row]:
+    """Return the chapter and the row of an answer; it is shown in `where`, "chapter: section"."""
+    chapter, _, heading = answer["where"].partition(": ")
+    return chapter, Row(says, answer["verdict"], answer["found"], heading)
 
 
 def rows_of_html(text: str) -> list[Row]:
@@ -100,15 +111,18 @@ def begun(rows: dict[str, list[Row]], chapter: str, start: str) -> list[Row]:
 
 def verdicts_on(claim: Claim, rows: dict[str, list[Row]]) -> list[tuple[str, Row]]:
     """Return the chapter and row of each verdict on a claim."""
-    return [
+    found = [
         (chapter, row) for chapter, start in claim.starts for row in begun(rows, chapter, start)
     ]
+    return [*claim.answers, *found]
 
 
 def unmatched(claims: list[Claim], rows: dict[str, list[Row]]) -> list[str]:
     """Return the mismatches between the list of claims and the chapters' rows."""
     problems, used = [], set()
     for claim in claims:
+        if not claim.starts and not claim.answers:
+            problems.append(f"claim {claim.number}: nothing answers it")
         for chapter, start in claim.starts:
             found = begun(rows, chapter, start)
             used |= {(chapter, row.says) for row in found}
@@ -159,7 +173,7 @@ class JoinCells(SphinxTransform):
     them would say no more than one.
 
     Cause: myst-nb 1.4.0 folds each cell by itself.
-    Delete when: a chapter's table of claims is made in one cell, or in the reference part.
+    Delete when: every claim has its answer in the list.
     """
 
     default_priority = 900  # after the page has been read
@@ -185,7 +199,7 @@ def collect(app, env) -> None:
     """Collect the claim tables and the addresses of headings from the chapters that were read.
 
     Cause: this book: verdicts are computed in the chapters and shown on other pages, too.
-    Delete when: the verdicts come from recorded runs.
+    Delete when: every claim has its answer in the list.
     """
     app.claims, app.claim_rows, app.claim_headings = [], {}, {}
     if not env.reread_always:  # a book without such tables
@@ -204,13 +218,13 @@ def collect(app, env) -> None:
         ]
         if tables:
             app.claim_rows[chapter] = tables[-1]
-            app.claim_headings[chapter] = (
-                docname,
-                {
-                    plain(section.next_node(nodes.title).astext()): section["ids"][0]
-                    for section in document.findall(nodes.section)
-                },
-            )
+        app.claim_headings[chapter] = (
+            docname,
+            {
+                plain(section.next_node(nodes.title).astext()): section["ids"][0]
+                for section in document.findall(nodes.section)
+            },
+        )
     for problem in unmatched(app.claims, app.claim_rows):
         logger.warning("%s", problem)
 
@@ -240,7 +254,7 @@ def fill(app, document, docname: str) -> None:
             for chapter, row in verdicts_on(claim, app.claim_rows):
                 if mark["verdicts"] and row.verdict not in mark["verdicts"]:
                     continue
-                target, headings = app.claim_headings[chapter]
+                target, headings = app.claim_headings.get(chapter, (chapter, {}))
                 if plain(row.where) not in headings:
                     logger.warning("%s has no section “%s”", target, row.where, location=mark)
                     continue
