@@ -167,8 +167,8 @@ class _Slide:
             )
 
     def convolved(self, x: Tensor) -> Tensor:
-        weights = self.weights[None, None]
-        return F.conv2d(x[None, None], weights, None, self.stride, self.padding, self.dilation)[0, 0]
+        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return F.conv2d(x[None, None], self.weights[None, None], **options)[0, 0]
 
     @functools.cached_property
     def pixels(self) -> Tensor:
@@ -186,14 +186,13 @@ class _Slide:
 
     def taps(self, row: int, column: int) -> tuple[range, range]:
         """Return the rows and columns of the padded pixels that the kernel covers."""
-        reach, step = len(self.weights) * self.dilation, self.dilation
-        rows, columns = (range(i * self.stride, i * self.stride + reach, step) for i in (row, column))
-        return rows, columns
+        y, x, reach = row * self.stride, column * self.stride, len(self.weights) * self.dilation
+        return range(y, y + reach, self.dilation), range(x, x + reach, self.dilation)
 
     def draw(self, position: int) -> tuple[Figure, str]:
         """Return the picture of one position, from 1, and the sum of its products in words."""
-        (rows, columns), (top, left, side) = self.output.shape, self.window
-        row, column = divmod(position - 1, columns)
+        top, left, side = self.window
+        row, column = divmod(position - 1, self.output.shape[1])
         taps = self.taps(row, column)
         seen = self.pixels[list(taps[0])][:, list(taps[1])]
         value = self.output[row, column].item()
