@@ -364,7 +364,7 @@ def test_convolution_shows_every_product_of_every_setting(captured):
             terms = re.findall(r"[+-]? ?\d+\*[\d./]+", products.replace("·", "*").replace("−", "-"))
             value = eval(value.replace("−", "-"))
             assert sum(map(eval, terms)) == pytest.approx(value, rel=0.05)
-            assert f"output, {side}×{side}" in titles(figure)
+            assert f"output {side}×{side}" in titles(figure)
     assert list(choices["position"]) == list(range(1, longest + 1))
 
 

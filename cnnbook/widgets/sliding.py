@@ -142,8 +142,10 @@ def _kernel(name: str, given: Sequence[Sequence[float]]) -> Tensor:
 
 # The figure, in inches. Left: the picture, and below it its feature map. Beside them the pixels and
 # the output, and below these the products of one position.
-HEIGHT, EDGE, TITLE = 4.05, 0.06, 0.25
+HEIGHT, EDGE, TITLE = 4.15, 0.06, 0.3
 SMALL, LARGE, CELL, GAP = 1.44, 2.02, 0.32, 0.25
+# On a phone the figure is shrunk to six tenths.
+LETTERS, SMALL_LETTERS = 13, 10
 
 
 @dataclass(frozen=True)
@@ -207,22 +209,26 @@ class _Slide:
             fixed, moving = _Sheet(figure), _Sheet(figure)
             upper, right = HEIGHT - TITLE, CHART - EDGE
             beside = right - 2 * LARGE - 0.14
-            image = fixed.grid(self.whole, EDGE, upper, SMALL, "image, {}×{}", 9)
+            image = fixed.grid(self.whole, EDGE, upper, SMALL, "image", 9)
             fixed.frame(image, top, left, side, COLORS[2])
-            at = EDGE, EDGE + SMALL, SMALL, "feature map, {}×{}"
+            at = EDGE, EDGE + SMALL, SMALL, "feature map"
             white = 9 * self.weights.sum().item()
             fixed.grid(self.feature_map, *at, None if signed else white, signed=signed)
-            title = f"with {self.padding} of padding" if self.padding else "{}×{} of its pixels"
+            title = (
+                f"{side}×{side}, padding {self.padding}"
+                if self.padding
+                else f"{side}×{side} pixels"
+            )
             under = fixed.grid(self.pixels, beside, upper, LARGE, title, 9, numbers=True)
             if self.padding:
                 fixed.frame(under, self.padding, self.padding, side, COLORS[2])
 
-            width, y = CELL * min(3, len(self.weights)), upper - LARGE - 0.48
+            width, y = CELL * min(3, len(self.weights)), upper - LARGE - 0.52
             x = [beside + i * (CELL * 3 + GAP) for i in range(4)]
             for sign, after in zip("×==", x, strict=False):
                 fixed.say(sign, after + width + GAP / 2, y - width / 2, size=14)
             total = (x[3] + right) / 2
-            fixed.say("sum", total, y + 0.06, va="bottom", size=10.5)
+            fixed.say("sum", total, y + 0.06, va="bottom", size=LETTERS)
             products = seen * self.weights
             moving.grid(seen, x[0], y, width, "pixels", 9, numbers=True)
             # Half the scale, so that colors stay pale behind the numbers.
@@ -231,7 +237,7 @@ class _Slide:
                 sheet.grid(values, x[of], y, width, name, most, signed=True, numbers=True)
             moving.say(in_words(value), total, y - width / 2, size=14, weight="bold")
             limit = self.output.abs().max().item() if signed else white
-            at = right - LARGE, upper, LARGE, "output, {}×{}", limit
+            at = right - LARGE, upper, LARGE, "output {}×{}", limit
             result = moving.grid(done.view_as(self.output), *at, signed=signed, numbers=True)
 
             # What is covered, and what becomes of it, in one color.
@@ -301,7 +307,7 @@ class _Sheet:
         colors = {"cmap": SIGNED, "vmin": -limit} if signed else {"cmap": "gray", "vmin": 0}
         self.axes.imshow(values.numpy(), extent=extent, aspect="auto", vmax=limit, **colors)
         self.axes.add_patch(Rectangle((x, y - width), width, width, fill=False, ec=INK, lw=0.8))
-        self.say(title.format(rows, columns), x + width / 2, y + 0.06, va="bottom", size=10.5)
+        self.say(title.format(rows, columns), x + width / 2, y + 0.06, va="bottom", size=LETTERS)
         if numbers:
             self._write(values, signed, limit, (x, y, cell))
         return x, y, cell
@@ -320,7 +326,7 @@ class _Sheet:
                     found.setdefault(key, []).append(at)
         for (text, color), at in found.items():
             letters = PathCollection(
-                [_outline(text, 12 if len(text) < 3 and cell > 0.24 else 10)],
+                [_outline(text, LETTERS if len(text) * 8.5 < 68 * cell else SMALL_LETTERS)],
                 offsets=at,
                 offset_transform=self.axes.transData,
                 transform=self.axes.figure.dpi_scale_trans,
