@@ -136,6 +136,13 @@ def _box(found: Trace, operation: Operation, call: Call | None, before: Box) -> 
         return Box("activation", ACTIVATIONS[operation.name], shape, [])
     if operation.role == "mean" and set(shape[1:]) <= {1}:
         return Box("pooling", "global avg pool", shape, [])
+    if operation.role == "convolution":
+        return Box("convolution", f"conv, {shape[0]}", shape, [])
+    if operation.role == "fully connected":
+        return Box("fully connected", f"fc, {shape[-1]}", shape, [])
+    if operation.role == "pooling":
+        label = "avg pool" if "avg" in operation.name else "max pool"
+        return Box("pooling", f"global {label}" if set(shape[1:]) == {1} else label, shape, [])
     if operation.role == "view" or shape == before.shape:
         return _flatten(before, shape)
     return Box("other", operation.name, shape, [])

@@ -115,7 +115,7 @@ def towers(
         _draw_columns(axes, columns, middles, size, height - EDGE)
         _draw_arrows(axes, columns, middles, size)
         _draw_legend(axes, columns)
-    return Figure(figure, alt or _describe(name, columns, rows))
+    return Figure(figure, alt or _describe(name, columns, rows), shrinks=False)
 
 
 def _columns(found: Trace, name: str) -> tuple[list[Column], int]:
