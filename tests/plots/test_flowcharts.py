@@ -169,7 +169,9 @@ def test_resnet34_has_16_shortcuts_of_which_three_are_dashed():
     figure = DRAWINGS["resnet34"]()
     joins = [t for t in texts(figure) if t == "+"]
     net = meta(models.ResNet, 34)
-    projections = sum(isinstance(m.shortcut, nn.Sequential) for m in net.modules() if hasattr(m, "shortcut"))
+    projections = sum(
+        isinstance(m.shortcut, nn.Sequential) for m in net.modules() if hasattr(m, "shortcut")
+    )
     arrows = patches(figure, FancyArrowPatch)
     dashed = [a for a in arrows if a.get_linestyle() == "--"]
     assert len(joins) == sum(isinstance(m, BasicBlock) for m in net.modules()) == 16

@@ -106,9 +106,7 @@ def _in_mode(model: nn.Module, training: bool) -> Iterator[None]:
         yield
 
 
-def _run(
-    model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]], training: bool
-) -> Trace:
+def _run(model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]], training: bool) -> Trace:
     device = device_of(model)
     with torch.no_grad(), torch.inference_mode(False), _plain_kernels(model):
         found = None

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
-from matplotlib.path import Path
 
 from cnnbook.plots.architecture.boxes import KIND_COLORS, Box
 from cnnbook.plots.architecture.drawing import rounded
@@ -259,7 +258,9 @@ def _set_x(panel: Panel) -> None:
         for box in head:
             box.x = right + 0.06 + max(width, *names) / 2
     if panel.heads:
-        right = max(h[0].x + max(h[0].width, *map(text_width, head_lines(h))) / 2 for h in panel.heads)
+        right = max(
+            h[0].x + max(h[0].width, *map(text_width, head_lines(h))) / 2 for h in panel.heads
+        )
     texts = [text for text in (panel.title, *panel.footer) if text]
     least = max((text_width(t, bold=True) for t in texts), default=0.0)
     shift = MARGIN - left + max(0.0, least - (right - left)) / 2
@@ -304,7 +305,9 @@ def arc_levels(panel: Panel) -> dict[tuple[int, int], int]:
         overlapping = (
             level
             for (a, b), level in levels.items()
-            if ranks[a] < ranks[k] and ranks[i] < ranks[b] and panel.boxes[b].lane == panel.boxes[k].lane
+            if ranks[a] < ranks[k]
+            and ranks[i] < ranks[b]
+            and panel.boxes[b].lane == panel.boxes[k].lane
         )
         levels[i, k] = 1 + max(overlapping, default=0)
     return levels

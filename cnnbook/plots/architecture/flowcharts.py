@@ -10,7 +10,6 @@ from cnnbook.analysis import Trace, trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.boxes import KIND_COLORS, Box, boxes_of
 from cnnbook.plots.architecture.chart import (
-    MARGIN,
     Panel,
     cuts,
     draw,
@@ -149,9 +148,7 @@ def residual_block(
     return _figure(panels, alt or "Residual block " + " ".join(texts), legend=False)
 
 
-def _traces(
-    model: Modules, input_shape: InputLike | None, training: bool
-) -> dict[str, Trace]:
+def _traces(model: Modules, input_shape: InputLike | None, training: bool) -> dict[str, Trace]:
     """Return the traces of modules by title; that of a single one is empty."""
     modules = dict(model) if isinstance(model, Mapping) else {"": model}
     if not modules:

@@ -112,9 +112,7 @@ def heads(
     texts = [(t, True) for head in found for t in head.sizes]
     texts += [(t, False) for head in found for t in head.steps]
     wide = drawn + BESIDE + max(text_width(t, bold=b) for t, b in texts) + 3 * MARGIN
-    tall = max(
-        2 * MARGIN + 2 * LINE + MAP + STEP * (1 + len(head.layers)) + LINE for head in found
-    )
+    tall = max(2 * MARGIN + 2 * LINE + MAP + STEP * (1 + len(head.layers)) + LINE for head in found)
     width = wide * len(found) + GUTTER * (len(found) - 1)
     with new_figure(width, tall) as figure:
         figure.set_layout_engine("none")
@@ -158,7 +156,9 @@ def _draw(axes: Axes, head: _Head, width: float) -> None:
         joined = list(zip(above, row, strict=True))
     else:
         spread = MAP / VALUES_OF_MAP
-        row = [(left + (i + 0.5) * spread, y - STEP) for left in lefts for i in range(VALUES_OF_MAP)]
+        row = [
+            (left + (i + 0.5) * spread, y - STEP) for left in lefts for i in range(VALUES_OF_MAP)
+        ]
         joined = [(above[i // VALUES_OF_MAP], value) for i, value in enumerate(row)]
     radius = RADIUS if head.pooled else 0.6 * RADIUS
     axes.text(right, y - STEP / 2, head.steps[0], **text)
