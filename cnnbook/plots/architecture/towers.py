@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -191,7 +192,8 @@ def _groups(layers: dict[str, nn.Module], names: Sequence[str], network: str) ->
 def _groups_of(layer: nn.Module | None) -> int | None:
     """Return the groups of a layer's weights, None if it has none."""
     for module in layer.modules() if layer is not None else ():
-        if isinstance(module, nn.Linear) or (hasattr(module, "groups") and hasattr(module, "weight")):
+        is_convolution = hasattr(module, "groups") and hasattr(module, "weight")
+        if is_convolution or isinstance(module, nn.Linear):
             return getattr(module, "groups", 1)
     return None
 
@@ -302,7 +304,7 @@ def _draw_columns(
 def _draw_arrows(
     axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: _Scale
 ) -> None:
-    for before, column in zip(columns, columns[1:], strict=False):
+    for before, column in pairwise(columns):
         for i, start in enumerate(_heights(before, middles)):
             for k, end in enumerate(_heights(column, middles)):
                 same = len(before.shapes) == 1 or len(column.shapes) == 1 or i == k
