@@ -153,7 +153,7 @@ def _set_sizes(panel: Panel) -> None:
     beside = {id(box) for head in panel.heads for box in head}
     for box in panel.boxes:
         if box.short and (box.lanes > 2 or id(box) in beside):
-            box.label, *box.notes = box.short.split("\n") if id(box) in beside else [box.short]
+            box.label = box.short
     pad = 0.07 if panel.detailed else PAD
     for box in panel.boxes:
         lines = panel.lines(box)
