@@ -1,7 +1,6 @@
 """Saving a run to a checkpoint, and resuming from one as if nothing had happened."""
 
 import copy
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnbook import _files
 from cnnbook.training import processes
 from cnnbook.training.checkpoint import (
     CheckpointError,
@@ -46,12 +46,10 @@ def check_writable(path: Path) -> None:
     if not processes.is_main_process():
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        _files.check_writable(path)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write into {path.parent} ({error.strerror}); choose another folder for the "
-            "checkpoint"
+            f"cannot write the checkpoint {path} ({error.strerror}); choose another name or folder"
         ) from None
 
 

@@ -520,9 +520,7 @@ def _from_file(path: str | Path) -> TrainedModel:
         with torch.device("meta"):  # whatever size it has, it takes no memory
             network = _build(info["model"], tuple(info["image"]), len(classes), options)
     except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
-        raise CheckpointError(
-            f"{path} describes a network that cannot be built: {error}"
-        ) from None
+        raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from None
     if mismatches := _mismatches(weights, network.state_dict()):
         more = f"; and {len(mismatches) - 5} more" if len(mismatches) > 5 else ""
         raise CheckpointError(
