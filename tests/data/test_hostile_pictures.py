@@ -57,7 +57,7 @@ def test_a_picture_starts_no_program(pictures, tmp_path, monkeypatch):
     assert not (tmp_path / "started").exists()
 
 
-@pytest.mark.parametrize("kind", [k for k in FORMATS])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_the_content_decides_the_format(pictures, kind):
     lossy = kind in ("JPEG", "WEBP")
     image = read(pictures, encoded(GRAY, kind, **({"lossless": True} if kind == "WEBP" else {})))
