@@ -84,7 +84,6 @@ def test_what_is_counted_is_as_said():
     assert torch.finfo(torch.bfloat16).eps == 2**-7
     assert 2 * torch.finfo(torch.float32).eps == 2**-22  # between 2 and 4
     assert torch.tensor(257.0).bfloat16() == 256
-    assert -(-3000 // 512) * 3 == 18  # "18 steps"
 
 
 @in_book
@@ -111,7 +110,6 @@ def test_only_batch_normalization_mixes_images():
 @in_book
 def test_two_processes_train_as_one():
     seen = facts(CHAPTER)
-    assert seen["exit_code"] == 0
     first, last = seen["losses"]
     assert last < first - 0.5
     assert seen["first_step_differs_by"] < 1e-5
