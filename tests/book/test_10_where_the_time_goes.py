@@ -33,7 +33,7 @@ def test_every_number_has_a_source():
 
 def test_operations_of_the_recorded_run():
     macs = analysis.summary(bench.WhitenedNet(), (1, 28, 28)).total_macs
-    (recorded,) = results.find("recipe")
+    recorded = results.load("recipe-cpu")
     # Forward, and twice that backward; a multiply–add is two operations.
     assert recorded.rows[0]["operations"] == 6 * macs * EPOCHS * 60_000
 
