@@ -1,6 +1,6 @@
 """Figures of networks, images and results, in one style for light and dark pages."""
 
-from cnnbook.plots.architecture import architecture
+from cnnbook.plots.architecture import architecture, flowchart, heads, residual_block, towers
 from cnnbook.plots.costs import layer_costs
 from cnnbook.plots.depth import (
     activation_statistics,
@@ -29,8 +29,10 @@ __all__ = [
     "effective_receptive_field",
     "feature_maps",
     "filters",
+    "flowchart",
     "gradient_flow",
     "gradient_history",
+    "heads",
     "images",
     "kernel_factors",
     "layer_costs",
@@ -39,6 +41,8 @@ __all__ = [
     "loss_surface",
     "maximized_units",
     "receptive_fields",
+    "residual_block",
     "sweep",
     "top_patches",
+    "towers",
 ]

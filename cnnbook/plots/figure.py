@@ -10,10 +10,12 @@ import hashlib
 import html
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
+import matplotlib.transforms
 from matplotlib.axes import Axes
 
 from cnnbook._files import write_whole
@@ -35,6 +37,9 @@ class Figure:
         The matplotlib figure.
     alt
         What the picture shows, for readers who cannot see it.
+    stacks
+        Whether a page may put the axes below each other where they do not fit side by side. Each
+        becomes a picture of its own, so nothing may be drawn outside the axes.
 
     Examples
     --------
@@ -48,9 +53,10 @@ class Figure:
     >>> _ = figure.axes[0].set_xlim(0, 30)
     """
 
-    def __init__(self, figure: mpl.figure.Figure, alt: str):
+    def __init__(self, figure: mpl.figure.Figure, alt: str, *, stacks: bool = False):
         self.figure = figure
         self.alt = alt
+        self.stacks = stacks
 
     def __repr__(self) -> str:
         """Return the text alternative."""
@@ -74,9 +80,37 @@ class Figure:
                 self.figure.set_layout_engine(engine)
 
     def svg(self) -> str:
-        """Return the picture as an ``<svg>`` element in the color of the surrounding text."""
+        """Return the picture as an ``<svg>`` element in the color of the surrounding text.
+
+        A picture that stacks is a ``<div>`` with one ``<svg>`` for each of its axes.
+        """
+        label = html.escape(self.alt, quote=True)
+        described = f'role="img" aria-label="{label}"'
+        if not self.stacks:
+            width = self.figure.get_figwidth() * 96
+            least = "min-width:30rem;" if width > 600 else ""
+            return self._svg(described, width, least)
+        style = "display:flex;flex-wrap:wrap;align-items:flex-start;column-gap:1.2rem"
+        return f'<div {described} style="{style}">{"".join(self._svgs())}</div>'
+
+    def _svgs(self) -> Iterator[str]:
+        """Return each of the axes as a picture of its own."""
+        inches = mpl.transforms.Bbox([[0, 0], self.figure.get_size_inches()])
+        for shown in self.axes:
+            for axes in self.axes:
+                axes.set_visible(axes is shown)
+            box = mpl.transforms.TransformedBbox(
+                shown.get_position(), mpl.transforms.BboxTransformTo(inches)
+            )
+            cut = mpl.transforms.Bbox(box.get_points())
+            yield self._svg('aria-hidden="true"', cut.width * 96, bbox_inches=cut)
+        for axes in self.axes:
+            axes.set_visible(True)
+
+    def _svg(self, attributes: str, width: float, least: str = "", **options: object) -> str:
+        """Return the picture, or a part of it, as an element that is `width` pixels wide."""
         buffer = io.StringIO()
-        self._write(buffer, "svg", metadata={"Date": None})
+        self._write(buffer, "svg", metadata={"Date": None}, **options)
         text = buffer.getvalue()
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
@@ -87,14 +121,11 @@ class Figure:
         prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:10] + "-"
         text = re.sub(r'\bid="', f'id="{prefix}', text)
         text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", text)
-        # The wrapping element carries the description; size follows the page.
-        width = self.figure.get_figwidth() * 96
-        least = "min-width:30rem;" if width > 600 else ""
+        # The size follows the page.
         style = f"width:{width:.0f}px;max-width:100%;{least}height:auto;display:block"
-        label = html.escape(self.alt, quote=True)
         for size in ("width", "height"):
             text = re.sub(rf'^(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
-        return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
+        return text.replace("<svg", f'<svg {attributes} style="{style}"', 1)
 
     def png(self, *, dpi: int = 150) -> bytes:
         """Return the picture as a PNG with dark text on white, `dpi` pixels per inch."""

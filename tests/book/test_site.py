@@ -54,14 +54,14 @@ return document.fonts.ready.then(() => icons.filter(i => i.getClientRects().leng
 """
 # A widget still being drawn is hidden behind the picture of its first state.
 FIGURES = """
-return [...document.querySelectorAll("figure.cnnbook-figure svg")].filter(
-    svg => getComputedStyle(svg).visibility === "visible"
-).map(svg => ({
-    label: svg.getAttribute("aria-label"),
-    width: svg.getBoundingClientRect().width,
-    height: svg.getBoundingClientRect().height,
-    textColor: getComputedStyle(svg).color,
-    card: getComputedStyle(svg.closest(".output, .widget-subarea")).backgroundColor,
+return [...document.querySelectorAll("figure.cnnbook-figure [role=img]")].filter(
+    picture => getComputedStyle(picture).visibility === "visible"
+).map(picture => ({
+    label: picture.getAttribute("aria-label"),
+    width: picture.getBoundingClientRect().width,
+    height: picture.getBoundingClientRect().height,
+    textColor: getComputedStyle(picture).color,
+    card: getComputedStyle(picture.closest(".output, .widget-subarea")).backgroundColor,
 }))
 """
 

@@ -28,10 +28,10 @@ from cnnbook.analysis.graph.reach import Reach, Untraceable
 from cnnbook.analysis.graph.traces import IMAGE, Call, Operation, Trace
 
 
-def trace(model: nn.Module, input_shape: InputLike) -> Trace:
+def trace(model: nn.Module, input_shape: InputLike, *, training: bool = False) -> Trace:
     """Run a network once and record what depends on what.
 
-    The network runs in evaluation mode, without gradients: a copy of it, on tensors that have
+    The network runs in evaluation mode unless `training` is set, without gradients: a copy of it, on tensors that have
     shapes but no values (torch's "meta" device), so that even the largest networks cost nothing. A
     network that needs values along the way is run on zeros, or on the example, instead.
 
@@ -50,6 +50,10 @@ def trace(model: nn.Module, input_shape: InputLike) -> Trace:
           words do; of several images, the first is taken;
         * a tuple of shapes or tensors for a network with several inputs. "The image", for
           receptive fields, is the first that has four dimensions with N.
+    training
+        Whether to run it as in training. GoogLeNet runs its auxiliary classifiers only then. Batch
+        normalization needs more than one value per channel in that mode, so give an example
+        of several pixels.
 
     Returns
     -------
@@ -87,19 +91,30 @@ def trace(model: nn.Module, input_shape: InputLike) -> Trace:
     errors = []
     for inputs in choose(network, input_shape):
         try:
-            return _run(network, inputs)
+            return _run(network, inputs, training)
         except Exception as error:  # whatever a network says to an input it does not take
             errors.append(error)
     raise does_not_run(network, input_shape, errors[0]) from errors[0]
 
 
-def _run(model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]]) -> Trace:
+@contextlib.contextmanager
+def _in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put a network into training or evaluation mode, while the block runs."""
+    with evaluating(model):
+        if training:
+            model.train()
+        yield
+
+
+def _run(
+    model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]], training: bool
+) -> Trace:
     device = device_of(model)
     with torch.no_grad(), torch.inference_mode(False), _plain_kernels(model):
         found = None
         if not any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
             try:
-                with meta_copy(model) as copy, evaluating(copy), torch.device("meta"):
+                with meta_copy(model) as copy, _in_mode(copy, training), torch.device("meta"):
                     found = _record(model, copy, materialized(model, inputs, torch.device("meta")))
             except Exception:  # whatever a network does with missing values
                 if device.type == "meta":
@@ -107,7 +122,7 @@ def _run(model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]]) -> Trace:
             if found is not None and (device.type == "meta" or not _lacks_values(found)):
                 return found
         try:
-            with unchanged(model), evaluating(model):
+            with unchanged(model), _in_mode(model, training):
                 return _record(model, model, materialized(model, inputs, device))
         except Exception:
             if found is None:

@@ -5,14 +5,17 @@ from torch import nn
 from cnnbook.analysis import Trace, trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.drawing import draw_arrows, draw_legend, draw_node
+from cnnbook.plots.architecture.flowcharts import flowchart, residual_block
+from cnnbook.plots.architecture.heads import heads
 from cnnbook.plots.architecture.layout import arrange, break_into_rows, measure, position_nodes
 from cnnbook.plots.architecture.nodes import ROLE_COLORS, describe, nodes_of, stacked
+from cnnbook.plots.architecture.towers import towers
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import new_figure
 
 LEGEND = 0.5  # inches below the rows
 
-__all__ = ["architecture"]
+__all__ = ["architecture", "flowchart", "heads", "residual_block", "towers"]
 
 
 def architecture(

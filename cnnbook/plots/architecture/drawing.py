@@ -24,16 +24,26 @@ def draw_node(axes: Axes, node: Node, *, is_input: bool) -> None:
     color = INK if is_input else ROLE_COLORS[node.role]
     for number in range(node.slices):
         x = node.x + number * (node.size[0] + SLICE_GAP)
-        _draw_box(axes, node, x, color, last=number == node.slices - 1, faint=is_input)
+        corner = (x, node.y - node.height / 2)
+        last = number == node.slices - 1
+        draw_box(axes, corner, node.size, color, last=last, faint=is_input)
     for i, line in enumerate(node.lines):
         weight = "bold" if i < len(node.titles) else "normal"
         x, y = node.x + node.width / 2, node.label_y - i * LINE
         axes.text(x, y, line, ha="center", va="top", size=TEXT, weight=weight)
 
 
-def _draw_box(axes: Axes, node: Node, x: float, color: str, *, last: bool, faint: bool) -> None:
-    t, h, d = node.size
-    y = node.y - node.height / 2
+def draw_box(
+    axes: Axes,
+    corner: Point,
+    size: tuple[float, float, float],
+    color: str,
+    *,
+    last: bool = True,
+    faint: bool = False,
+) -> None:
+    """Draw a block of a thickness, height and slant; only the last of a series has a side."""
+    (x, y), (t, h, d) = corner, size
     front = ((x, y), (x + t, y), (x + t, y + h), (x, y + h))
     top = ((x, y + h), (x + t, y + h), (x + t + d, y + h + d), (x + d, y + h + d))
     side = ((x + t, y), (x + t + d, y + d), (x + t + d, y + h + d), (x + t, y + h))
@@ -50,20 +60,20 @@ def draw_arrows(axes: Axes, nodes: list[Node], width: float) -> None:
         for source in node.inputs:
             axes.add_patch(
                 FancyArrowPatch(
-                    path=_rounded(route(nodes, source, target, arcs, width)),
+                    path=rounded(route(nodes, source, target, arcs, width)),
                     arrowstyle="-|>,head_length=4,head_width=2.2",
                     **{"color": INK, "lw": 1.0, "joinstyle": "round", "capstyle": "butt"},
                 )
             )
 
 
-def _rounded(points: Sequence[Point]) -> Path:
+def rounded(points: Sequence[Point], radius: float = RADIUS) -> Path:
     """Return a path with rounded corners."""
     corners = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
     vertices, codes = [corners[0]], [Path.MOVETO]
     for before, corner, after in zip(corners, corners[1:], corners[2:], strict=False):
         a, b = (math.dist(corner, other) for other in (before, after))
-        r = min(RADIUS, a / 2, b / 2)
+        r = min(radius, a / 2, b / 2)
         vertices += [_towards(corner, before, r / a), corner, _towards(corner, after, r / b)]
         codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
     return Path([*vertices, corners[-1]], [*codes, Path.LINETO])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnnbook.plots.architecture.boxes import Box
 from cnnbook.plots.architecture.nodes import JOIN, Node
 from cnnbook.plots.style import WIDTH
 
@@ -33,11 +34,11 @@ def arrange(nodes: list[Node]) -> None:
     stretch: list[Node] = []  # nodes between two that all paths cross
     for column, passed in zip(_columns(nodes), _passed(nodes), strict=True):
         if len(column) == 1 and not passed:
-            _assign_lanes(nodes, stretch)
+            assign_lanes(nodes, stretch)
             stretch = []
         else:
             stretch += column
-    _assign_lanes(nodes, stretch)
+    assign_lanes(nodes, stretch)
 
 
 def _columns(nodes: Sequence[Node]) -> list[list[Node]]:
@@ -57,9 +58,9 @@ def _passed(nodes: Sequence[Node]) -> list[bool]:
     return passed
 
 
-def _assign_lanes(nodes: list[Node], stretch: list[Node]) -> None:
+def assign_lanes(nodes: Sequence[Node | Box], stretch: Sequence[Node | Box]) -> None:
     """Assign each of several parallel paths to a lane."""
-    ends: list[Node] = []  # the last node in each lane
+    ends: list[Node | Box] = []  # the last node in each lane
     lane_of: dict[int, int] = {}
     for node in stretch:
         before = [nodes[i] for i in node.inputs]

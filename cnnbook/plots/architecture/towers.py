@@ -1,0 +1,353 @@
+"""A network in rows, one for each GPU, as AlexNet's paper draws it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from torch import nn
+
+from cnnbook.analysis import Trace, trace
+from cnnbook.analysis.graph import InputLike
+from cnnbook.plots.architecture.drawing import draw_box, rounded
+from cnnbook.plots.architecture.layout import EDGE, LINE, SLANT, Point
+from cnnbook.plots.architecture.nodes import ROLE_COLORS, TEXT, Node, nodes_of, text_width
+from cnnbook.plots.figure import Figure
+from cnnbook.plots.style import COLORS, INK, new_figure
+
+TALLEST = 0.95  # of the boxes in a row; all lengths are inches
+THICKEST = 0.34
+BAR = 0.09  # thickness of a vector
+GAP = 0.07  # between columns …
+CROSSING = 0.26  # … where the rows cross
+ROW_GAP = 0.14
+APART = 0.08  # between arrows of the same row and from another
+NOTE = "Height, slant: √ of feature map size; thickness: √ of channels; bars: √ of units."
+CROSSED = COLORS[1]  # color of arrows from one row to another
+
+
+@dataclass
+class Column:
+    """A layer of all rows, or one that is not divided."""
+
+    title: str
+    role: str
+    shapes: list[tuple[int, ...]]  # one for each row, or one
+    lines: list[str] = field(default_factory=list)  # its window, and the pooling that follows
+    crossed: bool = False  # whether it reads what other rows made
+    x: float = 0.0  # left side
+    width: float = 0.0
+
+    @property
+    def labels(self) -> list[str]:
+        """The shapes as text."""
+        return ["×".join(map(str, shape)) for shape in self.shapes]
+
+
+def towers(
+    model: nn.Module | Trace, input_shape: InputLike | None = None, *, alt: str | None = None
+) -> Figure:
+    """Draw a network of two towers in two rows, one for each GPU, as AlexNet's Figure 2 does.
+
+    Parameters
+    ----------
+    model
+        Either one network in which several convolutions have two groups, such as
+        :class:`cnnbook.models.AlexNet`: every layer is divided, and a layer without groups reads
+        both halves. Or a network that runs two columns of layers and joins them, such as
+        :class:`cnnbook.models.AlexNetTwoDevices`. More than two rows work alike. Left unchanged. Or
+        the result of :func:`cnnbook.analysis.trace`.
+    input_shape
+        Shape of one input of `model`, ``(C, H, W)``; a trace has its own.
+    alt
+        Text alternative; lists the layers and where the rows cross if not given.
+
+    Returns
+    -------
+    Figure
+        Height and slant of a box are proportional to the square root of the feature map's sides,
+        its thickness to that of the number of channels; the height of a bar to that of the length
+        of a vector. Orange arrows lead from one row to the other. Pooling is written at the layer
+        before.
+
+    Raises
+    ------
+    ValueError
+        If the network has no two towers, or its layers do not follow each other.
+    TypeError
+        If a model is given without `input_shape`, or a trace with one.
+
+    Examples
+    --------
+    >>> from cnnbook.models import AlexNet
+    >>> towers(AlexNet(10, stem="small", width=0.25), (3, 32, 32))  # doctest: +NORMALIZE_WHITESPACE
+    <Figure: AlexNet on 2 GPUs, input 3×32×32. On each GPU: conv1 (5×5, max pool 3×3 /2) 12×32×32;
+    conv2 (5×5, max pool 3×3 /2) 32×15×15; conv3 (3×3) 48×7×7, reading both GPUs;
+    conv4 (3×3) 48×7×7; conv5 (3×3, max pool 3×3 /2) 32×7×7; fc6 512, reading both GPUs;
+    fc7 512, reading both GPUs. Then fc8 10, reading both GPUs.>
+    """
+    if isinstance(model, Trace):
+        if input_shape is not None:
+            raise TypeError("a trace has its own input_shape; pass the trace alone")
+        found = model
+    elif input_shape is None:
+        raise TypeError("input_shape is missing: the shape of one image, for example (3, 227, 227)")
+    else:
+        found = trace(model, input_shape)
+    name = type(found.calls[0].module).__name__
+    columns, rows = _columns(found, name)
+    top = max(len(column.lines) for column in columns) + 1
+    _set_x(columns)
+    width = columns[-1].x + columns[-1].width + EDGE
+    size = _Scale(columns)
+    row = max(size.height(s) for c in columns[1:-1] for s in c.shapes) + LINE + 0.28
+    legend = 2.4 * LINE + EDGE
+    height = LINE * top + 0.1 + rows * row + (rows - 1) * ROW_GAP + legend + EDGE
+    with new_figure(width, height) as figure:
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(0, height))
+        axes.set_axis_off()
+        high = height - EDGE - LINE * top - 0.1
+        middles = [high - (i + 0.5) * row - i * ROW_GAP for i in range(rows)]
+        _draw_rows(axes, columns, middles, row)
+        _draw_columns(axes, columns, middles, size, height - EDGE)
+        _draw_arrows(axes, columns, middles, size)
+        _draw_legend(axes, columns)
+    return Figure(figure, alt or _describe(name, columns, rows))
+
+
+def _columns(found: Trace, name: str) -> tuple[list[Column], int]:
+    """Return the columns of the drawing, the input first, and the number of rows."""
+    nodes = nodes_of(found, 1)
+    layers = {call.name: call.module for call in found.calls}
+    levels = _levels(nodes)
+    rows = max(map(len, levels))
+    divided = rows > 1
+    if not divided:
+        rows = _groups(layers, [level[0].title for level in levels[1:]], name)
+    columns: list[Column] = []
+    for level in levels:
+        first, last = level[0], level is levels[-1]
+        shapes = [node.shape for node in level]
+        crossed = any(len(node.inputs) > 1 for node in level)
+        if not divided and columns and not last:
+            shapes = [(first.shape[0] // rows, *first.shape[1:])] * rows
+        if not divided:
+            groups = _groups_of(layers.get(first.title))
+            crossed = len(columns) > 1 and groups == 1
+        if len(shapes) not in (1, rows):
+            raise ValueError(
+                f"{name} has {len(shapes)} layers side by side at {first.title} and {rows} "
+                "elsewhere: towers have the same layers"
+            )
+        if first.role == "pooling" and columns:
+            window = " ".join(first.details).removeprefix("pool ")
+            columns[-1].lines += ["max pool" if "Max" in _kind(layers, first) else "avg pool", window]
+            continue
+        windows = [detail.removeprefix("conv ") for detail in first.details]
+        title = first.title.rpartition(".")[2]
+        columns.append(Column(title, first.role, shapes, windows, crossed))
+    return columns, rows
+
+
+def _kind(layers: dict[str, nn.Module], node: Node) -> str:
+    return type(layers[node.title]).__name__
+
+
+def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Return layers by level, with concatenations replaced by what they join."""
+    read: list[list[int]] = []
+    for node in nodes:
+        parts = [k for i in node.inputs for k in (read[i] if nodes[i].title == "concat" else [i])]
+        read.append(list(dict.fromkeys(parts)))
+    levels: list[list[Node]] = []
+    for node, inputs in zip(nodes, read, strict=True):
+        if node.title == "concat":
+            continue
+        node.inputs = inputs
+        node.rank = 1 + max((nodes[i].rank for i in inputs), default=-1)
+        levels += [[] for _ in range(node.rank + 1 - len(levels))]
+        levels[node.rank].append(node)
+    return levels
+
+
+def _groups(layers: dict[str, nn.Module], names: Sequence[str], network: str) -> int:
+    """Return the number of groups of the grouped convolutions."""
+    found = {_groups_of(layers.get(name)) for name in names} - {1, None}
+    if len(found) != 1:
+        what = f"convolutions with {sorted(found)} groups" if found else "no convolution in groups"
+        raise ValueError(
+            f"{network} has {what}; a network of towers has two columns of layers, as "
+            "models.AlexNetTwoDevices, or convolutions with groups=2, as models.AlexNet(towers=2)"
+        )
+    return found.pop()
+
+
+def _groups_of(layer: nn.Module | None) -> int | None:
+    """Return the groups of a layer's weights, None if it has none."""
+    for module in layer.modules() if layer is not None else ():
+        if isinstance(module, nn.Linear) or hasattr(module, "groups") and hasattr(module, "weight"):
+            return getattr(module, "groups", 1)
+    return None
+
+
+@dataclass
+class _Scale:
+    """Sizes of boxes, proportional to square roots."""
+
+    columns: list[Column]
+
+    def __post_init__(self) -> None:
+        inside = [shape for column in self.columns[1:-1] for shape in column.shapes]
+        maps = [s for s in inside if len(s) > 1] or [self.columns[0].shapes[0]]
+        self.side = max(max(s[1:]) for s in maps)
+        self.channels = max(s[0] for s in maps)
+        self.length = max((s[0] for c in self.columns for s in c.shapes if len(s) == 1), default=1)
+
+    def of(self, shape: tuple[int, ...]) -> tuple[float, float, float]:
+        """Return thickness, height and slant of a box."""
+        if len(shape) == 1:
+            return BAR, 0.8 * TALLEST * math.sqrt(shape[0] / self.length), 0.0
+        tall = TALLEST / (1 + SLANT)
+        channels, height, width = (*shape, 1, 1)[:3]
+        return (
+            max(0.03, THICKEST * math.sqrt(channels / self.channels)),
+            max(0.06, tall * math.sqrt(height / self.side)),
+            max(0.03, SLANT * tall * math.sqrt(width / self.side)),
+        )
+
+    def height(self, shape: tuple[int, ...]) -> float:
+        """Return the height of a box with its slanted side."""
+        return sum(self.of(shape)[1:])
+
+    def width(self, shape: tuple[int, ...]) -> float:
+        """Return the width of a box with its slanted side."""
+        thickness, _, slant = self.of(shape)
+        return thickness + slant
+
+
+def _set_x(columns: Sequence[Column]) -> None:
+    size = _Scale(list(columns))
+    x = EDGE
+    for number, column in enumerate(columns):
+        texts = [(column.title, True), *((t, False) for t in (*column.lines, *column.labels))]
+        column.width = max(
+            *(text_width(text, bold=bold) for text, bold in texts),
+            *(size.width(shape) for shape in column.shapes),
+        )
+        if number:
+            x += CROSSING if column.crossed else GAP
+        column.x = x + (0.1 if number == 1 else 0.0)
+        x = column.x + column.width
+
+
+def _heights(column: Column, middles: Sequence[float]) -> list[float]:
+    """Return at what heights a column's boxes are."""
+    return list(middles) if len(column.shapes) > 1 else [sum(middles) / len(middles)]
+
+
+def _draw_rows(
+    axes: Axes, columns: Sequence[Column], middles: Sequence[float], row: float
+) -> None:
+    divided = [column for column in columns if len(column.shapes) > 1]
+    left, right = divided[0].x - 0.1, divided[-1].x + divided[-1].width + 0.1
+    # The names are where no arrow crosses: in the middle of the longest stretch without.
+    runs: list[list[Column]] = [[]]
+    for column in divided:
+        if column.crossed:
+            runs.append([])
+        runs[-1].append(column)
+    longest = max(runs, key=len)
+    x = (longest[0].x + longest[-1].x + longest[-1].width) / 2
+    for number, middle in enumerate(middles, 1):
+        place = ((left, middle - row / 2), right - left, row)
+        style = {"fc": INK, "ec": "none", "alpha": 0.07, "boxstyle": "round,pad=0,rounding_size=0.06"}
+        axes.add_patch(FancyBboxPatch(*place, **style))
+        y = middle - row / 2 + 0.05
+        axes.text(x, y, f"GPU {number}", ha="center", va="bottom", size=11, weight="bold")
+
+
+def _draw_columns(
+    axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: _Scale, top: float
+) -> None:
+    for column in columns:
+        center = column.x + column.width / 2
+        for y, shape, label in zip(
+            _heights(column, middles), column.shapes, column.labels, strict=True
+        ):
+            t, h, d = size.of(shape)
+            is_input = column is columns[0]
+            color = INK if is_input else ROLE_COLORS[column.role]
+            corner = (center - (t + d) / 2, y - (h + d) / 2 + 0.1)
+            draw_box(axes, corner, (t, h, d), color, faint=is_input)
+            low = corner[1] - 0.05
+            axes.text(center, low, label, ha="center", va="top", size=TEXT)
+        if column is columns[0] or len(column.shapes) == 1:
+            y = _heights(column, middles)[0] + size.height(column.shapes[0]) / 2 + 0.15
+            axes.text(center, y, column.title, ha="center", va="bottom", size=TEXT, weight="bold")
+            continue
+        for i, line in enumerate([column.title, *column.lines]):
+            weight = "bold" if i == 0 else "normal"
+            axes.text(center, top - i * LINE, line, ha="center", va="top", size=TEXT, weight=weight)
+
+
+def _draw_arrows(
+    axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: _Scale
+) -> None:
+    for before, column in zip(columns, columns[1:], strict=False):
+        for i, start in enumerate(_heights(before, middles)):
+            for k, end in enumerate(_heights(column, middles)):
+                same = len(before.shapes) == 1 or len(column.shapes) == 1 or i == k
+                if not (same or column.crossed):
+                    continue
+                a = before.x + (before.width + size.width(before.shapes[i])) / 2 + 0.02
+                b = column.x + (column.width - size.width(column.shapes[k])) / 2 - 0.02
+                left, right = before.x + before.width + 0.02, column.x - 0.04
+                across = column.crossed and len(column.shapes) > 1 and i != k
+                shift = math.copysign(APART, start - end) if across else 0.0
+                high, low = start + 0.1 - shift, end + 0.1 + shift
+                points: list[Point] = [(a, high), (b, low)]
+                if start != end:
+                    points[1:1] = [(max(a, left), high), (min(b, right), low)]
+                axes.add_patch(
+                    FancyArrowPatch(
+                        path=rounded(points, 0.04),
+                        arrowstyle="-|>,head_length=3.5,head_width=2",
+                        **{"color": CROSSED if across else INK, "lw": 1.3 if across else 1.0},
+                        **{"joinstyle": "round", "capstyle": "butt"},
+                    )
+                )
+
+
+def _draw_legend(axes: Axes, columns: Sequence[Column]) -> None:
+    axes.text(EDGE, EDGE, NOTE, va="bottom", size=TEXT)
+    y, x = EDGE + 1.75 * LINE, EDGE
+    for role in dict.fromkeys(column.role for column in columns[1:]):
+        style = {"fc": ROLE_COLORS[role], "ec": ROLE_COLORS[role], "alpha": 0.7}
+        patch = FancyBboxPatch((x, y - 0.055), 0.11, 0.11, boxstyle="square,pad=0", **style)
+        axes.add_patch(patch)
+        axes.text(x + 0.16, y, role, va="center_baseline", size=TEXT)
+        x += 0.16 + text_width(role) + 0.2
+    axes.plot([x, x + 0.2], [y, y], color=CROSSED, lw=1.3)
+    axes.text(x + 0.25, y, "from the other GPU", va="center_baseline", size=TEXT)
+
+
+def _describe(name: str, columns: Sequence[Column], rows: int) -> str:
+    """Describe the drawing in words."""
+
+    def text(column: Column) -> str:
+        window, *pools = column.lines or [""]
+        pairs = [" ".join(pools[i : i + 2]) for i in range(0, len(pools), 2)]
+        inside = ", ".join(part for part in (window, *pairs) if part)
+        crossing = ", reading both GPUs" if rows == 2 else ", reading all GPUs"
+        return (
+            f"{column.title}{f' ({inside})' if inside else ''} {column.labels[0]}"
+            + crossing * column.crossed
+        )
+
+    divided = "; ".join(text(column) for column in columns[1:] if len(column.shapes) > 1)
+    single = "; ".join(text(column) for column in columns[1:] if len(column.shapes) == 1)
+    end = f" Then {single}." if single else ""
+    return f"{name} on {rows} GPUs, input {columns[0].labels[0]}. On each GPU: {divided}.{end}"
