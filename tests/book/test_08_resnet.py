@@ -1,5 +1,6 @@
 """What the ResNet chapter says, and what it printed when the book was built."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,29 @@ CHAPTER = Path(__file__).parents[2] / "chapters" / "08-resnet.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
 
 
+DEEP_LONGER = "plain-56, 2 times the steps"
+
+
+def without_one(arm: experiments.ArmResult) -> tuple[str, str, str]:
+    """Return the test error of the whole network, without the median block, and the worst."""
+    removed = arm.values("removed")
+    blocks = zip(*(run["errors"] for run in removed), strict=True)
+    errors = [statistics.fmean(block) for block in blocks]
+    whole = statistics.fmean(run["whole"] for run in removed)
+    found = (whole, statistics.median(errors), max(errors))
+    return tuple(f"{100 * value:.1f} %" for value in found)
+
+
 def recorded() -> list[str]:
+    record = experiments.load("degradation")
+
+    def train(name: str) -> str:
+        return percent(record[name], "train_error")
+
+    def change(first: str, second: str) -> experiments.Interval:
+        values = (record[name].values("train_error") for name in (first, second))
+        return experiments.of_difference(*values)
+
     return []
 
 
@@ -89,8 +112,8 @@ def test_identities_are_exact():
 
 @pytest.mark.book
 def test_deep_plain_networks_are_worse_in_the_live_run():
-    assert facts(CHAPTER)["plain_44_is_worse_than_plain_8"] is True
-    assert facts(CHAPTER)["plain_44_is_worse_than_residual_44"] is True
+    assert facts(CHAPTER)["deep_plain_is_worse_than_shallow_plain"] is True
+    assert facts(CHAPTER)["deep_plain_is_worse_than_deep_residual"] is True
 
 
 @pytest.mark.book
