@@ -1,11 +1,13 @@
 """Progress bars, in notebooks and terminals."""
 
 import os
+import sys
 from typing import Any
 
 from tqdm import tqdm
 
 from cnnbook._notebook import in_cell
+from cnnbook._stderr import Forgiving
 
 
 class _CellLine:
@@ -49,7 +51,9 @@ def progress_bar(total: int | None, *, show: bool = True, **options: Any) -> "tq
     **options
         Passed to tqdm.
     """
-    hidden = not show or bool(os.environ.get("TQDM_DISABLE"))
-    if not hidden and in_cell():
+    hidden = not show or bool(os.environ.get("TQDM_DISABLE")) or sys.stderr is None
+    if not hidden and not in_cell():
+        options = {"file": Forgiving(sys.stderr)} | options
+    elif not hidden:
         options = {"file": _CellLine(), "ascii": False, "ncols": 88, "mininterval": 0.25} | options
     return tqdm(total=total, disable=hidden, **options)

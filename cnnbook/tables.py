@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,23 @@ def _heading(key: str) -> str:
     """Return a key of the package as a heading; the name of a layer, conv1_1, stays as it is."""
     words = re.fullmatch(r"[a-z]+(_[a-z]+)+", key)
     return _LABELS.get(key, key.replace("_", " ") if words else key)
+
+
+# Control and format characters, such as those that turn the direction of writing; line separators.
+_UNPRINTABLE = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+
+
+def printable(text: str) -> str:
+    r"""Return text without what would move a terminal's cursor or begin a line.
+
+    Class names and messages may come from a stranger's file.
+
+    Examples
+    --------
+    >>> printable("cat\nall fine \x1b[2J")
+    'cat�all fine �[2J'
+    """
+    return "".join("�" if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
 
 
 def _shown(value: object, spec: str | None) -> str:
@@ -121,7 +139,7 @@ class Table:
 
     def __repr__(self) -> str:
         """Return the table as aligned text."""
-        cells = [[self._cell(c, row[c]) for c in self.columns] for row in self.rows]
+        cells = [[printable(self._cell(c, row[c])) for c in self.columns] for row in self.rows]
         heads = [self.label(c) for c in self.columns]
         widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
         right = [self._is_number(c) for c in self.columns]

@@ -233,9 +233,9 @@ def test_compact_pictures_are_well_formed():
     [
         (lambda: widgets.explore(say), ValueError, "got 1: none given"),
         (
-            lambda: widgets.explore(say, a=range(30), b=range(11)),
+            lambda: widgets.explore(say, a=range(91), b=range(11)),
             ValueError,
-            "1 to 300 combinations of choices, got 330: a has 30, b has 11",
+            "1 to 1000 combinations of choices, got 1001: a has 91, b has 11",
         ),
         (lambda: widgets.explore(say, a=[]), ValueError, "choice 'a' has no values"),
         (lambda: widgets.explore(say, a=[1, 2, 1]), ValueError, "label '1' more than once"),
@@ -270,6 +270,13 @@ def test_too_many_bytes_are_refused_early(monkeypatch):
     assert len(calls) == 5
     # equal ones count once
     widgets.explore(lambda a: "x" * 9000, a=range(9))
+
+
+def test_too_many_different_pictures_are_refused_early(monkeypatch):
+    monkeypatch.setattr(sys.modules["cnnbook.widgets.explore"], "MAX_STATES", 3)
+    widgets.explore(lambda a: min(a, 2) * "x", a=range(20))
+    with pytest.raises(ValueError, match=r"up to 3 different .* more of these 20 are: a has 20"):
+        widgets.explore(lambda a: min(a, 3) * "x", a=range(20))
 
 
 def test_an_error_while_drawing_reaches_the_caller():
@@ -333,41 +340,75 @@ def values(axes) -> np.ndarray:
 @pytest.fixture
 def captured(monkeypatch):
     """Give the drawing function and the choices of an explorer, instead of drawing them all."""
-    for name in ("filters", "networks", "experiments"):
+    for name in ("filters", "networks", "experiments", "sliding"):
         module = sys.modules[f"cnnbook.widgets.{name}"]
         monkeypatch.setattr(module, "explore", lambda draw, **choices: (draw, choices))
 
 
 @pytest.mark.slow
 def test_convolution_shows_every_product_of_every_setting(captured):
-    kernel = [[1, 0, -2], [0.5, 3, 0], [-1, 0, 1]]
-    draw, choices = widgets.convolution(torch.rand(1, 6, 5), kernel, strides=(1, 2, 3))
+    kernels = {"mine": [[1, 0, -2], [0.5, 3, 0], [-1, 0, 1]], "mean": [[1 / 9] * 3] * 3}
+    draw, choices = widgets.convolution(
+        torch.rand(1, 6, 6), kernels, strides=(1, 2, 3), dilations=(1, 2)
+    )
     longest = 0
-    for stride in (1, 2, 3):
-        for padding in (0, 1):
-            for dilation in (1, 2):
-                rows, columns = ((n + 2 * padding - 2 * dilation - 1) // stride + 1 for n in (6, 5))
-                longest = max(longest, rows * columns)
-                for step in (1, rows * columns, rows * columns + 5):
-                    figure, words = draw(stride, padding, dilation, step)
-                    step = min(step, rows * columns)
-                    assert words.startswith(f"Step {step} of {rows * columns}:")
-                    products, _, value = words.partition(": ")[2].rpartition(" = ")
-                    numbers = products.replace("·", "*").replace("−", "-").strip()
-                    value = float(value.replace("−", "-"))
-                    assert sum(map(eval, re.findall(r"[+-]? ?\d+\*[\d.]+", numbers))) == value
-                    assert f"value {value:.3g}" in figure.alt
-                    assert figure.axes[2].get_title() == f"output, {rows}×{columns}"
-    assert list(choices["step"]) == list(range(1, longest + 1))
+    for stride, padding, dilation in itertools.product((1, 2, 3), (0, 1), (1, 2)):
+        side = (6 + 2 * padding - 2 * dilation - 1) // stride + 1
+        longest = max(longest, side**2)
+        for kernel, position in itertools.product(kernels, (1, side**2, side**2 + 5)):
+            chosen = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+            figure, words = draw(position, **chosen)
+            position = min(position, side**2)
+            assert words.startswith(f"Position {position} of {side**2}:")
+            products, _, value = words.partition(": ")[2].rpartition(" = ")
+            terms = re.findall(r"[+-]? ?\d+\*[\d./]+", products.replace("·", "*").replace("−", "-"))
+            value = eval(value.replace("−", "-"))
+            assert sum(map(eval, terms)) == pytest.approx(value, rel=0.05)
+            assert f"output {side}×{side}" in titles(figure)
+    assert list(choices["position"]) == list(range(1, longest + 1))
+
+
+def titles(figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 def test_convolution_agrees_with_torch(captured):
     pixels = torch.tensor([[0, 1, 9], [3, 4, 5], [6, 7, 2]]) / 9
-    draw, _ = widgets.convolution(pixels[None], [[1.0, -1.0], [2.0, 0.0]], dilations=(1,))
-    figure, words = draw(1, 0, 1, 4)
+    draw, choices = widgets.convolution(
+        pixels[None], {"mine": [[1, -1], [2, 0]]}, strides=(1,), paddings=(0,)
+    )
+    assert list(choices) == ["first", "position"]  # one value of the others: nothing to choose
+    figure, words = draw(4)
     #  4·1 - 5·1 + 7·2
     assert words.endswith("= 13")
-    assert values(figure.axes[2]).tolist() == [[5, 0], [11, 13]]
+    assert "13" in titles(figure)
+    fixed, moving = figure.axes
+    whole, feature_map, pixels, kernel = (i.get_array().tolist() for i in fixed.images)
+    assert whole == pixels == [[0, 1, 9], [3, 4, 5], [6, 7, 2]]
+    assert kernel == [[1, -1], [2, 0]]
+    seen, products, output = (i.get_array().tolist() for i in moving.images)
+    assert (seen, products) == ([[4, 5], [7, 2]], [[4, -5], [14, 0]])
+    assert output == feature_map == [[5, 0], [11, 13]]
+
+
+def test_convolution_shows_only_what_has_been_computed(captured):
+    draw, _ = widgets.convolution()
+    output = draw(2, kernel="vertical edges", stride=1, padding=0)[0].axes[1].images[2].get_array()
+    assert output.mask.sum() == 14
+    assert output[0, :2].tolist() == [0, 21]
+
+
+def test_frames_of_a_convolution_are_where_the_kernel_is(captured):
+    draw, _ = widgets.convolution()
+    figure, _ = draw(6, kernel="blur", stride=2, padding=1)  # row 2, column 3 of 3×3
+    fixed, moving = figure.axes
+    x, right, bottom, y = fixed.images[2].get_extent()  # 8×8 with padding
+    frame = next(p for p in moving.patches if p.get_linewidth() > 2)
+    cell = (right - x) / 8
+    assert frame.get_x() == pytest.approx(x + 4 * cell)
+    assert frame.get_y() + frame.get_height() == pytest.approx(y - 2 * cell)
+    assert frame.get_width() == pytest.approx(3 * cell)
+    assert bottom == pytest.approx(y - 8 * cell)
 
 
 def test_kernels_keep_brightness_or_see_differences_only():
@@ -518,9 +559,11 @@ def test_shortcut_gradients_compare_the_same_weights(captured):
     ("call", "message"),
     [
         (lambda: widgets.convolution(torch.rand(5, 5)), r"got \(5, 5\)"),
-        (lambda: widgets.convolution(torch.rand(1, 20, 20)), r"3 to 8 rows and columns"),
-        (lambda: widgets.convolution(kernel=[[1, 2]]), r"kernel must be \(k, k\)"),
-        (lambda: widgets.convolution(dilations=[4]), "dilation 4 spans 9 pixels"),
+        (lambda: widgets.convolution(torch.rand(1, 2, 20)), "3 to 8 pixels, got 2"),
+        (lambda: widgets.convolution(window=(0, 0, 9)), "3 to 8 pixels, got 9"),
+        (lambda: widgets.convolution(window=(23, 0, 6)), r"leaves the picture of 28×28"),
+        (lambda: widgets.convolution(kernels={"a": [[1, 2]]}), r"'a' must be \(k, k\)"),
+        (lambda: widgets.convolution(dilations=[4]), "dilation 4 spans 9 pixels: more than 6"),
         (lambda: widgets.filters(kernels={"even": [[1, 2], [3, 4]]}), "'even' must be .* odd k"),
         (lambda: widgets.receptive_field(torch.rand(2, 9, 9)), r"got \(2, 9, 9\)"),
         (lambda: widgets.feature_maps(nn.Conv2d(1, 1, 3), torch.rand(1, 9, 9)), r"\(1, 9, 9\)"),
@@ -542,7 +585,7 @@ def test_text_of_ready_made_explorers_is_at_least_nine_points(captured, net):
     import matplotlib.text
 
     drawn = [
-        widgets.convolution()[0](1, 1, 1, 9)[0],
+        widgets.convolution()[0](9, kernel="blur", stride=1, padding=1)[0],
         widgets.filters()[0]("blur (Gaussian)", 2),
         widgets.receptive_field()[0](3, 3, 2)[0],
         widgets.feature_maps(net, torch.randn(1, 1, 8, 8))[0]("conv", 1),

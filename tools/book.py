@@ -35,6 +35,7 @@ FINGERPRINT = BUILD / "executed-with"
 LOOKS = BUILD / "pages-made-with"
 CACHE = BUILD / ".jupyter_cache"
 SECONDS = BUILD / "seconds.json"  # what each notebook took when it last ran
+STORED = ROOT / "cnnbook" / "chapters.json"  # what each took on an idle machine
 MEMORY_OF_A_NOTEBOOK = 4 * 2**30  # bytes; the most that a chapter may take
 
 
@@ -119,6 +120,12 @@ def seconds_before() -> dict[str, float]:
     return json.loads(SECONDS.read_text())
 
 
+def seconds_stored() -> dict[str, float]:
+    """Return how many seconds each notebook took when it was measured, by its path in the book."""
+    found = json.loads(STORED.read_text())["cpu"]["notebooks"]
+    return {f"chapters/{name}.ipynb": seconds for name, seconds in found.items()}
+
+
 def longest_first(paths: Iterable[Path], seconds: Mapping[str, float]) -> list[Path]:
     """Return notebooks in the order in which to start them, so that none runs alone at the end.
 
@@ -166,7 +173,7 @@ def execute(paths: Sequence[Path]) -> int:
     print(f"executing {len(waiting)} notebooks, up to {at_once} at once", flush=True)
     with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
         seconds_of = seconds_before()
-        order = longest_first(waiting, seconds_of)
+        order = longest_first(waiting, seconds_stored() | seconds_of)
         futures = {pool.submit(run, waiting[path], timeout): path for path in order}
         for future in as_completed(futures):
             path = futures[future]

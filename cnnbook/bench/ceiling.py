@@ -2,13 +2,13 @@
 
 import itertools
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
 from cnnbook import data, models, settings, training
+from cnnbook._stderr import say
 from cnnbook.bench.race import CNNBOOK, race, rows_of_race
 from cnnbook.bench.steps import (
     CaptureError,
@@ -80,7 +80,7 @@ def _rows(name: str, batch_size: int, steps: int, repeats: int) -> list[Row]:
             contenders[GRAPH] = repeated(capture(step), steps)
         except CaptureError as error:
             notes[EAGER] = str(error)
-            print(f"{name}: {error}", file=sys.stderr)
+            say(f"{name}: {error}")
     else:
         notes[EAGER] = f"no CUDA graph on {device.type}"
     seconds |= race(contenders, repeats)

@@ -5,7 +5,6 @@ arXiv:2404.00498), whose ideas these are; sizes and settings are our own, for gr
 """
 
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook import analysis, data, settings, training
+from cnnbook._stderr import say
 from cnnbook.bench.ceiling import Replayed
 from cnnbook.bench.throughput import possible_modes
 from cnnbook.results import Row
@@ -320,7 +320,7 @@ def _train(
     if history.stopped:  # fit() returns after Ctrl-C: an incomplete run must not be recorded
         raise KeyboardInterrupt
     accuracy = training.evaluate(Mirrored(net), test).accuracy
-    print(f"seed {seed}: {accuracy:.2%} of the test images", file=sys.stderr, flush=True)
+    say(f"seed {seed}: {accuracy:.2%} of the test images")
     return {
         "accuracy": accuracy,
         "not_mirrored": training.evaluate(net, test).accuracy,

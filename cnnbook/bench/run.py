@@ -2,7 +2,6 @@
 
 import inspect
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 from cnnbook._draw import draw
 from cnnbook._errors import unknown
 from cnnbook._files import write_whole
+from cnnbook._stderr import say
 from cnnbook.bench import comparisons
 from cnnbook.bench.ceiling import ceiling
 from cnnbook.bench.race import CNNBOOK
@@ -246,11 +246,7 @@ def run(
             result = replace(result, rows=(*result.rows, row))
             if output is not None:
                 result.save(output)
-            print(
-                f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{row.task}, {row.contender}: {row.value:,.4g} {row.unit}")
     return result
 
 

@@ -1,7 +1,6 @@
 """Training images per second of the networks at full size."""
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from cnnbook import models, settings
 from cnnbook._errors import unknown
+from cnnbook._stderr import say
 from cnnbook.bench.comparisons import with_twin
 from cnnbook.bench.race import race, rows_of_race
 from cnnbook.bench.steps import (
@@ -75,7 +75,7 @@ def throughput(
                 size, seconds = _race_what_fits(name, size, steps, repeats, **variant)
             except CaptureError as error:
                 left_out = f"{name}, {precision}, {layout}, {mode}"
-                print(f"{left_out}: left out, {error}", file=sys.stderr)
+                say(f"{left_out}: left out, {error}")
                 continue
             task = f"{name}, batch {size}, {precision}, {layout}, {mode}"
             more = {"network": name, "batch_size": size, **variant}
@@ -139,7 +139,7 @@ def _default_modes(device: torch.device, *, quick: bool) -> list[str]:
         return ["eager"]
     reason = _why_no_compile(device)
     if reason:
-        print(f"torch.compile does not work here, left out: {reason}", file=sys.stderr)
+        say(f"torch.compile does not work here, left out: {reason}")
     graph = ["graph"] if device.type == "cuda" else []
     return ["eager", *([] if reason else ["compile"]), *graph]
 

@@ -1,10 +1,10 @@
 """``cnnbook bench``: timings and recorded experiments."""
 
 import argparse
-import sys
 
 from cnnbook import bench as benchmark
 from cnnbook import results
+from cnnbook._stderr import say
 
 
 def bench(chosen: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def bench(chosen: argparse.Namespace) -> int:
     if chosen.record is not None:
         measured = {name: value for name, value in content.items() if name != "schema"}
         path = results.record(**measured, folder=chosen.record or None)
-        print(f"recorded in {path}", file=sys.stderr)
+        say(f"recorded in {path}")
     print(results.as_json(content).decode().strip() if chosen.json else result)
     if chosen.plot:
         result.plot().save(chosen.plot)

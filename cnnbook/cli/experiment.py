@@ -1,9 +1,9 @@
 """``cnnbook experiment``: the book's experiments, at any size."""
 
 import argparse
-import sys
 
 from cnnbook import experiments
+from cnnbook._stderr import say
 from cnnbook.experiments.result import rounded
 from cnnbook.results import as_json
 
@@ -27,7 +27,7 @@ def experiment(chosen: argparse.Namespace) -> int:
         resume=not chosen.no_resume,
     )
     if chosen.record is not None:
-        print(f"recorded in {result.save(chosen.record or None)}", file=sys.stderr)
+        say(f"recorded in {result.save(chosen.record or None)}")
     if chosen.json:
         print(as_json(rounded(result.to_dict())).decode().strip())
     else:

@@ -9,7 +9,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnbook._stderr import say
 from cnnbook.cli.parser import build_parser
+from cnnbook.tables import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options of lenet5: activation=tanh pool=avg
     0
     """
+    for stream in (sys.stdout, sys.stderr):  # None, if the process has been given none
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks × shows a question mark
+            stream.reconfigure(errors="replace")
     parser = build_parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
@@ -62,23 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in chosen.modules:
             import_module(name)
         code: int = commands[chosen.command](chosen)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever reads the output, such as head, has read enough
         # Python flushes once more when it ends, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ValueError as error:
-        print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
+        say(f"cnnbook: {printable(as_typed(str(error), chosen))}")
         return 2
     except (
         *(DataError, CheckpointError, WeightsError),
         *(OSError, MemoryError, FloatingPointError),
     ) as error:
-        print(f"cnnbook: {as_typed(str(error), chosen)}", file=sys.stderr)
+        say(f"cnnbook: {printable(as_typed(str(error), chosen))}")
         return 1
     except KeyboardInterrupt:
-        print("cnnbook: stopped", file=sys.stderr)
+        say("cnnbook: stopped")
         return 130
 
 

@@ -3,7 +3,9 @@
 import atexit
 import os
 import signal
+import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnnbook import settings
+from cnnbook._pictures import SUFFIXES, open_picture
 from cnnbook.data.augment import Augment
 from cnnbook.data.batches import check_batch_options, check_dataset, share
 from cnnbook.data.checks import check_count, check_index, check_several, counted, is_index
@@ -28,7 +31,8 @@ from cnnbook.data.splits import stratified
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # For gray images: the mean over the three color channels.
 GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+# Of files beside the images, those that nobody takes for one.
+_NO_IMAGES = {"", ".csv", ".db", ".ini", ".json", ".md", ".txt", ".xml", ".yaml", ".yml"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,11 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
     ``(image, label)``: cropped (at random in the training part, by torch's random numbers),
     normalized as in training, float32 ``(C, size, size)``, and the label, an integer. So it works
     in a ``DataLoader``, with any number of workers. A slice, a list or an index tensor gives an
-    image folder. Photographs are turned upright as their EXIF data say.
+    image folder.
+
+    Files are JPEG, PNG, WebP, TIFF, GIF (its first frame), BMP, PPM, PGM or PBM, as their content
+    says. Photographs are turned upright as their EXIF data say; of 16 bits per pixel, the upper
+    eight are kept; transparency is dropped, as in torchvision.
 
     Parameters
     ----------
@@ -187,38 +195,20 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return transform(self._decoded(index))
 
     def _decoded(self, index: int) -> Any:
-        from PIL import Image
-
         path = self.folder / os.fsdecode(bytes(self.paths[index]))
         try:
-            with Image.open(path) as image:
-                if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
-                    image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
-                return upright(image).convert("L" if self.channels == 1 else "RGB")
+            return open_picture(path, self.channels)
         except FileNotFoundError:
             raise DataError(f"there is no file {path}") from None
         except IsADirectoryError:
             raise DataError(f"{path} is a folder; name the pictures in it ({path}/*.png)") from None
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error and others
-            if isinstance(error, OSError) and error.errno:
-                raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
             raise DataError(
-                f"{path} is damaged or not an image ({error or type(error).__name__}). Replace it "
-                "or leave it out"
+                f"{path} is damaged or not an image that can be read ({error}). Replace it or "
+                "leave it out"
             ) from None
-
-
-def upright(image: Any) -> Any:
-    """Return a PIL image turned or mirrored as its EXIF data say; those may be damaged."""
-    from PIL import ImageOps
-
-    image.load()  # if the pixels are damaged, it is their error that counts
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # of any kind, see _decoded; the pixels are whole
-        return image
 
 
 def load_image_folder(
@@ -312,6 +302,7 @@ def _scan(folder: Path, classes: tuple[str, ...], part: str, **options: Any) -> 
     labels: list[int] = []
     for label, class_name in enumerate(classes):
         start = (folder / class_name).absolute()
+        left_out: Counter[str] = Counter()
         seen = {os.path.realpath(start)}
         for parent, folders, files in os.walk(start, followlinks=True):
             followed = []
@@ -322,12 +313,17 @@ def _scan(folder: Path, classes: tuple[str, ...], part: str, **options: Any) -> 
                     seen.add(target)
                     followed.append(name)
             folders[:] = followed
-            kept = [f for f in files if Path(f).suffix.lower() in _SUFFIXES and not _hidden(f)]
+            kept = [f for f in files if Path(f).suffix.lower() in SUFFIXES and not _hidden(f)]
+            others = (Path(f).suffix.lower() for f in set(files) - set(kept) if not _hidden(f))
+            left_out.update(suffix for suffix in others if suffix not in _NO_IMAGES)
             inside = os.path.relpath(parent, folder.absolute())
             paths += [os.fsencode(os.path.join(inside, f)) for f in kept]
             labels += [label] * len(kept)
+        if left_out:
+            counts = ", ".join(f"{n} {suffix}" for suffix, n in sorted(left_out.items()))
+            warnings.warn(f"{start}: left out, as they cannot be read: {counts}", stacklevel=4)
     if not paths:
-        raise DataError(f"{folder} contains no images ({', '.join(sorted(_SUFFIXES))})")
+        raise DataError(f"{folder} contains no images ({', '.join(sorted(SUFFIXES))})")
     order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
     return ImageFolder(
         part,
@@ -421,7 +417,10 @@ class StreamingBatches:
             params = self.augment.draw(self.images_per_epoch, size, epoch_seed(self.seed, number))
             params = params.to(self.device)
         mean, std = self.dataset.mean, self.dataset.std
-        for images, labels, index in self._loader:
+        for batch in self._loader:
+            if isinstance(batch, DataError):
+                raise batch
+            images, labels, index = batch
             images = images.to(self.device, non_blocking=True)
             if self.augment is None:
                 images = normalize(images, mean, std)
@@ -471,24 +470,40 @@ class _Plan:
         return -(-self.images // self.batch_size)
 
 
-class _Reader(torch.utils.data.Dataset[tuple[Tensor, int, int]]):
+class _Reader(torch.utils.data.Dataset[tuple[Tensor, int, int] | DataError]):
+    """Images with their labels and numbers; an error, if a file cannot be read.
+
+    Raised in a worker, it would arrive with the worker's whole traceback in its message.
+    """
+
     def __init__(self, folder: ImageFolder):
         self.folder, self.transform = folder, folder.transform()
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int, int]:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int, int] | DataError:
         index, seed = item
         with torch.random.fork_rng([]):
             # Not torch.manual_seed, which would seed the GPU's generator as well.
             torch.default_generator.manual_seed(seed)
-            return self.folder.read(index, self.transform), int(self.folder.labels[index]), index
+            try:
+                image = self.folder.read(index, self.transform)
+            except DataError as error:
+                return error
+            return image, int(self.folder.labels[index]), index
 
 
 class _Stack:
     def __init__(self, channels: int, size: int):
         self.empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
 
-    def __call__(self, items: list[tuple[Tensor, int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(
+        self, items: list[tuple[Tensor, int, int] | DataError]
+    ) -> tuple[Tensor, Tensor, Tensor] | DataError:
+        read = []
+        for item in items:
+            if isinstance(item, DataError):
+                return item
+            read.append(item)
         # In a small last batch, a process may have no image.
-        images = torch.stack([image for image, _, _ in items]) if items else self.empty
-        labels = torch.tensor([label for _, label, _ in items], dtype=torch.int64)
-        return images, labels, torch.tensor([i for _, _, i in items], dtype=torch.int64)
+        images = torch.stack([image for image, _, _ in read]) if read else self.empty
+        labels = torch.tensor([label for _, label, _ in read], dtype=torch.int64)
+        return images, labels, torch.tensor([i for _, _, i in read], dtype=torch.int64)

@@ -138,7 +138,7 @@ def plot(result: Result) -> Figure:
         for start, title in {"own": "start of its own", "torch": "torch's start"}.items()
         if _say_chosen(result, start)
     }
-    return figures.panels_of_curves(panels, "val_error", ylabel="validation error (%)", top=60)
+    return figures.panels_of_curves(panels, "val_error", ylabel="validation error (%)", top=100)
 
 
 def _say_chosen(result: Result, start: str) -> dict[str, ArmResult]:

@@ -154,16 +154,20 @@ def plot(result: Result) -> Figure:
     Training errors are thin and dashed, validation errors bold; plain networks on the left,
     residual ones on the right.
     """
-    depths = result.settings["depths"]
-    plain = {f"plain-{depth}": f"plain-{depth}" for depth in depths}
-    if result.settings["times"] > 1:
-        plain[_longer(result.settings).replace(", ", ",\n")] = _longer(result.settings)
-    residual = {f"residual-{depth}": f"residual-{depth}" for depth in depths}
-    panels = {"plain": plain, "residual": residual}
+    depths, times = result.settings["depths"], result.settings["times"]
+    panels = {
+        kind: {f"{depth} layers": f"{kind}-{depth}" for depth in depths}
+        for kind in ("plain", "residual")
+    }
+    if times > 1:
+        more = "twice" if times == 2 else f"{times} times"
+        panels["plain"][f"{result.settings['compared'][1]} layers,\n{more} the steps"] = _longer(
+            result.settings
+        )
     return figures.panels_of_curves(
         {
-            title: {label: result[name] for label, name in named.items() if _has(result, name)}
-            for title, named in panels.items()
+            kind: {label: result[name] for label, name in named.items() if _has(result, name)}
+            for kind, named in panels.items()
         },
         "val_error",
         second="train_error",

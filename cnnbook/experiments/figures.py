@@ -109,7 +109,7 @@ def panels_of_curves(
             ends = [
                 _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
             ]
-            said.append(f"{title}: {'; '.join(ends)}")
+            said.append(f"{title[:1].upper()}{title[1:]}: {'; '.join(ends)}")
             axes.set(xlabel="epoch", title=title)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25, linewidth=0.6)

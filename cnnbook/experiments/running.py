@@ -5,7 +5,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -19,6 +18,7 @@ import torch
 from cnnbook import data, settings
 from cnnbook._errors import unknown
 from cnnbook._progress import progress_bar
+from cnnbook._stderr import say
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.registry import get
 from cnnbook.experiments.result import ArmResult, Result, rounded
@@ -292,7 +292,7 @@ class _Workers:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": trial.key, "found": found}) + "\n")
         except OSError as error:  # the training itself is not lost
-            print(f"cnnbook: cannot keep finished trainings: {error}", file=sys.stderr)
+            say(f"cnnbook: cannot keep finished trainings: {error}")
             self.path = None
 
 

@@ -8,18 +8,18 @@ import re
 import sys
 import urllib.error
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cnnbook._errors import unknown
+from cnnbook._pictures import as_8_bit
 from cnnbook.models._common import WeightsError
 
 
@@ -133,14 +133,10 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 def _as_picture(image: Any, channels: int) -> Any:
     """Return a PIL image or a tensor with the given number of channels; refuse anything else."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if isinstance(image, Image.Image):
-        if image.mode.startswith("I;16"):  # convert() would clip at 255, not scale
-            image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
-        with suppress(Exception):  # a camera's note of how it was held; it may be damaged
-            image = ImageOps.exif_transpose(image)
-        return image.convert("L" if channels == 1 else "RGB")
+        return as_8_bit(image, channels)
     if not isinstance(image, Tensor):
         kind = type(image).__name__
         cure = "; Image.fromarray(…) makes one of an array" if kind == "ndarray" else ""

@@ -14,6 +14,7 @@ from cnnbook.plots.kernels import kernel_factors
 from cnnbook.plots.pictures import activations, feature_maps, filters, images
 from cnnbook.plots.receptive import effective_receptive_field, receptive_fields
 from cnnbook.plots.results import bars, confusion_matrix, curves, lines, sweep
+from cnnbook.plots.sheets import sheets
 from cnnbook.plots.surfaces import loss_surface
 from cnnbook.plots.units import maximized_units, top_patches
 
@@ -42,6 +43,7 @@ __all__ = [
     "maximized_units",
     "receptive_fields",
     "residual_block",
+    "sheets",
     "sweep",
     "top_patches",
     "towers",

@@ -40,6 +40,9 @@ class Figure:
     stacks
         Whether a page may put the axes below each other where they do not fit side by side. Each
         becomes a picture of its own, so nothing may be drawn outside the axes.
+    shrinks
+        Whether a narrow page may make the picture smaller. If not, the page scrolls, and small text
+        remains legible.
 
     Examples
     --------
@@ -53,10 +56,18 @@ class Figure:
     >>> _ = figure.axes[0].set_xlim(0, 30)
     """
 
-    def __init__(self, figure: mpl.figure.Figure, alt: str, *, stacks: bool = False):
+    def __init__(
+        self,
+        figure: mpl.figure.Figure,
+        alt: str,
+        *,
+        stacks: bool = False,
+        shrinks: bool = True,
+    ):
         self.figure = figure
         self.alt = alt
         self.stacks = stacks
+        self.shrinks = shrinks
 
     def __repr__(self) -> str:
         """Return the text alternative."""
@@ -89,8 +100,10 @@ class Figure:
         if not self.stacks:
             width = self.figure.get_figwidth() * 96
             least = "min-width:30rem;" if width > 600 else ""
+            if not self.shrinks:
+                least = f"min-width:{width:.0f}px;"
             return self._svg(described, width, least)
-        style = "display:flex;flex-wrap:wrap;align-items:flex-start;column-gap:1.2rem"
+        style = "display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.8rem 0.4rem"
         return f'<div {described} style="{style}">{"".join(self._svgs())}</div>'
 
     def _svgs(self) -> Iterator[str]:

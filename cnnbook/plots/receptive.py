@@ -81,8 +81,8 @@ def receptive_fields(
     >>> net = models.create("vgg11", width=0.1)
     >>> fields = [analysis.receptive_field(net, (3, 224, 224), f"block{n}") for n in (1, 3, 5)]
     >>> receptive_fields(data.photo("cat", size=224), fields)  # doctest: +NORMALIZE_WHITESPACE
-    <Figure: Image of 224×224 pixels with nested boxes, one for each layer: what one of
-    its units sees. In pixels: block1 4×4, block3 30×30, block5 150×150.>
+    <Figure: Image of 224×224 pixels with a box for each layer: what one of its units sees. In
+    pixels: block1 4×4, block3 30×30, block5 150×150.>
     """
     _check_image(image)
     fields = [fields] if isinstance(fields, ReceptiveField) else fields
@@ -148,8 +148,8 @@ def receptive_fields(
             for field, box in zip(fields, boxes, strict=True)
         )
         alt = (
-            f"Image of {height}×{width} pixels with nested boxes, one for each layer: what one of "
-            f"its units sees. In pixels: {listed}."
+            f"Image of {height}×{width} pixels with a box for each layer: what one of its units "
+            f"sees. In pixels: {listed}."
         )
     return Figure(figure, alt)
 

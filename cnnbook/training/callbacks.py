@@ -1,7 +1,6 @@
 """Callbacks: what happens around the steps of a training run."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from cnnbook._errors import unknown
 from cnnbook._networks import input_type
 from cnnbook._progress import progress_bar
+from cnnbook._stderr import say
 from cnnbook.training import processes
 from cnnbook.training._checks import check_count, check_fraction, check_positive
 from cnnbook.training.checkpoint import as_path
@@ -192,7 +192,7 @@ class EpochLines(Callback):
         if history.val_accuracy:
             parts.append(f"validation accuracy {history.val_accuracy[-1]:.2%}")
         parts.append(f"{history.seconds[-1]:.1f} s")
-        print(f"epoch {run.epoch}: {', '.join(parts)}", file=sys.stderr, flush=True)
+        say(f"epoch {run.epoch}: {', '.join(parts)}")
 
 
 class TensorBoard(Callback):

@@ -2,12 +2,14 @@
 
 Weights keep their own names, so that any safetensors reader finds them; what only training needs
 (momentum, history, …) is under names that begin with ``training/`` and in the file's metadata, as
-JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs.
+JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs. The header has a
+checksum of all other bytes of the file, so that no change goes unnoticed.
 """
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from torch.nn.parameter import is_lazy
 from cnnbook._files import write_whole
 from cnnbook.training._checks import check_network
 
-_FORMAT = "cnnbook checkpoint 2"
+_FORMAT = "cnnbook checkpoint 3"
 _TRAINING = "training/"
+_SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+_NO_SHA256 = b'"sha256":"' + b"0" * 64 + b'"'  # what stands there while the checksum is computed
 
 
 class CheckpointError(RuntimeError):
@@ -95,8 +99,9 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     # Copies, because safetensors refuses memory that two names share.
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
     plain = _to_json(state, tensors, {_memory(t): name for name, t in weights.items()})
-    described = {"format": _FORMAT, "sha256": _checksum(tensors), "state": plain}
-    content = save(tensors, metadata={"cnnbook": json.dumps(described)})
+    described = json.dumps({"format": _FORMAT, "state": plain})
+    content = save(tensors, metadata={"cnnbook": described, "sha256": "0" * 64})
+    content = content.replace(_NO_SHA256, b'"sha256":"%s"' % _checksum(content), 1)
     try:
         write_whole(path, content)
     except OSError as error:
@@ -147,17 +152,20 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     tensors, metadata = _read(as_path(path))
     try:
         described = json.loads(metadata["cnnbook"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         described = {}
     if not isinstance(described, dict) or described.get("format") != _FORMAT:
         raise CheckpointError(
-            f"{path} holds tensors but no training state of cnnbook; load_weights() reads weights "
-            "alone, but training cannot continue from them"
+            f"{path} holds tensors but no training state of this version of cnnbook; "
+            "load_weights() reads weights alone, but training cannot continue from them"
         )
-    if described["sha256"] != _checksum(tensors):
-        raise CheckpointError(f"{path} is damaged: its checksum does not match its content")
     weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
-    return weights, _from_json(described["state"], tensors)
+    try:
+        return weights, _from_json(described["state"], tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} does not hold what save_checkpoint() writes ({error!r:.80})"
+        ) from None
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
@@ -332,18 +340,26 @@ def _cure(value: object) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    """Return the tensors of a safetensors file, in memory of their own, and its metadata.
+
+    The file is read once, as it may be replaced at any moment; and mapped tensors would change
+    with it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     refuse_folder(path)
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        with path.open("rb") as file:
-            start = file.read(4)
-        if start[:2] in (b"PK", b"\x80\x02"):
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path} ({error.strerror})") from None
+    try:
+        tensors = load(content)
+    # A tensor of a type or size that torch does not have is no SafetensorError.
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if content[:2] in (b"PK", b"\x80\x02"):
             raise CheckpointError(
                 f"{path} is a pickle, as torch.save writes it, and loading one can run any code "
                 "in it. If you trust it, convert it: safetensors.torch.save_file(torch.load("
@@ -351,16 +367,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             ) from None
         raise CheckpointError(
             f"{path} is damaged or not a safetensors file ({error}); its size is "
-            f"{path.stat().st_size:,} bytes"
+            f"{len(content):,} bytes"
         ) from None
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    metadata = json.loads(header).get("__metadata__") or {}
+    if {"cnnbook", "sha256"} & metadata.keys() or _TRAINING.encode() in header:
+        checksum = _SHA256.search(header)
+        if checksum is None or checksum[1] != _checksum(content):
+            raise CheckpointError(f"{path} is damaged: its checksum does not match its content")
+    return tensors, metadata
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _checksum(content: bytes) -> bytes:
+    """Return the SHA-256 of a file's content, with zeros where its header has the checksum."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = _SHA256.sub(_NO_SHA256, content[:end], count=1)
+    digest = hashlib.sha256(header)
+    digest.update(memoryview(content)[end:])
+    return digest.hexdigest().encode()
 
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:

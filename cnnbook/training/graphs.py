@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from cnnbook._stderr import say
 from cnnbook.training import processes
 from cnnbook.training.callbacks import Callback
 from cnnbook.training.device import explain_errors, seed_generators
@@ -245,7 +246,7 @@ class Steps:
             raise ValueError(f"cuda_graph=True, but {self.run.not_recorded}; leave out cuda_graph=")
         if loud and processes.is_main_process() and self.run.not_recorded not in _SAID:
             _SAID.add(self.run.not_recorded)
-            print(f"training without a CUDA graph: {self.run.not_recorded}", file=sys.stderr)
+            say(f"training without a CUDA graph: {self.run.not_recorded}")
 
     def _watch(self, batch: tuple[Tensor, ...], weight: float) -> Tensor:
         """Take a step, and find out what Python does in it that a recording would not repeat."""

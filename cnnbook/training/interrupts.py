@@ -1,15 +1,19 @@
 """Stopping cleanly between two steps when the user or the cluster asks for it."""
 
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from cnnbook._stderr import say
+
 if TYPE_CHECKING:
     from cnnbook.training.run import Run
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP, which a closed terminal sends, is not known on Windows.
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Interrupts:
@@ -49,4 +53,4 @@ class Interrupts:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+        say("\nstopping after this step; Ctrl-C again stops at once")

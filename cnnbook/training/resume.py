@@ -1,7 +1,6 @@
 """Saving a run to a checkpoint, and resuming from one as if nothing had happened."""
 
 import copy
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnbook import _files
 from cnnbook.training import processes
 from cnnbook.training.checkpoint import (
     CheckpointError,
@@ -46,12 +46,10 @@ def check_writable(path: Path) -> None:
     if not processes.is_main_process():
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        _files.check_writable(path)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write into {path.parent} ({error.strerror}); choose another folder for the "
-            "checkpoint"
+            f"cannot write the checkpoint {path} ({error.strerror}); choose another name or folder"
         ) from None
 
 
@@ -164,34 +162,41 @@ def resume_run(run: Run, path: Path) -> None:
         raise CheckpointError(
             f"{path} was not written by fit(); choose another file, or resume=False to replace it"
         )
-    _check_same_run(run, path, state)
-    callbacks = with_state(run.callbacks)
     before_load = copy.deepcopy(run.model.state_dict())
     try:
-        set_weights(run.model, state.get("model", weights))
-        own = [dict(group) for group in run.optimizer.param_groups]
-        run.optimizer.load_state_dict(state["optimizer"])
-        for group, before in zip(run.optimizer.param_groups, own, strict=True):
-            _keep_implementation(group, before)
-        # The same layout in memory, or sums would be rounded differently than before.
-        for parameter, values in run.optimizer.state.items():
-            for name, value in values.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    values[name] = torch.empty_like(parameter).copy_(value)
-        if run.scheduler is not None:
-            run.scheduler.load_state_dict(state["scheduler"])
-        run.scaler.load_state_dict(state["scaler"])
-        for name, callback in callbacks.items():
-            callback.load_state_dict(state["callbacks"][name])
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        _check_same_run(run, path, state)
+        _restore(run, weights, state)
+    except CheckpointError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         run.model.load_state_dict(before_load)  # the tensors that fit had already been copied
         raise CheckpointError(
             f"{path} does not fit this network and optimizer: {error}. Choose another file, or "
             "resume=False to start over"
         ) from error
-    run.go_on_from(state)
+
+
+def _restore(run: Run, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Set everything that a run has to what was saved."""
     # The resumed run may end for a different reason.
-    run.history = History(**{**state["history"], "stopped": ""})
+    history = History(**{**state["history"], "stopped": ""})
+    set_weights(run.model, state.get("model", weights))
+    own = [dict(group) for group in run.optimizer.param_groups]
+    run.optimizer.load_state_dict(state["optimizer"])
+    for group, before in zip(run.optimizer.param_groups, own, strict=True):
+        _keep_implementation(group, before)
+    # The same layout in memory, or sums would be rounded differently than before.
+    for parameter, values in run.optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
+    if run.scheduler is not None:
+        run.scheduler.load_state_dict(state["scheduler"])
+    run.scaler.load_state_dict(state["scaler"])
+    for name, callback in with_state(run.callbacks).items():
+        callback.load_state_dict(state["callbacks"][name])
+    run.go_on_from(state)
+    run.history = history
 
 
 def _keep_implementation(group: dict[str, Any], own: dict[str, Any]) -> None:

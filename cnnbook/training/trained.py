@@ -1,6 +1,7 @@
 """Trained networks: built for a data set, read from a file or by name, used on pictures."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -513,8 +514,13 @@ def _from_file(path: str | Path) -> TrainedModel:
             "First import the module that calls register_model(); on the command line: cnnbook "
             "--import MODULE …"
         )
-    classes = tuple(info["classes"])
-    network = _build(info["model"], tuple(info["image"]), len(classes), info["options"])
+    _check_info(path, info)
+    classes, options = tuple(info["classes"]), info["options"]
+    try:
+        with torch.device("meta"):  # whatever size it has, it takes no memory
+            network = _build(info["model"], tuple(info["image"]), len(classes), options)
+    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from None
     if mismatches := _mismatches(weights, network.state_dict()):
         more = f"; and {len(mismatches) - 5} more" if len(mismatches) > 5 else ""
         raise CheckpointError(
@@ -522,8 +528,51 @@ def _from_file(path: str | Path) -> TrainedModel:
             f"{'; '.join(mismatches[:5])}{more}. Was the network built with options that "
             f"model_info was not given (options={info['options']})?"
         )
+    network = _build(info["model"], tuple(info["image"]), len(classes), options)
     network.load_state_dict(weights)
     return TrainedModel(network.eval(), classes, info)
+
+
+_MAX_SIDE = 100_000  # pixels of an image, and classes of a network
+
+
+def _check_info(path: str | Path, info: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if what a file says of its network is not what model_info returns."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+
+    def are_numbers(value: Any) -> bool:
+        return isinstance(value, list) and all(is_number(x) and math.isfinite(x) for x in value)
+
+    def is_size(value: Any) -> bool:
+        return is_number(value) and isinstance(value, int) and 1 <= value <= _MAX_SIDE
+
+    def are_names(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+    image, options = info.get("image"), info.get("options")
+    are_right = {
+        "image": isinstance(image, list) and len(image) == 3 and all(map(is_size, image)),
+        "classes": are_names(info.get("classes")) and is_size(len(info["classes"])),
+        "options": isinstance(options, dict) and are_names(list(options)),
+        "data": info.get("data") is None or isinstance(info["data"], str),
+        "side": is_size(info.get("side")),
+        "margin": is_number(info.get("margin")) and 0 < info["margin"] < 100,
+        "mean": are_numbers(info.get("mean")),
+        "std": are_numbers(info.get("std")) and all(info["std"]),
+    }
+    for name, is_right in are_right.items():
+        if not is_right:
+            raise CheckpointError(
+                f"{path} does not describe its network: its {name!r} is {info.get(name)!r:.80}; "
+                "model_info() returns what a file needs"
+            )
+    if "weights" in info["options"]:
+        raise CheckpointError(
+            f"{path} asks for published weights (weights={info['options']['weights']!r:.80}) "
+            "beside its own; give model_info the options without them"
+        )
 
 
 def check_described(network: nn.Module, info: Any, output: Selector = None) -> None:

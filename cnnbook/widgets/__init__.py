@@ -2,8 +2,9 @@
 
 from cnnbook.widgets.experiments import augmentation, reduction_cost, shortcut_gradients
 from cnnbook.widgets.explore import explore
-from cnnbook.widgets.filters import convolution, filters
+from cnnbook.widgets.filters import filters
 from cnnbook.widgets.networks import architecture, feature_maps, receptive_field
+from cnnbook.widgets.sliding import convolution
 
 __all__ = [
     "architecture",

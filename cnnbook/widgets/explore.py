@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
 
 # A page must stay light: the book allows 6 MB, of which the theme and widget scripts take 4.5.
-MAX_STATES = 300
+MAX_STATES = 300  # different ones
+MAX_COMBINATIONS = 1000
 BUTTON_LETTERS = 60  # what fits side by side at page width
 MAX_BYTES = 1_000_000
 
@@ -58,8 +59,8 @@ def explore(
         If ipywidgets is not installed.
     ValueError
         If a choice has no value or has a label twice; if `first` names no choice or value; if there
-        are more than 300 combinations; or if the pictures take more than 1 MB in total, with equal
-        parts counted once.
+        are more than 1000 combinations, or more than 300 with different pictures; or if the
+        pictures take more than 1 MB in total, with equal parts counted once.
     TypeError
         If `draw` returns something that cannot be shown.
 
@@ -85,9 +86,9 @@ def explore(
         kinds[name] = _kind(given, labels[name])
     start = _start(first or {}, labels, values)
     count = prod(map(len, values.values()))
-    if not choices or count > MAX_STATES:
+    if not choices or count > MAX_COMBINATIONS:
         raise ValueError(
-            f"an explorer takes 1 to {MAX_STATES} combinations of choices, got {count}: "
+            f"an explorer takes 1 to {MAX_COMBINATIONS} combinations of choices, got {count}: "
             f"{_sizes(values)}. Give fewer values, or several explorers"
         )
 
@@ -105,7 +106,7 @@ def _draw_all(draw: Callable, values: Mapping, start: tuple[int, ...]) -> tuple[
     The former is as :func:`_shown` returns it, the latter as `draw` does.
     """
     count = prod(map(len, values.values()))
-    drawn, weight, seen, first = {}, 0, set(), None
+    drawn, weight, seen, pictures, first = {}, 0, set(), set(), None
     with progress_bar(count, desc="drawing", leave=False) as bar:
         for state in product(*(range(len(v)) for v in values.values())):
             arguments = {n: v[i] for (n, v), i in zip(values.items(), state, strict=True)}
@@ -115,6 +116,12 @@ def _draw_all(draw: Callable, values: Mapping, start: tuple[int, ...]) -> tuple[
                 first = result
             new = {body: len(body), **{name: len(text) for name, text in parts.items()}}
             weight += sum(size for key, size in new.items() if key not in seen)
+            pictures.add(body)
+            if len(pictures) > MAX_STATES:
+                raise ValueError(
+                    f"an explorer takes up to {MAX_STATES} different pictures, and more of these "
+                    f"{count} are: {_sizes(values)}. Give fewer values, or several explorers"
+                )
             seen |= set(new)
             if weight > MAX_BYTES:
                 raise ValueError(

@@ -34,8 +34,8 @@ def test_weights():
 def test_two_linear_layers_are_one_but_not_the_reverse():
     text = printed(CHAPTER)
     assert "the package composes likewise: True" in text
-    # The rim of 64×64 pixels, and nothing else.
-    assert "252 of 4,096 outputs differ, 0 of them more than 1 pixel from the rim" in text
+    # The edge of 64×64 pixels, and nothing else.
+    assert "252 of 4,096 outputs differ, 0 of them more than 1 pixel from the edge" in text
     for cells in (("1", "18", "17"), ("2", "36", "25"), ("3", "54", "25")):
         assert cells in rows(CHAPTER)
     assert "two small blurs are exactly the large one: True" in text

@@ -1,54 +1,134 @@
-"""What the chapter on LeNet printed when the book was built."""
+"""The chapter on LeNet: what it says in numbers, and what it showed when the book was built."""
+
+import ast
+import math
 
 import pytest
-from executed import ROOT, facts, number, printed, row, rows, said, table
+from executed import ROOT, facts, number, printed, row, rows, table
+from prose import unsourced
+
+from cnnbook import analysis, models
 
 CHAPTER = ROOT / "chapters" / "04-lenet.ipynb"
+SOLUTIONS = ROOT / "chapters" / "solutions" / "04-lenet.ipynb"
+LENET = models.lenet5()
 
-pytestmark = pytest.mark.book
-
-
-@pytest.fixture(scope="module")
-def text():
-    return printed(CHAPTER)
+book = pytest.mark.book
 
 
-def test_numbers_agree_with_the_paper(text):
+def shares():
+    """Return the shares of C5 in the parameters, and of C1 and C3 in the operations, as prose."""
+    layers = {row["layer"]: row for row in analysis.summary(LENET, (1, 32, 32)).rows}
+    total = {key: sum(row[key] for row in layers.values()) for key in ("parameters", "macs")}
+    assert total == {"parameters": 61_706, "macs": 416_520}
+    c5 = layers["c5"]["parameters"]
+    early = layers["c1"]["macs"] + layers["c3"]["macs"]
+    return [
+        f"{c5:,} of the 61,706 parameters, {c5 / total['parameters']:.0%}".replace("%", " %"),
+        f"{early:,} of the 416,520 multiply–adds, {early / total['macs']:.0%}".replace("%", " %"),
+    ]
+
+
+def test_every_number_has_a_source():
+    papers = ["0.95 %", "12.0 %", "4.7 %"]  # LeCun et al. 1998, Figure 9
+    assert unsourced(CHAPTER, papers=papers, exact=shares()) == []
+
+
+def test_the_receptive_fields_drawn_lie_within_each_other():
+    inner = None
+    for layer in ("c1", "s2", "c3", "s4", "c5"):
+        field = analysis.receptive_field(LENET, (1, 32, 32), layer)
+        unit = [round(0.45 * (n - 1)) for n in field.positions]
+        box = field.box(*unit)
+        if inner is not None:
+            for (low, high), (low_inside, high_inside) in zip(box, inner, strict=True):
+                assert low <= low_inside < high_inside <= high
+        inner = box
+
+
+def test_exact_statements_of_the_prose():
+    sizes = {name: sum(p.numel() for p in m.parameters()) for name, m in LENET.named_children()}
+    features = sum(sizes[name] for name in ("c1", "s2", "c3", "s4"))
+    assert (features, sum(sizes.values()) - features) == (2_572, 59_134)
+    assert round(1.7159 * math.tanh(2 / 3), 4) == 1
+    assert 151_600 + 189_308 == 340_908
+    assert f"{151_600 / 340_908:.0%} {241_600 / (241_600 + 189_308):.0%}" == "44% 56%"
+
+
+@book
+def test_numbers_agree_with_the_paper():
+    text = printed(CHAPTER)
     assert "DIFFERS" not in text
     assert text.count("agrees") == 7
     assert "61,706 parameters in all" in text
-    assert facts(CHAPTER)["identical_scores"] is True
     assert ("sum", "60,000", "340,908") in rows(CHAPTER)
     assert "1516 parameters instead of 2416" in text
     # Table I of the paper: the maps of C3 that the first map of S2 feeds
     assert "0 | × · · · × × × · · × × × × · × ×" in text
 
 
-def test_sharing_saves_parameters_and_moves_with_the_image():
-    assert said(CHAPTER, "parameters with shared weights:") == "156"
-    assert said(CHAPTER, "parameters if fully connected:") == "4,821,600"  # 1024·4704 + 4704
-    assert facts(CHAPTER)["largest_difference"] == 0
+@book
+def test_the_seven_layers_are_the_network_in_the_picture():
+    assert facts(CHAPTER)["same_scores"] is True
+    assert facts(CHAPTER)["answer"] == "Ankle boot"
 
 
-def test_c5_is_a_convolution_that_equals_a_fully_connected_layer(text):
-    assert number(said(CHAPTER, "differs from a fully connected layer by at most")) <= 1e-5
-    assert "C5 gives (1, 120, 1, 33)" in text
+@book
+def test_sharing_saves_parameters_and_maps_shift_with_the_image():
+    found = facts(CHAPTER)
+    assert (found["shared"], found["fully_connected"]) == (156, 1024 * 4704 + 4704)
+    assert found["largest_difference"] < 1e-5
 
 
-def test_reaches_85_percent():
-    evaluated = said(CHAPTER, "images: loss")
-    assert number(evaluated.split("accuracy ")[1].rstrip(">")) >= 85
+@book
+def test_c5_is_a_convolution_that_equals_a_fully_connected_layer():
+    assert facts(CHAPTER)["same_as_fully_connected"] is True
+    assert facts(CHAPTER)["output_on_a_line"] == [1, 120, 1, 33]
 
 
+@book
+def test_training_gives_kernels_a_direction_and_units_a_shape():
+    found = facts(CHAPTER)
+    assert found["ramp_before"] < 0.15
+    assert found["ramp_after"] > 2 * found["ramp_before"]
+    assert found["correlation_within_a_row"] > found["correlation_between_rows"] + 0.2
+
+
+@book
 def test_learned_features_are_worth_more_than_pixels():
-    pixels, learned = said(CHAPTER, "1,024 pixels:").split("learned features:")
-    assert number(learned) > number(pixels) + 3
+    found = facts(CHAPTER)
+    assert found["test_accuracy"] > 0.8
+    assert found["mistakes_within_tops_or_shoes"] > 0.75
+    # and by less than the 11 points on handwritten digits
+    assert found["from_pixels"] + 0.01 < found["from_learned_features"] < found["from_pixels"] + 0.1
 
 
-def test_the_sigmoid_starts_last():
-    ends = table(CHAPTER, "activation", "test accuracy, mean (range)")
-    accuracy = {end["activation"]: number(end["test accuracy, mean (range)"]) for end in ends}
-    assert set(accuracy) == {"tanh", "ReLU", "sigmoid", "sigmoid, helped"}
-    assert accuracy["sigmoid"] < 20 < 60 < accuracy["sigmoid, helped"]
+@book
+def test_hardly_any_gradient_passes_a_sigmoid_network():
     sigmoid, tanh, relu = map(number, row(CHAPTER, "c1.0.weight")[1:])
     assert 30 * sigmoid < relu < tanh
+
+
+@book
+def test_the_sigmoid_needs_its_start():
+    (alt,) = [line for line in printed(CHAPTER).splitlines() if "Validation error by epoch" in line]
+    own, torchs = alt.split("orch's start: ")
+    sigmoid, *others = [float(part.split()[0]) for part in own.split(" ends at ")[1:]]
+    assert len(others) == 3
+    assert max(others) < sigmoid < 50 < 80 < number(torchs.split(" ends at ")[1])
+
+
+@book
+def test_solutions():
+    text = printed(SOLUTIONS)
+    assert "61,706 parameters" in text
+    assert "1998: 151,600 connections, 44% of all" in text
+    assert "full: 241,600 connections, 56% of all" in text
+    assert "f(1) = 1.0000" in text
+    positions = text.split("those of the five images: ")[1].splitlines()[0]
+    assert ast.literal_eval(positions) == [[0], [8], [16], [24], [32]]
+    (alt,) = [line for line in text.splitlines() if "Test accuracy against shift" in line]
+    without, far = [float(part.split("%")[0].split()[-1]) for part in alt.split(" without, ")]
+    assert without > 75
+    assert far < 50
+    assert len(table(SOLUTIONS, "pooling")) == 2

@@ -75,9 +75,8 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
 
 def test_figure_names_every_arm(make_result):
     figure = make_result("activation", {}, **ALIKE).plot()
-    for axes in figure.axes:
-        shown = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert shown == ["logistic sigmoid", "tanh", "scaled tanh", "ReLU"]
+    for name in ("logistic sigmoid", "tanh", "scaled tanh", "ReLU"):
+        assert figure.alt.count(f"{name} ends at") >= len(figure.axes)
     assert [axes.get_title() for axes in figure.axes] == ["start of its own", "torch's start"]
 
 

@@ -82,9 +82,9 @@ def test_figure_names_every_arm(make_result):
     figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
     assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
     assert figure.alt == (
-        "Validation error by epoch, at the end: weak start: without auxiliary classifiers "
-        "90.0 %, with auxiliary classifiers 31.0 %; He’s start: without auxiliary classifiers "
-        "31.0 %, with auxiliary classifiers 31.0 %."
+        "Validation error by epoch. Weak start: without auxiliary classifiers ends at 90.0 %; with "
+        "auxiliary classifiers ends at 31.0 %. He’s start: without auxiliary classifiers ends at "
+        "31.0 %; with auxiliary classifiers ends at 31.0 %."
     )
 
 

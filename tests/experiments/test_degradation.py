@@ -120,9 +120,10 @@ def test_figures_name_every_arm(make_result):
     figure = result.plot()
     texts = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
     assert [text.replace("\n", " ") for text in texts] == [
-        *("plain-20", "plain-56", "plain-56, 2 times the steps", "residual-20", "residual-56"),
+        *("20 layers", "56 layers", "56 layers, twice the steps", "20 layers", "56 layers"),
     ]
-    assert "plain-56 31.0 % and 16.0 %" in figure.alt  # training and validation error
+    assert "Plain: 20 layers ends at 16.0 % (training error 11.0 %); 56" in figure.alt
+    assert "56 layers ends at 16.0 % (training error 31.0 %)" in figure.alt
 
     removed = [{"blocks": ["a", "b"], "errors": [e, e + 0.1], "whole": 0.1} for e in (0.2, 0.3)]
     result = make_result(
@@ -144,7 +145,7 @@ def test_shortcut_options_are_drawn_where_they_were_trained(make_result):
 
 
 def test_figures_and_phrases_do_not_make_a_record_stale():
-    code = _code(degradation, {"verdict", "plot"})
+    code = _code(degradation, {"arms", "train"})
     assert "errors_without_blocks" in code
     for reading in ("plot_removed", "plot_shortcuts", "compared with plain"):
         assert reading not in code

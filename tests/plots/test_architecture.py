@@ -170,6 +170,31 @@ def test_labels():
     assert vgg[vgg.index("block3") :][:4] == ["block3", "3 conv 3×3", "pool 2×2 /2", "256×28×28"]
 
 
+def fronts(drawing):
+    """Return lower left and upper right corners of the boxes' front sides."""
+    outlines = [p.get_xy() for p in of_kind(drawing, Polygon) if p.get_facecolor()[3] == 0]
+    return [
+        (tuple(xy[0]), tuple(xy[2]))
+        for xy in outlines
+        if xy[0][1] == xy[1][1] and xy[1][0] == xy[2][0]
+    ]
+
+
+def test_vgg_is_drawn_layer_by_layer_in_one_row():
+    finished, net = DRAWINGS["vgg16"](), ours("vgg16")
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d | nn.Linear)]
+    heights = [high[1] - low[1] for low, high in fronts(finished)]
+    assert len(heights) == 1 + len(layers) == 1 + 13 + 5 + 3
+    sides = [224]
+    for module in layers[:-3]:
+        sides.append(sides[-1] // 2 if isinstance(module, nn.MaxPool2d) else sides[-1])
+    wanted = [math.sqrt(side / 224) for side in sides]
+    assert [h / heights[0] for h in heights[:-3]] == pytest.approx(wanted)
+    ends = arrows(finished)
+    assert len(ends) == 8
+    assert len({round(y, 6) for way in ends for _, y in way}) == 1
+
+
 def test_activations_and_flattening_belong_to_the_layer_before():
     conv, relu, norm = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)
     net = nn.Sequential(conv, norm, relu, nn.Flatten(), nn.Linear(144, 2))

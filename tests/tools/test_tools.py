@@ -112,6 +112,13 @@ def test_notebooks_start_with_new_ones_then_the_longest(empty_book):
     assert book.longest_first([short, long, new, newest], seconds) == [newest, new, long, short]
 
 
+def test_on_a_fresh_clone_notebooks_start_in_the_order_of_what_was_measured():
+    seconds = book.seconds_stored()
+    notebooks = [path.relative_to(book.ROOT).as_posix() for path in book.notebooks_of_the_book()]
+    assert set(seconds) <= set(notebooks)
+    assert all(took > 0 for took in seconds.values())
+
+
 def test_memory_limits_how_many_notebooks_run_at_once(monkeypatch):
     monkeypatch.setattr(book.shutil, "which", lambda name: None)
     monkeypatch.setattr(book.os, "sched_getaffinity", lambda pid: set(range(8)))

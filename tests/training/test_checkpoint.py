@@ -1,5 +1,6 @@
 """Checkpoint files: bad ones are refused, good ones survive."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,9 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from cnnbook import training
+from cnnbook.training import checkpoint
 
 
 def test_a_tensor_that_is_a_weight_is_written_once(tmp_path):
@@ -46,6 +49,101 @@ def test_bad_files_are_refused(small, tmp_path):
         training.load_weights(nn.Sequential(nn.Linear(2, 2)), good)
     with pytest.raises(TypeError, match="cannot hold"):
         training.save_checkpoint(tmp_path / "x", {}, {"a": object()})
+
+
+@pytest.mark.slow
+def test_no_changed_byte_goes_unnoticed(tmp_path):
+    def network():
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
+
+    state = {"step": 32, "momentum": 0.9, "classes": ["cat", "dog"], "mean": torch.ones(3)}
+    path = training.save_checkpoint(tmp_path / "run", network().state_dict(), state)
+    content, changed = path.read_bytes(), tmp_path / "changed"
+    for at in range(len(content)):
+        for bits in (1, 32, 128):
+            damaged = bytearray(content)
+            damaged[at] ^= bits
+            changed.write_bytes(damaged)
+            with pytest.raises(training.CheckpointError, match="changed"):
+                training.load_checkpoint(changed)
+            with pytest.raises(training.CheckpointError, match="changed"):
+                training.load_weights(network(), changed)
+
+
+def test_what_is_loaded_does_not_change_with_the_file(tmp_path):
+    path = training.save_checkpoint(tmp_path / "run", {"w": torch.ones(100_000)}, {})
+    weights, _ = training.load_checkpoint(path)
+    with path.open("r+b") as file:  # in place, as no library should
+        file.seek(-400_000, os.SEEK_END)
+        file.write(bytes(400_000))
+    assert torch.equal(weights["w"], torch.ones(100_000))
+    path.write_bytes(b"")
+    assert torch.equal(weights["w"], torch.ones(100_000))
+
+
+@pytest.mark.slow
+def test_a_reader_beside_a_writer_gets_one_state_or_the_other(tmp_path):
+    code = """
+import sys, torch
+from cnnbook import training
+for i in range(10**6):
+    training.save_checkpoint(sys.argv[1], {"w": torch.full((5000,), float(i))}, {"i": i})
+"""
+    path = training.save_checkpoint(tmp_path / "run", {"w": torch.zeros(5000)}, {"i": 0})
+    seen = set()
+    with subprocess.Popen([sys.executable, "-c", code, str(path)]) as writer:
+        try:
+            while len(seen) < 100:
+                weights, state = training.load_checkpoint(path)
+                assert weights["w"].eq(state["i"]).all()
+                seen.add(state["i"])
+                net = nn.ParameterDict({"w": torch.zeros(5000)})
+                training.load_weights(net, path)
+                assert net["w"].eq(net["w"][0]).all()
+        finally:
+            writer.kill()
+
+
+def with_state(tmp_path, state):
+    """Return a file with a right checksum whose state nobody saved."""
+    path = training.save_checkpoint(tmp_path / "odd", {"w": torch.ones(2)}, {"x": "STATE"})
+    tensors, metadata = checkpoint._read(path)
+    text = metadata["cnnbook"].replace('{"items": [["x", "STATE"]]}', json.dumps(state))
+    content = save(tensors, metadata={"cnnbook": text, "sha256": "0" * 64})
+    digest = checkpoint._checksum(content)
+    path.write_bytes(content.replace(checkpoint._NO_SHA256, b'"sha256":"%s"' % digest, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"tensor": "none"},
+        {"tensor": 3},
+        {"tensor": ["w"]},
+        {"items": 3},
+        {"items": [1]},
+        {"items": [["a", 1, 2]]},
+        {"items": [[["a"], 1]]},
+        {"other": 1},
+    ],
+)
+def test_a_state_that_nobody_saved_is_refused(tmp_path, state):
+    with pytest.raises(training.CheckpointError, match="does not hold what save_checkpoint"):
+        training.load_checkpoint(with_state(tmp_path, state))
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, {"train_loss": 3}, {"val_accuracy": []}])
+@pytest.mark.parametrize("part", ["same", "history", "optimizer", "counted", "sizes", "step"])
+def test_a_run_with_odd_parts_is_refused(fit, small, tmp_path, part, value):
+    path = tmp_path / "run"
+    fit(small, epochs=1, checkpoint=path)
+    weights, state = training.load_checkpoint(path)
+    before = {name: w.clone() for name, w in small[0].state_dict().items()}
+    training.save_checkpoint(path, weights, {**state, part: value})
+    with pytest.raises(training.CheckpointError, match="run"):
+        fit(small, epochs=2, checkpoint=path)
+    assert all(torch.equal(before[n], w) for n, w in small[0].state_dict().items())
 
 
 @pytest.mark.slow

@@ -31,9 +31,10 @@ from cnnbook.analysis.graph.traces import IMAGE, Call, Operation, Trace
 def trace(model: nn.Module, input_shape: InputLike, *, training: bool = False) -> Trace:
     """Run a network once and record what depends on what.
 
-    The network runs in evaluation mode unless `training` is set, without gradients: a copy of it, on tensors that have
-    shapes but no values (torch's "meta" device), so that even the largest networks cost nothing. A
-    network that needs values along the way is run on zeros, or on the example, instead.
+    The network runs without gradients, and in evaluation mode unless `training` is set: a copy of
+    it, on tensors that have shapes but no values (torch's "meta" device), so that even the largest
+    networks cost nothing. A network that needs values along the way is run on zeros, or on the
+    example, instead.
 
     Parameters
     ----------
@@ -106,9 +107,7 @@ def _in_mode(model: nn.Module, training: bool) -> Iterator[None]:
         yield
 
 
-def _run(
-    model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]], training: bool
-) -> Trace:
+def _run(model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]], training: bool) -> Trace:
     device = device_of(model)
     with torch.no_grad(), torch.inference_mode(False), _plain_kernels(model):
         found = None

@@ -47,7 +47,7 @@ def architecture(
         and width of the feature maps, its thickness is the number of channels; all are proportional
         to the square root, so that 224 and 7 pixels fit on one page. Arrows show where tensors go;
         a circle adds (+) or multiplies (×). Long networks continue in the next row. Slices side by
-        side stand for a series of blocks of the same class and shape.
+        side are the layers of a plain sequence, or a series of blocks of the same class and shape.
 
         Below a name are the windows of the layer's convolutions or pooling, with /2 for a stride of
         2. Normalization, activation, dropout and flattening belong to the layer before.
@@ -82,7 +82,8 @@ def architecture(
     arrange(nodes)
     measure(nodes)
     rows = break_into_rows(nodes)
-    legend = [role for role in ROLE_COLORS if role in {n.role for n in nodes[1:] if not n.symbol}]
+    drawn = {part.role for node in nodes[1:] if not node.symbol for part in node.slices}
+    legend = [role for role in ROLE_COLORS if role in drawn]
     width, height = position_nodes(nodes, rows, LEGEND)
     with new_figure(width, height) as figure:
         figure.set_layout_engine("none")

@@ -54,7 +54,6 @@ class Box:
     y: float = 0.0
     width: float = 0.0
     height: float = 0.0
-    column: int = 0
 
     @property
     def color(self) -> str:
@@ -77,12 +76,15 @@ def boxes_of(found: Trace) -> list[Box]:
     boxes = [Box("input", "input", found.input_shape, [])]
     box_of = {IMAGE: 0}  # by the number of the operation
     box_of_call: dict[int, int] = {}
+    drawn: set[int] = set()  # layers that have a box of their own
     readers = _readers(found)
     for number, operation in enumerate(found.operations):
         leaf = next((c for c in operation.calls if c not in inner), None)
         reads = list(dict.fromkeys(box_of[i] for i in operation.inputs))
         if leaf in box_of_call:
-            box_of[number] = box_of_call[leaf]
+            own = box_of[number] = box_of_call[leaf]
+            if own in drawn:  # and not part of the box before
+                boxes[own].inputs += [i for i in reads if i < own and i not in boxes[own].inputs]
             continue
         only = len(operation.inputs) == 1 and readers[operation.inputs[0]] == 1
         call = None if leaf is None else found.calls[leaf]
@@ -101,6 +103,7 @@ def boxes_of(found: Trace) -> list[Box]:
                 box.kind = "other"
             box.inputs, box.group = reads, _group(found, operation)
             if call is not None:
+                drawn.add(len(boxes))
                 box.parameters = sum(p.numel() for p in call.module.parameters())
             box_of[number] = len(boxes)
             boxes.append(box)
@@ -136,6 +139,13 @@ def _box(found: Trace, operation: Operation, call: Call | None, before: Box) -> 
         return Box("activation", ACTIVATIONS[operation.name], shape, [])
     if operation.role == "mean" and set(shape[1:]) <= {1}:
         return Box("pooling", "global avg pool", shape, [])
+    if operation.role == "convolution":
+        return Box("convolution", f"conv, {shape[0]}", shape, [])
+    if operation.role == "fully connected":
+        return Box("fully connected", f"fc, {shape[-1]}", shape, [])
+    if operation.role == "pooling":
+        label = "avg pool" if "avg" in operation.name else "max pool"
+        return Box("pooling", f"global {label}" if set(shape[1:]) == {1} else label, shape, [])
     if operation.role == "view" or shape == before.shape:
         return _flatten(before, shape)
     return Box("other", operation.name, shape, [])

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
-from matplotlib.path import Path
 
 from cnnbook.plots.architecture.boxes import KIND_COLORS, Box
 from cnnbook.plots.architecture.drawing import rounded
@@ -19,6 +18,7 @@ from cnnbook.plots.style import INK
 
 PAD = 0.03  # between a box and its text
 MARGIN = 0.04  # around a panel
+BLOCK_MARGIN = 0.08  # beside a residual block, in addition
 LANE_GAP = 0.035
 JOIN = 0.09  # radius
 GAP = 0.13  # between ranks, for an arrow …
@@ -41,6 +41,7 @@ class Panel:
     block: bool = False  # with the names that the paper gives to a residual block
     width: float = 0.0
     height: float = 0.0
+    arcs: dict[tuple[int, int], int] = field(default_factory=dict)  # levels of arrows that skip
     residual_x: float = 0.0  # where F(x) is written
     heads: list[list[Box]] = field(default_factory=list)  # beside the main path
     groups: list[list[Box]] = field(default_factory=list)  # with a background of their own
@@ -152,7 +153,7 @@ def _set_sizes(panel: Panel) -> None:
     beside = {id(box) for head in panel.heads for box in head}
     for box in panel.boxes:
         if box.short and (box.lanes > 2 or id(box) in beside):
-            box.label, *box.notes = box.short.split("\n") if id(box) in beside else [box.short]
+            box.label = box.short
     pad = 0.07 if panel.detailed else PAD
     for box in panel.boxes:
         lines = panel.lines(box)
@@ -234,8 +235,10 @@ def _set_x(panel: Panel) -> None:
     right = max(box.x + box.width / 2 for box in main)
     if panel.groups:
         left, right = left - GROUP_PAD, right + GROUP_PAD
-    if any(skips(panel, box) for box in main):
-        right = max(right, ARC + GROUP_PAD + max(b.x + b.width / 2 for b in main if b.lanes == 1))
+    panel.arcs = arc_levels(panel)
+    if panel.arcs:
+        inner = max(b.x + b.width / 2 for b in main if b.lanes == 1)
+        right = max(right, inner + ARC * max(panel.arcs.values()) + GROUP_PAD)
         if panel.block:
             right += text_width("identity") + 0.12
     for box in main:
@@ -248,13 +251,16 @@ def _set_x(panel: Panel) -> None:
         left -= text_width("F(x)") + 4 * BESIDE
         (join,) = (box for box in main if box.kind == "join")
         left = min(left, join.x - JOIN - BESIDE - text_width("H(x) = F(x) + Wx"))
+        left, right = left - BLOCK_MARGIN, right + BLOCK_MARGIN
     for head in panel.heads:
         width = max(box.width for box in head)
         names = [text_width(line, bold=True) for line in head_lines(head)]
         for box in head:
             box.x = right + 0.06 + max(width, *names) / 2
     if panel.heads:
-        right = max(h[0].x + max(h[0].width, *map(text_width, head_lines(h))) / 2 for h in panel.heads)
+        right = max(
+            h[0].x + max(h[0].width, *map(text_width, head_lines(h))) / 2 for h in panel.heads
+        )
     texts = [text for text in (panel.title, *panel.footer) if text]
     least = max((text_width(t, bold=True) for t in texts), default=0.0)
     shift = MARGIN - left + max(0.0, least - (right - left)) / 2
@@ -279,13 +285,32 @@ def head_lines(head: Sequence[Box]) -> list[str]:
 
 def skips(panel: Panel, box: Box) -> list[int]:
     """Return the inputs of a box from which an arrow passes beside other boxes."""
-    if box.kind != "join":
+    return [i for i in box.inputs if passed(panel, panel.boxes[i], box)]
+
+
+def passed(panel: Panel, source: Box, box: Box) -> list[Box]:
+    """Return the boxes in the way of a straight arrow."""
+    if source.lane != box.lane or box not in panel.main:
         return []
-    return [
-        i
-        for i in box.inputs
-        if panel.boxes[i].rank < box.rank - 1 and panel.boxes[i].lane == 0 and box.lane == 0
-    ]
+    between = (b for b in panel.main if b.lane == box.lane)
+    return [b for b in between if source.rank < b.rank < box.rank]
+
+
+def arc_levels(panel: Panel) -> dict[tuple[int, int], int]:
+    """Return how far out the arrow of each skip passes, from 1 for the shortest."""
+    arcs = [(i, k) for k, box in enumerate(panel.boxes) for i in skips(panel, box)]
+    levels: dict[tuple[int, int], int] = {}
+    ranks = [box.rank for box in panel.boxes]
+    for i, k in sorted(arcs, key=lambda arc: ranks[arc[1]] - ranks[arc[0]]):
+        overlapping = (
+            level
+            for (a, b), level in levels.items()
+            if ranks[a] < ranks[k]
+            and ranks[i] < ranks[b]
+            and panel.boxes[b].lane == panel.boxes[k].lane
+        )
+        levels[i, k] = 1 + max(overlapping, default=0)
+    return levels
 
 
 def draw(axes: Axes, panel: Panel) -> None:
@@ -322,8 +347,10 @@ def _draw_group(axes: Axes, panel: Panel, group: list[Box]) -> None:
     head = LINE + GROUP_PAD if group[0].rank in panel.headings else 0.0
     left = min(b.x - b.width / 2 for b in group) - GROUP_PAD
     right = max(b.x + b.width / 2 for b in group) + GROUP_PAD
-    if any(skips(panel, b) for b in group):
-        right += ARC + GROUP_PAD / 2
+    numbers = [k for k, box in enumerate(panel.boxes) if any(box is b for b in group)]
+    levels = [level for (_, k), level in panel.arcs.items() if k in numbers]
+    if levels:
+        right += ARC * max(levels) + GROUP_PAD / 2
     top = max(b.y + b.height / 2 for b in group) + GROUP_PAD + head
     bottom = min(b.y - b.height / 2 for b in group) - GROUP_PAD
     fill = {"fc": INK, "ec": "none", "alpha": 0.07}
@@ -356,9 +383,8 @@ def _draw_box(axes: Axes, panel: Panel, box: Box) -> None:
 
 
 def _draw_arrow(axes: Axes, panel: Panel, source: Box, box: Box) -> None:
-    dashed = any(panel.boxes[i] is source for i in box.reshaped)
-    if any(panel.boxes[i] is source for i in skips(panel, box)):
-        _draw_arc(axes, panel, source, box, dashed=dashed)
+    if passed(panel, source, box):
+        _draw_arc(axes, panel, source, box)
     else:
         axes.add_patch(_arrow(_route(panel, source, box)))
 
@@ -400,11 +426,13 @@ def _route(panel: Panel, source: Box, box: Box) -> list[Point]:
     return [(source.x, bottom), (source.x, between), (box.x, between), (box.x, top)]
 
 
-def _draw_arc(axes: Axes, panel: Panel, source: Box, box: Box, *, dashed: bool) -> None:
+def _draw_arc(axes: Axes, panel: Panel, source: Box, box: Box) -> None:
+    number = {id(b): i for i, b in enumerate(panel.boxes)}
+    level = panel.arcs[number[id(source)], number[id(box)]]
+    dashed = number[id(source)] in box.reshaped
     high = source.y - source.height / 2 - (0.12 if panel.detailed else GAP / 2)
-    passed = [b for b in panel.main if source.rank < b.rank < box.rank]
-    x = max(b.x + b.width / 2 for b in passed) + ARC
-    points = [(source.x, high), (x, high), (x, box.y), (box.x + JOIN, box.y)]
+    x = max(b.x + b.width / 2 for b in (box, *passed(panel, source, box))) + ARC * level
+    points = [(source.x, high), (x, high), (x, box.y), (box.x + box.width / 2, box.y)]
     axes.add_patch(_arrow(points, 0.3 if panel.detailed else 0.12, ls="--" if dashed else "-"))
     if panel.block:
         middle = (high + box.y) / 2
@@ -445,7 +473,7 @@ def _legend_rows(kinds: Sequence[str], dashed: bool) -> list[list[tuple[float, s
 def legend_size(kinds: Sequence[str], dashed: bool) -> tuple[float, float]:
     """Return the width and height of a legend."""
     rows = _legend_rows(kinds, dashed)
-    width = max(x + 0.16 + text_width(entry) for row in rows for x, entry in row) + MARGIN
+    width = max(x + 0.16 + text_width(entry) for row in rows for x, entry in row) + 2 * MARGIN
     return width, 1.2 * LINE * len(rows) + 2 * MARGIN
 
 

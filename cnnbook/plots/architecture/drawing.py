@@ -8,7 +8,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
 from cnnbook.plots.architecture.layout import EDGE, LINE, Point, arcs_of, route
-from cnnbook.plots.architecture.nodes import JOIN, ROLE_COLORS, SLICE_GAP, TEXT, Node, text_width
+from cnnbook.plots.architecture.nodes import JOIN, ROLE_COLORS, TEXT, Node, text_width
 from cnnbook.plots.style import INK
 
 RADIUS = 0.07  # of the arrows' corners, in inches like all lengths
@@ -21,12 +21,10 @@ def draw_node(axes: Axes, node: Node, *, is_input: bool) -> None:
         axes.add_patch(Circle((x, y), JOIN, fc="none", ec=INK, lw=1.2))
         axes.text(x, y, node.symbol, ha="center", va="center_baseline", size=12)
         return
-    color = INK if is_input else ROLE_COLORS[node.role]
-    for number in range(node.slices):
-        x = node.x + number * (node.size[0] + SLICE_GAP)
-        corner = (x, node.y - node.height / 2)
-        last = number == node.slices - 1
-        draw_box(axes, corner, node.size, color, last=last, faint=is_input)
+    for part in node.slices:
+        color = INK if is_input else ROLE_COLORS[part.role]
+        corner = (node.x + part.x, node.y - sum(part.size[1:]) / 2)
+        draw_box(axes, corner, part.size, color, open_side=part.open_side, faint=is_input)
     for i, line in enumerate(node.lines):
         weight = "bold" if i < len(node.titles) else "normal"
         x, y = node.x + node.width / 2, node.label_y - i * LINE
@@ -39,16 +37,15 @@ def draw_box(
     size: tuple[float, float, float],
     color: str,
     *,
-    last: bool = True,
+    open_side: bool = True,
     faint: bool = False,
 ) -> None:
-    """Draw a block of a thickness, height and slant; only the last of a series has a side."""
+    """Draw a block of a thickness, height and slant; its right side may be hidden."""
     (x, y), (t, h, d) = corner, size
     front = ((x, y), (x + t, y), (x + t, y + h), (x, y + h))
     top = ((x, y + h), (x + t, y + h), (x + t + d, y + h + d), (x + d, y + h + d))
     side = ((x + t, y), (x + t + d, y + d), (x + t + d, y + h + d), (x + t, y + h))
-    # The side of each slice but the last is hidden by the next slice.
-    for corners, alpha in ((front, 0.55), (top, 0.25), (side, 0.8))[: 3 if last else 2]:
+    for corners, alpha in ((front, 0.55), (top, 0.25), (side, 0.8))[: 3 if open_side else 2]:
         axes.add_patch(Polygon(corners, fc=color, ec="none", alpha=alpha * (0.4 if faint else 1)))
         axes.add_patch(Polygon(corners, fc="none", ec=color, lw=0.9, joinstyle="round"))
 

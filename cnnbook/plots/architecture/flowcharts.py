@@ -10,7 +10,6 @@ from cnnbook.analysis import Trace, trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.boxes import KIND_COLORS, Box, boxes_of
 from cnnbook.plots.architecture.chart import (
-    MARGIN,
     Panel,
     cuts,
     draw,
@@ -61,7 +60,7 @@ def flowchart(
         /2. Convolutions of 1×1 have a color of their own. A circle adds (+) what comes together. A
         shortcut that changes the shape, by a projection or by zeros, is a dashed arrow if there are
         several. Layers of the network with three or more operations have a gray background, and
-        their names. Normalization, activation and dropout are left out.
+        their names. Normalization and activation behind a layer are left out, and so is dropout.
 
     Raises
     ------
@@ -77,7 +76,7 @@ def flowchart(
     >>> block = create("resnet34").conv3_x[0]
     >>> flowchart(block, (64, 56, 56))  # doctest: +NORMALIZE_WHITESPACE
     <Figure: Flowchart of BasicBlock: input 64×56×56; 3×3 conv, 128, /2; 3×3 conv, 128;
-    1×1 conv, 128, /2, of input; + of 3×3 conv, 128, and 1×1 conv, 128, /2: 128×28×28.>
+    1×1 conv, 128, /2 of (input); addition of (3×3 conv, 128) and (1×1 conv, 128, /2): 128×28×28.>
     """
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
@@ -113,7 +112,8 @@ def residual_block(
     -------
     Figure
         On the left of each arrow is the shape of the tensor, on the right the activation. Below are
-        the block's parameters and its multiply–adds for one image.
+        the block's parameters and its multiply–adds for one image. A single block has the words
+        "weight layer" in its boxes, as the paper's Figure 2; in a comparison, they are left out.
 
     Raises
     ------
@@ -128,8 +128,8 @@ def residual_block(
     >>> stage = create("resnet34").conv3_x
     >>> figure = residual_block(stage[1], (128, 28, 28))
     >>> print(figure.alt)  # doctest: +NORMALIZE_WHITESPACE
-    Residual block BasicBlock: input 128×28×28; 3×3 conv, 128, with batch norm, then ReLU;
-    3×3 conv, 128, with batch norm; + of 3×3 conv, 128, and input: 128×28×28, then ReLU.
+    Residual block BasicBlock: input 128×28×28; 3×3 conv, 128, batch norm, ReLU;
+    3×3 conv, 128, batch norm; addition of (3×3 conv, 128) and (input): 128×28×28, ReLU.
     295,424 parameters, 231,211,008 multiply–adds.
     """
     panels, texts = [], []
@@ -149,9 +149,7 @@ def residual_block(
     return _figure(panels, alt or "Residual block " + " ".join(texts), legend=False)
 
 
-def _traces(
-    model: Modules, input_shape: InputLike | None, training: bool
-) -> dict[str, Trace]:
+def _traces(model: Modules, input_shape: InputLike | None, training: bool) -> dict[str, Trace]:
     """Return the traces of modules by title; that of a single one is empty."""
     modules = dict(model) if isinstance(model, Mapping) else {"": model}
     if not modules:

@@ -16,7 +16,7 @@ from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import COLORS, INK, new_figure
 
 MAPS = 4  # drawn of a feature map's channels; their number is written beside them
-MAP = 0.36  # side, in inches, like all lengths
+MAP = 0.35  # side, in inches, like all lengths
 MAP_GAP = 0.07
 CELLS = 7  # drawn of a feature map's side, at most
 VALUES_OF_MAP = 6  # drawn of the values of one feature map, when it is flattened
@@ -24,8 +24,8 @@ UNITS = 8  # drawn of a layer's units, at most
 RADIUS = 0.045
 STEP = 0.62  # from row to row
 MARGIN = 0.03
-GUTTER = 0.1
-BESIDE = 0.1  # between a row and its text
+GUTTER = 0.05
+BESIDE = 0.08  # between a row and its text
 
 NEEDED = (
     "a head takes feature maps (C, H, W) and has global average pooling or flattening, then "
@@ -111,10 +111,8 @@ def heads(
     drawn = MAPS * MAP + (MAPS - 1) * MAP_GAP + 0.2
     texts = [(t, True) for head in found for t in head.sizes]
     texts += [(t, False) for head in found for t in head.steps]
-    wide = drawn + BESIDE + max(text_width(t, bold=b) for t, b in texts) + 2 * MARGIN
-    tall = max(
-        2 * MARGIN + 2 * LINE + MAP + STEP * (1 + len(head.layers)) + LINE for head in found
-    )
+    wide = drawn + BESIDE + max(text_width(t, bold=b) for t, b in texts) + 3 * MARGIN
+    tall = max(2 * MARGIN + 2 * LINE + MAP + STEP * (1 + len(head.layers)) + LINE for head in found)
     width = wide * len(found) + GUTTER * (len(found) - 1)
     with new_figure(width, tall) as figure:
         figure.set_layout_engine("none")
@@ -158,7 +156,9 @@ def _draw(axes: Axes, head: _Head, width: float) -> None:
         joined = list(zip(above, row, strict=True))
     else:
         spread = MAP / VALUES_OF_MAP
-        row = [(left + (i + 0.5) * spread, y - STEP) for left in lefts for i in range(VALUES_OF_MAP)]
+        row = [
+            (left + (i + 0.5) * spread, y - STEP) for left in lefts for i in range(VALUES_OF_MAP)
+        ]
         joined = [(above[i // VALUES_OF_MAP], value) for i, value in enumerate(row)]
     radius = RADIUS if head.pooled else 0.6 * RADIUS
     axes.text(right, y - STEP / 2, head.steps[0], **text)

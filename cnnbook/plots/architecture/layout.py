@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnbook.plots.architecture.boxes import Box
-from cnnbook.plots.architecture.nodes import JOIN, Node
+from cnnbook.plots.architecture.nodes import JOIN, Node, padded
 from cnnbook.plots.style import WIDTH
 
 LINE = 0.15  # height of a line of text; all lengths are inches
 EDGE = 0.08  # around the drawing
 GAP = 0.3  # between columns, for arrows …
-NARROW_GAP = 0.22  # … if all fit into one row
+NARROW_GAP = 0.13  # … if all fit into one row
 WIDEST_GAP = 0.55
 LANE_GAP = 0.14
 ROW_GAP = 0.3
@@ -19,7 +19,7 @@ TURN = 0.22  # beside the rows of a long network
 NARROWEST = 4.4
 BUS = 0.06  # between arrows side by side to the next row
 ARC = 0.13  # between arrows that pass above blocks
-THICKEST = 0.46
+THICKEST = 0.36
 TALLEST = {1: 1.25, 2: 0.8}  # by the number of lanes
 TALLEST_OF_MANY = 0.55
 SLANT = 0.26  # the feature map's width, drawn along a diagonal, is shortened to this
@@ -78,15 +78,21 @@ def assign_lanes(nodes: Sequence[Node | Box], stretch: Sequence[Node | Box]) -> 
 def measure(nodes: list[Node]) -> None:
     """Set the nodes' sizes, proportional to the square roots of their tensors' sides."""
     tallest = TALLEST.get(max(node.lanes for node in nodes), TALLEST_OF_MANY)
-    most = max(node.sides[0] for node in nodes)
-    largest = max(max(node.sides[1:]) for node in nodes)
-    for node in nodes:
-        channels, height, width = node.sides
-        node.size = (
+    sides = [node.sides for node in nodes]
+    sides += [padded(shape) for node in nodes for _, shape in node.parts]
+    most = max(channels for channels, _, _ in sides)
+    largest = max(max(height, width) for _, height, width in sides)
+
+    def size(channels: int, height: int, width: int) -> tuple[float, float, float]:
+        return (
             max(0.03, THICKEST * math.sqrt(channels / most)),
             max(0.06, tallest * math.sqrt(height / largest)),
             max(0.03, SLANT * tallest * math.sqrt(width / largest)),
         )
+
+    for node in nodes:
+        node.size = size(*node.sides)
+        node.part_sizes = [size(*padded(shape)) for _, shape in node.parts]
 
 
 def break_into_rows(nodes: list[Node]) -> list[list[list[Node]]]:

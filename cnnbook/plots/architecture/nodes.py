@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
+from typing import NamedTuple
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from torch import nn
 
 from cnnbook.analysis import Trace
-from cnnbook.analysis.graph import IMAGE, Block
+from cnnbook.analysis.graph import IMAGE, Block, Call, Role
 from cnnbook.plots.style import COLORS
 
 # The roles of operations that have a color; the first one that occurs in a layer decides.
@@ -28,6 +29,15 @@ JOIN = 0.1  # radius of a join's circle
 LONG = 14  # with more blocks than this, equal ones are drawn as one
 
 
+class Slice(NamedTuple):
+    """A box of a node: where it begins, and its thickness, height and slant in inches."""
+
+    x: float
+    role: str
+    size: tuple[float, float, float]
+    open_side: bool  # whether its right side is seen
+
+
 @dataclass
 class Node:
     """What is drawn for a block. Inputs are numbers of nodes; node 0 is the network's input."""
@@ -41,6 +51,8 @@ class Node:
     channels_last: bool = False
     likeness: object = None  # equal for blocks that may be drawn as one
     times: int = 1  # how many it stands for
+    # Of a plain sequence of layers: roles and shapes of what each returns, drawn as slices.
+    parts: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     wrap: bool = False  # whether the shape takes two lines
     # Where it is drawn, from left to right, and in which of several parallel paths.
     rank: int = 0
@@ -49,6 +61,7 @@ class Node:
     row: int = 0
     # Thickness, height, and width along the diagonal, in x and y alike.
     size: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    part_sizes: list[tuple[float, float, float]] = field(default_factory=list)
     x: float = 0.0  # left side of the block
     y: float = 0.0  # height at which arrows meet it
     label_y: float = 0.0
@@ -81,31 +94,46 @@ class Node:
     def sides(self) -> tuple[int, int, int]:
         """Channels, height and width; a vector has feature maps of one pixel."""
         shape = (self.shape[-1], *self.shape[:-1]) if self.channels_last else self.shape
-        channels, height, width = (*shape, 1, 1, 1)[:3]
-        return channels, height, width
+        return padded(shape)
 
     @property
-    def slices(self) -> int:
-        """How many boxes are drawn side by side."""
-        return min(self.times, 4)
+    def slices(self) -> list[Slice]:
+        """The boxes that are drawn side by side."""
+        if self.parts:
+            sizes = [(role, s) for (role, _), s in zip(self.parts, self.part_sizes, strict=True)]
+        else:
+            sizes = [(self.role, self.size)] * min(self.times, 4)
+        slices, x = [], 0.0
+        for number, (role, size) in enumerate(sizes):
+            # The next slice hides the side of this one, unless it is smaller and stands behind it.
+            open_side = number == len(sizes) - 1 or sizes[number + 1][1][1] < size[1]
+            slices.append(Slice(x, role, size, open_side))
+            x += size[0] + SLICE_GAP + (size[2] if open_side else 0.0)
+        return slices
 
     @property
     def width(self) -> float:
         """Of all boxes, in inches."""
         if self.symbol:
             return 2 * JOIN
-        return self.slices * self.size[0] + (self.slices - 1) * SLICE_GAP + self.size[2]
+        return max(part.x + part.size[0] + part.size[2] for part in self.slices)
 
     @property
     def height(self) -> float:
         """Of a box, with its slanted side, in inches."""
-        return 2 * JOIN if self.symbol else self.size[1] + self.size[2]
+        return 2 * JOIN if self.symbol else max(sum(part.size[1:]) for part in self.slices)
 
     @property
     def column(self) -> float:
         """Width with the label."""
         bold = len(self.titles)
         return max([self.width, *(text_width(t, bold=i < bold) for i, t in enumerate(self.lines))])
+
+
+def padded(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return channels, height and width, 1 where a shape has none."""
+    channels, height, width = (*shape, 1, 1, 1)[:3]
+    return channels, height, width
 
 
 @lru_cache(maxsize=1000)
@@ -147,20 +175,35 @@ def nodes_of(found: Trace, depth: int) -> list[Node]:
                 details=_windows(call.module),
                 channels_last=call.channels_last,
                 likeness=(block.kind, block.shape, parameters, call.macs),
+                parts=_parts(found, call),
             )
         )
     return nodes
+
+
+def _parts(found: Trace, call: Call) -> list[tuple[str, tuple[int, ...]]]:
+    """Return roles and shapes of the layers of a plain sequence, if it has several."""
+    if not _windows(call.module):
+        return []
+    depth = len(call.calls)
+    inside = [c for c in found.calls if c.calls[:depth] == call.calls]
+    windowed = [c for c in inside if hasattr(c.module, "kernel_size") and not c.channels_last]
+    parts = [(_role_of(found.roles(c), c.shape), c.shape) for c in windowed]
+    return parts if len(parts) > 1 else []
 
 
 def _role(found: Trace, block: Block) -> str:
     """Return what a block computes; "view" if it computes nothing."""
     if block.call is None:
         return "other"
-    roles = found.roles(block.call)
+    return _role_of(found.roles(block.call), block.shape)
+
+
+def _role_of(roles: set[Role | None], shape: tuple[int, ...]) -> str:
     for role in ROLES:
         if role in roles:
             return role
-    if "mean" in roles and set(block.shape[1:]) <= {1}:
+    if "mean" in roles and set(shape[1:]) <= {1}:
         return "pooling"
     return "view" if roles <= {"view"} else "other"
 

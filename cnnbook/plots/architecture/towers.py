@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -115,7 +116,7 @@ def towers(
         _draw_columns(axes, columns, middles, size, height - EDGE)
         _draw_arrows(axes, columns, middles, size)
         _draw_legend(axes, columns)
-    return Figure(figure, alt or _describe(name, columns, rows))
+    return Figure(figure, alt or _describe(name, columns, rows), shrinks=False)
 
 
 def _columns(found: Trace, name: str) -> tuple[list[Column], int]:
@@ -144,7 +145,10 @@ def _columns(found: Trace, name: str) -> tuple[list[Column], int]:
             )
         if first.role == "pooling" and columns:
             window = " ".join(first.details).removeprefix("pool ")
-            columns[-1].lines += ["max pool" if "Max" in _kind(layers, first) else "avg pool", window]
+            columns[-1].lines += [
+                "max pool" if "Max" in _kind(layers, first) else "avg pool",
+                window,
+            ]
             continue
         windows = [detail.removeprefix("conv ") for detail in first.details]
         title = first.title.rpartition(".")[2]
@@ -188,7 +192,8 @@ def _groups(layers: dict[str, nn.Module], names: Sequence[str], network: str) ->
 def _groups_of(layer: nn.Module | None) -> int | None:
     """Return the groups of a layer's weights, None if it has none."""
     for module in layer.modules() if layer is not None else ():
-        if isinstance(module, nn.Linear) or hasattr(module, "groups") and hasattr(module, "weight"):
+        is_convolution = hasattr(module, "groups") and hasattr(module, "weight")
+        if is_convolution or isinstance(module, nn.Linear):
             return getattr(module, "groups", 1)
     return None
 
@@ -248,9 +253,7 @@ def _heights(column: Column, middles: Sequence[float]) -> list[float]:
     return list(middles) if len(column.shapes) > 1 else [sum(middles) / len(middles)]
 
 
-def _draw_rows(
-    axes: Axes, columns: Sequence[Column], middles: Sequence[float], row: float
-) -> None:
+def _draw_rows(axes: Axes, columns: Sequence[Column], middles: Sequence[float], row: float) -> None:
     divided = [column for column in columns if len(column.shapes) > 1]
     left, right = divided[0].x - 0.1, divided[-1].x + divided[-1].width + 0.1
     # The names are where no arrow crosses: in the middle of the longest stretch without.
@@ -263,7 +266,12 @@ def _draw_rows(
     x = (longest[0].x + longest[-1].x + longest[-1].width) / 2
     for number, middle in enumerate(middles, 1):
         place = ((left, middle - row / 2), right - left, row)
-        style = {"fc": INK, "ec": "none", "alpha": 0.07, "boxstyle": "round,pad=0,rounding_size=0.06"}
+        style = {
+            "fc": INK,
+            "ec": "none",
+            "alpha": 0.07,
+            "boxstyle": "round,pad=0,rounding_size=0.06",
+        }
         axes.add_patch(FancyBboxPatch(*place, **style))
         y = middle - row / 2 + 0.05
         axes.text(x, y, f"GPU {number}", ha="center", va="bottom", size=11, weight="bold")
@@ -296,7 +304,7 @@ def _draw_columns(
 def _draw_arrows(
     axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: _Scale
 ) -> None:
-    for before, column in zip(columns, columns[1:], strict=False):
+    for before, column in pairwise(columns):
         for i, start in enumerate(_heights(before, middles)):
             for k, end in enumerate(_heights(column, middles)):
                 same = len(before.shapes) == 1 or len(column.shapes) == 1 or i == k
