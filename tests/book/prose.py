@@ -23,7 +23,7 @@ from cnnbook.experiments import ArmResult, Interval
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 220, 30
 
 # Chapters of the second edition; the others are still to be rewritten.
-REWRITTEN: tuple[str, ...] = ("00-convolution", "04-lenet", "10-scaling-up")
+REWRITTEN: tuple[str, ...] = ("00-convolution", "04-lenet", "08-resnet", "10-scaling-up")
 
 MEASURED = re.compile(
     r"[−+]?\d[\d,]*(?:\.\d+)?(?= %| percentage points?\b| points?\b| times\b)|[−+]?\b\d+\.\d+\b"

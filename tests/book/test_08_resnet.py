@@ -1,71 +1,196 @@
-"""What the ResNet chapter printed when the book was built."""
+"""What the ResNet chapter says, and what it printed when the book was built."""
 
+import statistics
 from pathlib import Path
 
 import pytest
-from executed import facts, printed, rows
+from executed import facts, number, printed, row, rows, table
+from prose import percent, points, unsourced
+
+from cnnbook import experiments
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "08-resnet.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
 
 
-@pytest.fixture(scope="module")
-def text() -> str:
-    return printed(CHAPTER)
+DEEP_LONGER = "plain-56, 2 times the steps"
+
+
+def without_one(arm: experiments.ArmResult) -> tuple[str, str, str]:
+    """Return the test error of the whole network, without the median block, and the worst."""
+    removed = arm.values("removed")
+    blocks = zip(*(run["errors"] for run in removed), strict=True)
+    errors = [statistics.fmean(block) for block in blocks]
+    whole = statistics.fmean(run["whole"] for run in removed)
+    found = (whole, statistics.median(errors), max(errors))
+    return tuple(f"{100 * value:.1f} %" for value in found)
+
+
+def recorded() -> list[str]:
+    record = experiments.load("degradation")
+
+    def train(name: str) -> str:
+        return percent(record[name], "train_error")
+
+    def change(first: str, second: str, key: str = "train_error") -> experiments.Interval:
+        return experiments.of_difference(record[first].values(key), record[second].values(key))
+
+    deep, shallow = record["plain-56"], record["plain-20"]
+    worse, still = change("plain-56", "plain-20"), change(DEEP_LONGER, "plain-20")
+    assert worse.low > 0
+    assert still.low > 0
+    for key in ("train_error", "test_error"):  # “which three seeds cannot tell apart”
+        assert not change("residual-56", "residual-20", key).excludes_zero
+    whole, median, worst = without_one(record["residual-56"])
+    plain_whole, plain_median, _ = without_one(deep)
+    trained = [train(name) for name in ("plain-56", "plain-20", "residual-56", "residual-20")]
+    return [
+        # The opening, and the answer to the first claim.
+        "56 plain layers end with a training error of {}, 20 plain layers with {}, "
+        "and 56 residual layers with {}".format(*trained),
+        "56 plain layers end with a training error of {}, 20 with {}".format(*trained),
+        "Plain-56 ends with a training error of {}, plain-20 with {}".format(*trained),
+        f"{points(worse)} more",
+        f"{percent(deep)} against {percent(shallow)}",
+        "56 layers end with {2}, 20 layers with {3}".format(*trained),
+        f"{percent(record['residual-56'])} against {percent(record['residual-20'])}",
+        f"it ends with {train(DEEP_LONGER)}, still {points(still)} above plain-20",
+        f"rises from {whole} to {median} in the median; without the first block it is {worst}",
+        f"from {plain_whole} to {plain_median}",
+    ]
+
+
+PAPERS = [
+    "27.94 % with 18 plain layers and 28.54 % with 34",
+    "34 layers had 25.03 %",
+    "a top-5 error of 3.57 %",
+    "8.75 % with 20 layers to 6.97 % with 56",
+    "at least 3.51 points",
+    "0.84 points apart",
+    "3.6 billion for 34 layers",
+    "11.3 billion, fewer than the 15.3 billion",
+    "24.52 % with 34 layers to 21.43 % with 152",
+    "8.75 % with 20 layers to 6.43 % with 110",
+    "mean is 6.61 %",
+    "7.93 % with 1,202",
+    # In the answers to the article's claims.
+    "24.52 % with 34 residual layers to 21.43 % with 152",
+    "24.52 % with 34 layers, 22.85 % with 50, 21.75 % with 101 and 21.43 % with 152",
+    "6.43 % with 110 layers",
+    "a top-1 error of 25.03 %, the plain network 28.54 %",
+    "a top-1 error of 24.52 %",
+    "Section 4.1)",
+    "(Section 3.3)",
+]
+EXACT = ["16.9 times fewer", "within 2 %", "an error of 90 %"]
+
+
+def test_every_number_has_a_source():
+    assert unsourced(CHAPTER, recorded(), PAPERS, EXACT) == []
+
+
+def test_numbers_that_follow_from_others():
+    assert f"{28.54 - 25.03:.2f} {25.03 - 24.19:.2f}" == "3.51 0.84"
+    two_convolutions, bottleneck = (
+        784 * 2 * 9 * 256**2,
+        784 * (2 * 256 * 64 + 9 * 64**2),
+    )
+    assert (two_convolutions, bottleneck) == (924_844_032, 54_591_488)
+    assert 784 * 2 * 9 * 64**2 == 57_802_752
+    assert f"{two_convolutions / bottleneck:.1f}" == "16.9"
 
 
 @pytest.mark.book
-def test_networks_of_the_notebook_equal_those_of_the_package(text):
-    assert text.count("identical scores: True") == 2
-    assert "identical scores: False" not in text
-    assert facts(CHAPTER)["identical_outputs"] is True
-    assert text.count("269,434 parameters") == 2
+def test_networks_of_the_notebook_equal_those_of_the_package():
+    found = facts(CHAPTER)
+    assert found["identical_outputs"] is True
+    assert found["parameters"] == 295_424
+    assert {r["MACs of each"] for r in table(CHAPTER, "output", "convolutions")} == {"2,359,296"}
 
 
 @pytest.mark.book
-def test_published_networks_have_the_papers_numbers(text):
+def test_published_networks_have_the_papers_numbers():
     family = {
-        ("18", "11,689,512", "5", "3"),
-        ("34", "21,797,672", "13", "3"),
-        ("50", "25,557,032", "12", "4"),
-        ("101", "44,549,160", "29", "4"),
-        ("152", "60,192,808", "46", "4"),
+        ("18", "BasicBlock", "5", "3", "11,689,512"),
+        ("34", "BasicBlock", "13", "3", "21,797,672"),
+        ("50", "Bottleneck", "12", "4", "25,557,032"),
+        ("101", "Bottleneck", "29", "4", "44,549,160"),
+        ("152", "Bottleneck", "46", "4", "60,192,808"),
     }
-    assert family <= {(*cells[:2], *cells[4:]) for cells in rows(CHAPTER)}
-    assert "operations within 2 % of the paper's: True" in text
-    assert "DIFFERS" not in text
-    assert text.count("agrees") == 3
+    assert family <= {cells[:5] for cells in rows(CHAPTER)}
+    for r in table(CHAPTER, "layers", "block"):
+        ours, theirs = float(r["billion MACs"]), float(r["in the paper"])
+        assert ours == pytest.approx(theirs, rel=0.02)
 
 
 @pytest.mark.book
-def test_identities_are_exact(text):
-    # A deep network with identity layers, zero residuals, and gradients at an addition.
-    assert "8 and 44 layers with weights\nlargest difference of their scores: 0\n" in text
-    assert text.count("output equals input: True") == 3
-    assert "output equals input: False" not in text
-    assert "zero start, before training: largest ratio 0.0" in text
-    assert "both get exactly what comes from above:\nTrue True" in text
-    assert "a full convolution takes the same MACs in all stages: True" in text
+def test_identities_are_exact():
+    found = facts(CHAPTER)
+    assert found["largest_difference"] == 0  # of a deep network with added identities
+    assert found["zero_start_before_training"] == 0
+    assert found["to_f"] is found["to_x"] is True
 
 
 @pytest.mark.book
-def test_bottleneck_arithmetic(text):
-    assert "= 54,591,488 multiply–adds; 69,632 parameters" in text
-    assert "= 924,844,032 multiply–adds; 1,179,648 parameters" in text
+def test_deep_plain_networks_are_worse_in_the_live_run():
+    assert facts(CHAPTER)["deep_plain_is_worse_than_shallow_plain"] is True
+    assert facts(CHAPTER)["deep_plain_is_worse_than_deep_residual"] is True
 
 
 @pytest.mark.book
-def test_plain_networks_degrade_and_residual_ones_do_not(text):
-    worse = "worse than the shallowest, in every run"
-    assert f"deepest plain network: {worse}" in text
-    assert f"deepest residual network: {worse}" not in text
+def test_training_moves_away_from_zero_and_not_to_it():
+    found = facts(CHAPTER)
+    assert found["zero_start_smallest_after_training"] > 0.02
+    assert found["usual_start_smallest_after_training"] > 0.2
+    assert found["usual_start_share_that_shrank"] > 0.5
 
 
 @pytest.mark.book
-def test_solutions_by_hand_are_right():
-    text = printed(SOLUTIONS)
+def test_shortcuts_lift_singular_values_but_not_all_above_one():
+    alone, lifted, whole = (
+        [float(cell.rstrip("%")) for cell in row(CHAPTER, name)[1:]]
+        for name in ("F′ alone", "F′ + I, with the shortcut", "the whole block")
+    )
+    for a, b, c in zip(alone, lifted, whole, strict=True):
+        assert 10 < b < c < a
+
+
+@pytest.mark.book
+def test_gradients_vanish_only_without_normalization():
+    def gradient(network: str) -> tuple[float, float]:
+        shallow, deep = row(CHAPTER, network)[1:]
+        return float(shallow), float(deep)
+
+    plain, residual = gradient("plain"), gradient("residual")
+    assert plain[1] > 10 * residual[1]  # it grows, and more than the residual one's
+    assert plain[1] > 10 * plain[0]
+    vanishing, kept = gradient("plain, not normalized"), gradient("residual, not normalized")
+    assert vanishing[1] < 1e-12
+    assert 0.1 < kept[1] / kept[0] < 10
+    he = {n: gradient(f"{n}, not normalized, He's weights") for n in ("plain", "residual")}
+    assert he["plain"][1] > 1e6 * vanishing[1]
+    assert he["residual"][1] > 10 * he["residual"][0]
+
+
+@pytest.mark.book
+def test_gradients_of_the_deep_plain_network_are_shattered():
+    cosine = {
+        r["network"]: number(r["cosine"].replace("−", "-"))
+        for r in table(CHAPTER, "network", "cosine")
+    }
+    assert abs(cosine["plain, 44 layers"]) < 0.15
+    assert 0.25 < cosine["residual, 44 layers"] < cosine["plain, 8 layers"]
+
+
+@pytest.mark.book
+def test_solutions_are_right():
+    text, found = printed(SOLUTIONS), facts(SOLUTIONS)
     assert "DIFFERS" not in text
     assert text.count("agrees") == 2
     assert "pre-activation: identity True" in text
     assert "of the chapter: identity False" in text
     assert "of the chapter: relu(x) True" in text
+    assert found["option_c_is_nearer_to_plain"] is True
+    assert found["residual_rises_step_by_step"] is True
+    at_first = "rise_of_{}_at_the_first_block"
+    assert found[at_first.format("plain")] > found[at_first.format("residual")]
