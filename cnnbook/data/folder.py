@@ -206,8 +206,7 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
         except ValueError as error:
             raise DataError(
-                f"{path} is damaged or not an image that can be read ({error}). Replace it or "
-                "leave it out"
+                f"{path} is damaged or not an image ({error}). Replace it or leave it out"
             ) from None
 
 

@@ -153,7 +153,8 @@ def test_every_link_to_the_glossary_leads_to_an_entry(path):
 @pytest.mark.parametrize("path", CHAPTERS + PAGES, ids=lambda p: p.stem)
 def test_terms_are_explained_or_linked_at_first_use(path):
     text = sentences(path)
-    explained = {bold.lower().removesuffix("s") for bold in re.findall(r"\*\*(.+?)\*\*", text)}
+    bold = [term.lower() for term in re.findall(r"\*\*(.+?)\*\*", text)]
+    explained = {*bold, *(term.removesuffix("s") for term in bold)}
     # A link to a section that explains the term serves as well.
     linked = [link.span() for link in LINK.finditer(text)]
     missing = {

@@ -188,8 +188,8 @@ def test_deep_pictures_keep_their_grays_and_hidden_folders_are_no_classes(tmp_pa
     assert picture.max() > 225
 
 
-def denied(path):
-    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+def denied(file, formats):
+    raise PermissionError(errno.EACCES, "Permission denied", file.name)
 
 
 def test_nobody_is_told_to_delete_a_folder_or_a_script(tmp_path):
