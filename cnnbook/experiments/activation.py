@@ -169,8 +169,9 @@ SIZES = {
             **{"data": "fashion-mnist", "images": 20_000, "val_images": 5_000, "epochs": 12},
             **{"starts": {"own": _ALL, "torch": _ALL}, "rates": _RATES},
         },
-        seeds=3,
+        seeds=5,
         tuning={"images": 8_000, "epochs": 6},
+        tuning_seeds=2,
     ),
     "full": Size(
         {
@@ -179,6 +180,7 @@ SIZES = {
         },
         seeds=5,
         tuning={"images": 20_000, "epochs": 8},
+        tuning_seeds=2,
     ),
 }
 

@@ -170,6 +170,7 @@ SIZES = {
         },
         seeds=5,
         tuning={"epochs": 2},
+        tuning_seeds=2,
     ),
     "full": Size(
         {
@@ -179,6 +180,7 @@ SIZES = {
         },
         seeds=3,
         tuning={"epochs": 2},
+        tuning_seeds=2,
     ),
 }
 

@@ -229,6 +229,7 @@ SIZES = {
             **{"width": 1 / 8, "fc": 1_024, "images_per_epoch": 6_000, "epochs": 4},
         },
         seeds=3,
+        tuning_seeds=2,
     ),
     "full": Size(
         {
@@ -237,6 +238,7 @@ SIZES = {
             **{"width": 1 / 4, "fc": 4_096, "images_per_epoch": 12_000, "epochs": 6},
         },
         seeds=3,
+        tuning_seeds=2,
     ),
 }
 

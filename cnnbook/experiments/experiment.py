@@ -53,11 +53,15 @@ class Size:
         How many times each arm is trained, with seeds 0, 1, ….
     tuning
         Settings that differ while learning rates are chosen, such as fewer epochs.
+    tuning_seeds
+        How many times each learning rate is tried; the worst of them counts, so that a rate at
+        which a network learns by luck is not chosen.
     """
 
     settings: Mapping[str, Any]
     seeds: int
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    tuning_seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,10 @@ class Experiment:
 
         module = sys.modules[self.train.__module__]
         parts = [_code(module, {self.arms.__name__, self.train.__name__}), _code(learning)]
-        parts.append(json.dumps([size.settings, size.seeds, size.tuning], sort_keys=True))
+        sizes = [size.settings, size.seeds, size.tuning]
+        if size.tuning_seeds > 1:
+            sizes.append(size.tuning_seeds)
+        parts.append(json.dumps(sizes, sort_keys=True))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

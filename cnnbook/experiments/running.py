@@ -24,7 +24,7 @@ from cnnbook.experiments.registry import get
 from cnnbook.experiments.result import ArmResult, Result, rounded
 from cnnbook.results import describe_machine
 
-TUNING_SEED = 1000  # none of those that are reported
+TUNING_SEED = 1000  # and those after it; none of them is reported
 _FURTHER = 4  # how many rates are tried at most beyond each end of a grid
 
 
@@ -178,12 +178,19 @@ def _tune(workers: "_Workers", arms: Sequence[Arm], size: Size) -> dict[str, dic
             wanted[arm.name] = []
     around = {**size.settings, **size.tuning}
     for _ in range(1 + 2 * _FURTHER):
-        trials = [_Trial(arm, around, lr, TUNING_SEED) for arm in arms for lr in wanted[arm.name]]
+        seeds = [TUNING_SEED + i for i in range(size.tuning_seeds)]
+        trials = [
+            _Trial(arm, around, lr, seed)
+            for arm in arms
+            for lr in wanted[arm.name]
+            for seed in seeds
+        ]
         if not trials:
             break
         found = workers.run(trials, "choosing learning rates")
         for trial in trials:
-            tried[trial.arm.name][trial.lr] = found[trial.key]["val_error"]
+            errors, error = tried[trial.arm.name], found[trial.key]["val_error"]
+            errors[trial.lr] = max(error, errors.get(trial.lr, error))
         for arm in arms:
             further = _beyond(arm.rates, tried[arm.name]) if len(arm.rates) > 1 else None
             wanted[arm.name] = [] if further is None else [further]

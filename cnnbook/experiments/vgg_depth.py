@@ -96,6 +96,7 @@ SIZES = {
         },
         seeds=3,
         tuning={"epochs": 2},
+        tuning_seeds=2,
     ),
     "full": Size(
         {
@@ -105,6 +106,7 @@ SIZES = {
         },
         seeds=3,
         tuning={"images": 20_000, "epochs": 2},
+        tuning_seeds=2,
     ),
 }
 

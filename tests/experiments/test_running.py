@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,22 @@ def test_rates_are_chosen_with_other_seeds_and_settings_than_what_is_reported(to
     reported = {(seed, epochs) for _, _, seed, epochs in TRAINED if epochs == 8}
     assert tuned == {(TUNING_SEED, 3)}
     assert reported == {(0, 8), (1, 8)}
+
+
+def test_the_worst_of_several_tries_counts(toy, monkeypatch):
+    def lucky(options, settings, lr, seed):
+        """With the first seed, the largest rate is the best; with the second, it fails."""
+        failed = lr == 0.3 and seed == TUNING_SEED + 1
+        error = 1.0 if failed else 0.2 - lr / 2
+        return {"val_error": error, "test_error": error, "curves": {"train_error": [error]}}
+
+    for seeds, chosen in ((1, lambda lr: lr > 0.3), (2, lambda lr: lr == 0.1)):
+        size = Size(toy.sizes["live"].settings, 2, {}, seeds)
+        spec = replace(toy, sizes={"live": size}, train=lucky)
+        monkeypatch.setitem(REGISTRY, "toy", spec)
+        result = experiments.run("toy", arms=["low"], progress=False)
+        assert chosen(result["low"].lr)
+        assert not result.is_stale
 
 
 def test_a_search_that_finds_no_end_stops(toy, monkeypatch):
