@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cnnbook.experiments.result import ArmResult
@@ -85,8 +84,7 @@ def panels_of_curves(
     Parameters
     ----------
     panels
-        Title of the panel to label to arm; if all have the same labels, one legend is enough. A
-        label has the same color and dashes in all of them.
+        Title of the panel to label to arm. A label has the same color and dashes in all of them.
     key
         Which of the runs' curves, in fractions.
     ylabel
@@ -101,7 +99,6 @@ def panels_of_curves(
         Text alternative; lists the final values if not given.
     """
     labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
-    alike = len({tuple(arms) for arms in panels.values()}) == 1
     said = []
     with new_figure(WIDTH, height) as figure:
         row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
@@ -110,22 +107,18 @@ def panels_of_curves(
                 _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
             ]
             said.append(f"{title[:1].upper()}{title[1:]}: {'; '.join(ends)}")
-            axes.set(xlabel="epoch", title=title)
+            axes.set(xlabel="epoch", ylabel=ylabel, title=title)
+            axes.tick_params(labelleft=True)  # on a phone, the panels are below each other
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25, linewidth=0.6)
-            if not alike:
-                axes.legend()
-        row[0].set_ylabel(ylabel)
+            if second is not None:
+                axes.plot([], [], color="gray", linewidth=BOLD, label=NAMES[key])
+                axes.plot([], [], color="gray", label=NAMES[second], **THIN)
+            axes.legend()
         row[0].set_ylim(0, top)
-        if alike:
-            figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        if second is not None:
-            lines = [Line2D([], [], color="gray", **THIN), Line2D([], [], color="gray", lw=BOLD)]
-            names = [NAMES[second], NAMES[key]]
-            figure.legend(lines, names, loc="outside upper right", ncols=2)
     what = NAMES[key] if second is None else f"{NAMES[key]} and {NAMES[second]}"
     what = f"{what[:1].upper()}{what[1:]} by epoch"
-    return Figure(figure, alt or f"{what}. {'. '.join(said)}.")
+    return Figure(figure, alt or f"{what}. {'. '.join(said)}.", stacks=True)
 
 
 def against(

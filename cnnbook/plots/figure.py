@@ -109,6 +109,9 @@ class Figure:
     def _svgs(self) -> Iterator[str]:
         """Return each of the axes as a picture of its own."""
         inches = mpl.transforms.Bbox([[0, 0], self.figure.get_size_inches()])
+        self.figure.draw_without_rendering()  # lays out what is laid out automatically
+        engine = self.figure.get_layout_engine()
+        self.figure.set_layout_engine("none")  # axes that are hidden would lose their room
         for shown in self.axes:
             for axes in self.axes:
                 axes.set_visible(axes is shown)
@@ -116,9 +119,15 @@ class Figure:
                 shown.get_position(), mpl.transforms.BboxTransformTo(inches)
             )
             cut = mpl.transforms.Bbox(box.get_points())
+            if shown.axison:  # with labels and title
+                outer = shown.get_tightbbox()
+                assert outer is not None
+                pixels = self.figure.dpi_scale_trans.inverted()
+                cut = mpl.transforms.Bbox.union([cut, outer.transformed(pixels)]).padded(0.03)
             yield self._svg('aria-hidden="true"', cut.width * 96, bbox_inches=cut)
         for axes in self.axes:
             axes.set_visible(True)
+        self.figure.set_layout_engine(engine)
 
     def _svg(self, attributes: str, width: float, least: str = "", **options: object) -> str:
         """Return the picture, or a part of it, as an element that is `width` pixels wide."""

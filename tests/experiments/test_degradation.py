@@ -119,8 +119,10 @@ def test_figures_name_every_arm(make_result):
     result = make_result("degradation", {"plain-56": WORSE, "residual-56": BETTER}, **EQUAL)
     figure = result.plot()
     texts = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
+    kinds = ("validation error", "training error")
     assert [text.replace("\n", " ") for text in texts] == [
-        *("20 layers", "56 layers", "56 layers, twice the steps", "20 layers", "56 layers"),
+        *("20 layers", "56 layers", "56 layers, twice the steps", *kinds),
+        *("20 layers", "56 layers", *kinds),
     ]
     assert "Plain: 20 layers ends at 16.0 % (training error 11.0 %); 56" in figure.alt
     assert "56 layers ends at 16.0 % (training error 31.0 %)" in figure.alt
