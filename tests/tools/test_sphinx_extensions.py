@@ -141,3 +141,22 @@ def test_the_description_is_ready_for_html_and_for_sphinxext_opengraph():
     untitled = context | {"meta": None}
     page_extras.describe(None, "a", "page.html", untitled, page())
     assert untitled["meta"] == {"og:description": "A &amp; b"}
+
+
+def code_cell(lines: int, *tags: str) -> nodes.container:
+    block = nodes.literal_block("x", "\n".join(["x = 1"] * lines))
+    cell = nodes.container("", classes=["cell", *(f"tag_{tag}" for tag in tags)])
+    cell += nodes.container("", block, classes=["cell_input"])
+    return cell
+
+
+def test_a_page_takes_as_long_as_its_text_and_visible_code_up_to_the_exercises():
+    document = page("word " * 2200)  # ten minutes
+    assert page_extras.reading_minutes(document) == 10
+    document += code_cell(300, "hide-input")
+    assert page_extras.reading_minutes(document) == 10
+    document += code_cell(150)
+    assert page_extras.reading_minutes(document) == 15
+    many = nodes.paragraph("", "a " * 9999)
+    document += nodes.section("", nodes.title("", "Exercises"), many)
+    assert page_extras.reading_minutes(document) == 15

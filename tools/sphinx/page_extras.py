@@ -19,8 +19,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_DESCRIPTION = 200  # characters; search engines truncate longer ones
 
 CHAPTER = re.compile(r"chapters/\d\d-[^/]*")
-# Guesses for a reader who stops to think; the result is rounded to five minutes.
-WORDS_A_MINUTE = 180
+# Guesses for a student who reads for the first time; the result is rounded to five minutes.
+WORDS_A_MINUTE = 220
 CODE_LINES_A_MINUTE = 30
 
 
@@ -54,12 +54,19 @@ def describe(app, pagename, templatename, context, doctree) -> None:
 
 
 def reading_minutes(doctree: nodes.document) -> int:
-    """Return how long a page takes to read, including its code but not its outputs."""
+    """Return how long a page takes to read, up to its exercises: text, and code that is shown."""
+    last = [
+        s for s in doctree.findall(nodes.section) if s[0].astext() in ("Exercises", "References")
+    ]
+    after = {id(node) for section in last for node in section.findall()}
     words = lines = 0
     for node in doctree.findall(nodes.TextElement):
+        if id(node) in after:
+            continue
         if isinstance(node, nodes.literal_block):
             is_code = "cell_input" in node.parent.get("classes", ())
-            lines += is_code * sum(map(bool, node.astext().splitlines()))
+            is_folded = is_code and "tag_hide-input" in node.parent.parent.get("classes", ())
+            lines += (is_code and not is_folded) * sum(map(bool, node.astext().splitlines()))
         elif isinstance(node, (nodes.paragraph, nodes.title)):
             words += len(node.astext().split())
     minutes = words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE
