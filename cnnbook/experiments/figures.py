@@ -100,7 +100,7 @@ def panels_of_curves(
     """
     labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
     said = []
-    with new_figure(WIDTH, height) as figure:
+    with new_figure(WIDTH - 0.4, height) as figure:  # room for the gap between two pictures
         row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, (title, arms) in zip(row, panels.items(), strict=True):
             ends = [
