@@ -39,7 +39,7 @@ def recorded() -> list[str]:
     worse, still = change("plain-56", "plain-20"), change(DEEP_LONGER, "plain-20")
     assert worse.low > 0
     assert still.low > 0
-    for key in ("train_error", "test_error"):  # “which three seeds cannot tell apart”
+    for key in ("train_error", "test_error"):  # too small for three seeds
         assert not change("residual-56", "residual-20", key).excludes_zero
     whole, median, worst = without_one(record["residual-56"])
     plain_whole, plain_median, _ = without_one(deep)
@@ -53,7 +53,8 @@ def recorded() -> list[str]:
         f"{points(worse)} more",
         f"{percent(deep)} against {percent(shallow)}",
         "56 layers end with {2}, 20 layers with {3}".format(*trained),
-        f"{percent(record['residual-56'])} against {percent(record['residual-20'])}",
+        f"56 residual layers have {percent(record['residual-56'])}, "
+        f"20 have {percent(record['residual-20'])}",
         f"it ends with {train(DEEP_LONGER)}, still {points(still)} above plain-20",
         f"rises from {whole} to {median} in the median; without the first block it is {worst}",
         f"from {plain_whole} to {plain_median}",
