@@ -275,7 +275,7 @@ def test_the_rehearsal_runs_every_part(tmp_path, capsys):
     assert record["not_done"] == [], [p["error"] for p in record["parts"]]
     assert code == 0
     assert [p["name"] for p in record["parts"]] == [
-        *("tests", "ceiling", "chapter 01-depth", "augment", "recipe"),
+        *("tests", "ceiling", "chapter 00-convolution", "augment", "recipe"),
         *("torchrun with 1 process", "torchrun with 2 processes", "throughput"),
     ]
     assert record["machine"]["device"] == "cpu"

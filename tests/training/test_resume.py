@@ -247,12 +247,12 @@ def test_files_of_an_older_torch_know_less(fit, small, tmp_path):
 def test_a_finished_run_is_read_where_nothing_can_be_written(fit, small, tmp_path, monkeypatch):
     first = fit(small, epochs=1, checkpoint=tmp_path / "run")
 
-    def read_only(dir):
+    def read_only(**_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("tempfile.mkstemp", read_only)
     assert fit(small, epochs=1, checkpoint=tmp_path / "run") == first
-    with pytest.raises(training.CheckpointError, match=r"cannot write into .*Read-only"):
+    with pytest.raises(training.CheckpointError, match=r"cannot write the checkpoint .*Read-only"):
         fit(small, epochs=1, checkpoint=tmp_path / "run", resume=False)
 
 
@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_training(fit, small, 
     (tmp_path / "file").write_text("")
     steps = []
     options = {"checkpoint": tmp_path / "file" / "run", "epochs": 1}
-    with pytest.raises(training.CheckpointError, match="cannot write into"):
+    with pytest.raises(training.CheckpointError, match="cannot write the checkpoint"):
         fit(small, callbacks=[SimpleNamespace(on_step=steps.append)], **options)
     assert not steps
 
