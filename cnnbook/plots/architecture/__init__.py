@@ -2,13 +2,20 @@
 
 from torch import nn
 
-from cnnbook.analysis import Trace, trace
+from cnnbook.analysis import Trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.drawing import draw_arrows, draw_legend, draw_node
 from cnnbook.plots.architecture.flowcharts import flowchart, residual_block
 from cnnbook.plots.architecture.heads import heads
 from cnnbook.plots.architecture.layout import arrange, break_into_rows, measure, position_nodes
-from cnnbook.plots.architecture.nodes import ROLE_COLORS, describe, nodes_of, stacked
+from cnnbook.plots.architecture.nodes import (
+    ROLE_COLORS,
+    describe,
+    name_of,
+    nodes_of,
+    stacked,
+    traced,
+)
 from cnnbook.plots.architecture.towers import towers
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import new_figure
@@ -67,15 +74,8 @@ def architecture(
     <Figure: Drawing of LeNet5, boxes to scale: input 1×32×32, c1 6×28×28, s2 6×14×14,
     c3 16×10×10, s4 16×5×5, c5 120×1×1, f6 84, output 10.>
     """
-    if isinstance(model, Trace):
-        if input_shape is not None:
-            raise TypeError("a trace has its own input_shape; pass the trace alone")
-        found = model
-    elif input_shape is None:
-        raise TypeError("input_shape is missing: the shape of one image, for example (3, 224, 224)")
-    else:
-        found = trace(model, input_shape)
-    name = type(found.calls[0].module).__name__
+    found = traced(model, input_shape)
+    name = name_of(found)
     nodes = stacked(nodes_of(found, depth))
     if len(nodes) == 1:
         raise ValueError(f"nothing in {name} depends on its input")

@@ -6,7 +6,7 @@ from string import ascii_uppercase
 
 from torch import nn
 
-from cnnbook.analysis import Trace, trace
+from cnnbook.analysis import Trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.boxes import KIND_COLORS, Box, boxes_of
 from cnnbook.plots.architecture.chart import (
@@ -19,6 +19,7 @@ from cnnbook.plots.architecture.chart import (
     main_path,
     set_ranks,
 )
+from cnnbook.plots.architecture.nodes import name_of, traced
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import WIDTH, new_figure
 
@@ -86,7 +87,7 @@ def flowchart(
         _check(boxes, found)
         for box in boxes:
             box.notes, box.activation = [], ""
-        texts.append(_describe(title or _name(found), boxes))
+        texts.append(_describe(title or name_of(found), boxes))
         if sum(box.kind == "join" for box in boxes) > 1:
             boxes = _without_projections(boxes)
         panels += [Panel(part, title) for part in _divided(boxes, columns)]
@@ -136,11 +137,11 @@ def residual_block(
     for title, found in _traces(blocks, input_shape, training=False).items():
         boxes = boxes_of(found)
         _check(boxes, found)
-        _check_residual(boxes, _name(found))
+        _check_residual(boxes, name_of(found))
         whole = found.calls[0]
         parameters = sum(p.numel() for p in whole.module.parameters())
         cost = [f"{parameters:,} parameters", f"{whole.macs:,} multiply–adds"]
-        texts.append(f"{_describe(title or _name(found), boxes)} {', '.join(cost)}.")
+        texts.append(f"{_describe(title or name_of(found), boxes)} {', '.join(cost)}.")
         for box in boxes:
             if not title and box.kind in ("convolution", "1×1 convolution", "fully connected"):
                 box.notes = [", ".join([box.label, *box.notes])]
@@ -154,26 +155,14 @@ def _traces(model: Modules, input_shape: InputLike | None, training: bool) -> di
     modules = dict(model) if isinstance(model, Mapping) else {"": model}
     if not modules:
         raise ValueError("no module is given")
-    found = {}
-    for title, module in modules.items():
-        if isinstance(module, Trace):
-            if input_shape is not None:
-                raise TypeError("a trace has its own input_shape; pass the trace alone")
-            found[title] = module
-        elif input_shape is None:
-            raise TypeError("input_shape is missing: the shape of one image, as (3, 224, 224)")
-        else:
-            found[title] = trace(module, input_shape, training=training)
-    return found
-
-
-def _name(found: Trace) -> str:
-    return type(found.calls[0].module).__name__
+    return {
+        title: traced(module, input_shape, training=training) for title, module in modules.items()
+    }
 
 
 def _check(boxes: Sequence[Box], found: Trace) -> None:
     if len(boxes) == 1:
-        raise ValueError(f"nothing in {_name(found)} depends on its input")
+        raise ValueError(f"nothing in {name_of(found)} depends on its input")
 
 
 def _check_residual(boxes: Sequence[Box], name: str) -> None:

@@ -9,8 +9,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from torch import nn
 
-from cnnbook.analysis import Trace
-from cnnbook.analysis.graph import IMAGE, Block, Call, Role
+from cnnbook.analysis import Trace, trace
+from cnnbook.analysis.graph import IMAGE, Block, Call, InputLike, Role
 from cnnbook.plots.style import COLORS
 
 # The roles of operations that have a color; the first one that occurs in a layer decides.
@@ -141,6 +141,30 @@ def text_width(text: str, *, bold: bool = False) -> float:
     """Return the width of a line of text, in inches."""
     font = FontProperties(weight="bold" if bold else "normal")
     return TextPath((0, 0), text, size=TEXT, prop=font).get_extents().width / 72
+
+
+def traced(
+    model: nn.Module | Trace, input_shape: InputLike | None, *, training: bool = False
+) -> Trace:
+    """Return the trace of a model, or the one that was given.
+
+    Raises
+    ------
+    TypeError
+        If a model is given without `input_shape`, or a trace with one.
+    """
+    if isinstance(model, Trace):
+        if input_shape is not None:
+            raise TypeError("a trace has its own input_shape; pass the trace alone")
+        return model
+    if input_shape is None:
+        raise TypeError("input_shape is missing: the shape of one image, for example (3, 224, 224)")
+    return trace(model, input_shape, training=training)
+
+
+def name_of(found: Trace) -> str:
+    """Return the class of the network that was traced."""
+    return type(found.calls[0].module).__name__
 
 
 def nodes_of(found: Trace, depth: int) -> list[Node]:

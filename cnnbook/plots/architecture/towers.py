@@ -9,11 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import nn
 
-from cnnbook.analysis import Trace, trace
+from cnnbook.analysis import Trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.drawing import draw_box, rounded
 from cnnbook.plots.architecture.layout import EDGE, LINE, SLANT, Point
-from cnnbook.plots.architecture.nodes import ROLE_COLORS, TEXT, Node, nodes_of, text_width
+from cnnbook.plots.architecture.nodes import (
+    ROLE_COLORS,
+    TEXT,
+    Node,
+    name_of,
+    nodes_of,
+    text_width,
+    traced,
+)
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import COLORS, INK, new_figure
 
@@ -88,15 +96,8 @@ def towers(
     conv4 (3×3) 48×7×7; conv5 (3×3, max pool 3×3 /2) 32×7×7; fc6 512, reading both GPUs;
     fc7 512, reading both GPUs. Then fc8 10, reading both GPUs.>
     """
-    if isinstance(model, Trace):
-        if input_shape is not None:
-            raise TypeError("a trace has its own input_shape; pass the trace alone")
-        found = model
-    elif input_shape is None:
-        raise TypeError("input_shape is missing: the shape of one image, for example (3, 227, 227)")
-    else:
-        found = trace(model, input_shape)
-    name = type(found.calls[0].module).__name__
+    found = traced(model, input_shape)
+    name = name_of(found)
     columns, rows = _columns(found, name)
     top = max(len(column.lines) for column in columns) + 1
     _set_x(columns)
