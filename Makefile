@@ -2,6 +2,7 @@
 # make quick      lint, and the tests that take little, of every part: within a minute
 # make test       lint, then unit, then site
 # make unit       the package and the notebooks as stored
+# make faults     thousands of damaged files, bad servers, killed processes: what each kind did
 # make site       build the book, and look at its pages in a browser
 # make serve      build the book and open it in a browser, on this machine only
 # make pdf        build the book, and print it into one file, _build/html/cnnbook.pdf
@@ -20,7 +21,7 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book quick quick-tests test unit site serve pdf sphinx lint format linkcheck constraints clean
+.PHONY: book quick quick-tests test unit faults site serve pdf sphinx lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
@@ -37,8 +38,11 @@ test: lint unit site
 unit: $(READY)
 	$(BIN)/python -m pytest -n logical --dist worksteal -m "not book"
 
+faults: $(READY)
+	CNNBOOK_FAULTS=full $(BIN)/python -m pytest -n logical --dist worksteal tests/faults
+
 site: book
-	$(BIN)/python -m pytest -m book
+	$(BIN)/python -m pytest -n logical --dist worksteal -m book
 
 serve: book
 	$(BIN)/python tools/book.py serve
@@ -65,17 +69,33 @@ format: $(READY)
 linkcheck: book
 	$(BIN)/jupyter-book build . --builder linkcheck
 
-# The stamp is touched last: an interrupted installation starts again.
-$(READY): pyproject.toml constraints.txt
+# The stamp is touched last: an interrupted installation starts again. Nothing is installed whose
+# bytes are not those that lock.txt names: not hatchling, which installs the package, nor what builds
+# the packages that publish no wheel, which pip would fetch without looking at checksums.
+$(READY): pyproject.toml lock.txt .ci/build.txt
 	$(PYTHON) tools/check_machine.py
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r .ci/build.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-build-isolation \
+	  -r lock.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 # Move to the newest versions that fit together; torch and torchvision stay where pins.txt says.
+# lock.txt has the same versions with the checksums of their files, for what installs everything;
+# constraints.txt is for what takes a part. .ci/build.txt builds those without a wheel, and
+# .github/release.txt builds and uploads a release.
 constraints:
 	uv pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.10 \
 	  -c pins.txt --no-annotate --upgrade -o constraints.txt \
+	  --custom-compile-command "make constraints"
+	uv pip compile constraints.txt --universal --python-version 3.10 --no-deps --no-annotate \
+	  --generate-hashes --upgrade -o lock.txt --custom-compile-command "make constraints"
+	printf 'setuptools\nwheel\n' | uv pip compile - -c constraints.txt --universal \
+	  --python-version 3.10 --no-annotate --generate-hashes -o .ci/build.txt \
+	  --custom-compile-command "make constraints"
+	printf 'build\ntwine\nhatchling\n' | uv pip compile - --universal --python-version 3.11 \
+	  --no-annotate --generate-hashes --upgrade -o .github/release.txt \
 	  --custom-compile-command "make constraints"
 
 clean:

@@ -10,6 +10,12 @@ from numbers import Integral, Real
 _LISTED = 12  # names; of longer lists, the first ten
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``"1 image"``, ``"2 images"``, ``"3 classes"``."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def unknown(
     what: str, given: object, allowed: Iterable[str], *, see: str | None = None
 ) -> ValueError:
@@ -44,8 +50,17 @@ def unknown(
     return ValueError(f"unknown {what} {given!r}{start} one of: {listed}.")
 
 
-def no_tensor(name: str, value: object) -> TypeError:
-    """Build the error for an argument that must be a torch tensor and is something else.
+def described(value: object) -> str:
+    """Return how an error names a value: itself if it is short, else its type."""
+    if value is None or isinstance(value, str | bytes | Real):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}…"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def check_kind(name: str, value: object, kind: type | types.UnionType, needed: str) -> None:
+    """Raise TypeError unless an argument is of the kind that it must be.
 
     Parameters
     ----------
@@ -53,21 +68,16 @@ def no_tensor(name: str, value: object) -> TypeError:
         Name of the argument.
     value
         The value the caller passed.
-
-    Returns
-    -------
-    TypeError
-        To be raised by the caller.
+    kind
+        What it must be.
+    needed
+        That kind in words, with where it comes from, for example ``"a table, as
+        cnnbook.analysis.summary makes it"``.
     """
-    if type(value).__module__ == "numpy":
-        given, cure = "a numpy array", f"; use torch.from_numpy({name})"
-    elif type(value).__name__ in ("Conv2d", "Linear"):
-        given, cure = f"a layer {type(value).__name__}", f"; pass {name}=layer.weight"
-    elif isinstance(value, list | tuple):
-        given, cure = f"a {type(value).__name__}", "; torch.stack or torch.tensor makes one"
-    else:
-        given, cure = type(value).__name__, ""
-    return TypeError(f"{name} must be a torch tensor, got {given}{cure}")
+    # To Python, a text is a sequence of letters; nobody means it as one.
+    text = isinstance(value, str) and str not in (typing.get_args(kind) or [kind])
+    if text or not isinstance(value, kind):
+        raise TypeError(f"{name} must be {needed}, got {described(value)}")
 
 
 _KINDS = {

@@ -1,5 +1,7 @@
 """What training and analysis both need to know about a network that somebody brings."""
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -92,17 +94,19 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def input_type(model: nn.Module) -> torch.dtype:
-    """Return the type of the images that a network takes: that of its first real parameter.
+    """Return the type of the images that a network takes: that of most of its real parameters.
 
     Examples
     --------
     >>> input_type(nn.Linear(2, 3).half())
     torch.float16
     """
+    numbers: dict[torch.dtype, int] = {}
     for parameter in model.parameters():
         if parameter.is_floating_point() or parameter.is_complex():
-            return parameter.dtype
-    return torch.float32
+            size = 0 if isinstance(parameter, UninitializedParameter) else parameter.numel()
+            numbers[parameter.dtype] = numbers.get(parameter.dtype, 0) + size
+    return max(numbers, key=lambda kind: numbers[kind], default=torch.float32)
 
 
 def is_lazy_network(model: nn.Module) -> bool:
@@ -135,13 +139,36 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
+# By the id of the network: networks may define what it means to be equal, or be no keys at all.
+_locks: dict[int, threading.RLock] = {}
+_making = threading.Lock()
+
+
+@contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """Let one thread at a time look at a network: others wait until the block ends.
+
+    What one thread changes for a while, modes, hooks and what a run leaves, another would take
+    for the network's own.
+    """
+    network = unwrapped(model)
+    with _making:
+        lock = _locks.get(id(network))
+        if lock is None:
+            lock = _locks[id(network)] = threading.RLock()
+            weakref.finalize(network, _locks.pop, id(network), None)
+    with lock:
+        yield
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode; afterwards, restore every layer's own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with alone(model):
+        modes = [(module, module.training) for module in model.modules()]
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode

@@ -17,6 +17,11 @@ SUFFIXES = frozenset(
     | {".webp"}
 )
 MAX_PIXELS = 178_956_970  # Pillow's own limit, which its WebP reader applies too late
+_MAX_RESIZED = 2**26  # pixels of an image that has been resized and is still to be cropped
+
+
+class ThinPictureError(ValueError):
+    """An image is huge once its shorter side has been resized."""
 
 
 def open_picture(path: Path, channels: int) -> Any:
@@ -38,9 +43,9 @@ def open_picture(path: Path, channels: int) -> Any:
     """
     from PIL import Image
 
-    if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
-        raise ValueError("not a file but a pipe or device")
-    with path.open("rb") as file:
+    _refuse_pipe(os.stat(path))  # opening a device can do something
+    with open(path, "rb", opener=_without_waiting) as file:
+        _refuse_pipe(os.fstat(file.fileno()))  # it may have been replaced
         width, height = _size_of_webp(file.read(30))
         if width * height > MAX_PIXELS:
             raise ValueError(f"too large: {width}×{height} pixels")
@@ -55,6 +60,27 @@ def open_picture(path: Path, channels: int) -> Any:
                 raise
             said = str(error).replace(repr(file), "it")
             raise ValueError(said or type(error).__name__) from None
+
+
+def check_not_thin(width: int, height: int, shorter: int) -> None:
+    """Raise ThinPictureError for an image that would be huge with its shorter side resized."""
+    pixels = shorter * shorter * max(width, height) // max(1, min(width, height))
+    if pixels > _MAX_RESIZED:
+        raise ThinPictureError(
+            f"an image of {height}×{width} pixels would have {pixels:,} with its shorter side "
+            f"resized to {shorter}, more than {_MAX_RESIZED:,}; crop it first, or choose a smaller "
+            "size"
+        )
+
+
+def _refuse_pipe(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise ValueError("not a file but a pipe or device")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; of a pipe, do not wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def as_8_bit(image: Any, channels: int) -> Any:

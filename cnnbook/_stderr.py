@@ -4,6 +4,9 @@ import contextlib
 import sys
 from typing import Any
 
+# ValueError: of a closed file. RuntimeError: of a signal while the same file is written to.
+_HARMLESS = (OSError, ValueError, RuntimeError)
+
 
 class Forgiving:
     """A file for output that nobody needs: if it cannot be written to, nothing happens.
@@ -16,7 +19,7 @@ class Forgiving:
 
     def write(self, text: str) -> None:
         """Write a text, with question marks for characters that the file does not have."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(*_HARMLESS):
             try:
                 self._file.write(text)
             except UnicodeEncodeError:
@@ -25,7 +28,7 @@ class Forgiving:
 
     def flush(self) -> None:
         """Write out what is waiting."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(*_HARMLESS):
             self._file.flush()
 
     def __getattr__(self, name: str) -> Any:

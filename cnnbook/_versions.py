@@ -23,6 +23,8 @@ def require(version: str) -> None:
         replaces them.
     ValueError
         If `version` is not three numbers.
+    TypeError
+        If it is not a text.
 
     Examples
     --------
@@ -45,7 +47,9 @@ def require(version: str) -> None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if not isinstance(version, str):
+        raise TypeError(f"a version is a text of three numbers, such as '0.1.0', got {version!r}")
+    match = re.match(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})", version)
     if not match:
-        raise ValueError(f"a version is three numbers, such as 0.1.0, got {version!r}")
+        raise ValueError(f"a version is three numbers, such as 0.1.0, got {version!r:.60}")
     return tuple(map(int, match.groups()))

@@ -1,6 +1,7 @@
 """Where to run and at what size: preset, device, seeds."""
 
 import json
+import operator
 import os
 import platform
 import random
@@ -116,6 +117,11 @@ def device(wanted: "torch.device | str | None" = None) -> "torch.device":
                 f"this machine has no device {str(wanted)!r} ({reason}). Omit the device to use "
                 f"the fastest one, {device()}"
             ) from None
+        if torch.device(wanted).type == "meta":
+            raise ValueError(
+                "the device 'meta' has shapes and no values: nothing can be computed there. Omit "
+                f"the device to use the fastest one, {device()}"
+            )
         return torch.device(wanted)
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -148,8 +154,10 @@ def seed(value: int) -> None:
     >>> torch.equal(first, torch.rand(1000))
     True
     """
-    if not hasattr(value, "__index__"):
-        raise TypeError(f"a seed is an integer, got {value!r}")
+    try:
+        value = operator.index(value)  # NumPy's and torch's integers, too
+    except (TypeError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        raise TypeError(f"a seed is an integer, got {value!r}") from None
     if not 0 <= value < 2**32:
         raise ValueError(f"seed {value} is outside 0 … 2**32 - 1, the range NumPy accepts")
 
@@ -213,7 +221,7 @@ def _takes(chapter: str, chosen: str, fastest: "torch.device") -> str | None:
     # Written by tools/gpu_budget.py.
     recorded = json.loads(Path(__file__).with_name("chapters.json").read_text(encoding="utf-8"))
     known = recorded["gpu"]["notebooks"]
-    if chapter not in known:
+    if not isinstance(chapter, str) or chapter not in known:
         raise unknown("chapter", chapter, known)
     if chosen == "cpu":
         timed = recorded["cpu"]["notebooks"]  # a new chapter has been counted, but not timed

@@ -1,10 +1,8 @@
 """Wording of the errors that several modules raise."""
 
-import numpy as np
 import pytest
-from torch import nn
 
-from cnnbook._errors import no_tensor, unknown
+from cnnbook._errors import counted, unknown
 
 
 @pytest.mark.parametrize(
@@ -34,15 +32,8 @@ def test_of_long_lists_the_suggestion_comes_first_and_ten_names():
 
 
 @pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (np.zeros(2), "x must be a torch tensor, got a numpy array; use torch.from_numpy(x)"),
-        (nn.Conv2d(1, 1, 1), "x must be a torch tensor, got a layer Conv2d; pass x=layer.weight"),
-        ([1], "x must be a torch tensor, got a list; torch.stack or torch.tensor makes one"),
-        ("a", "x must be a torch tensor, got str"),
-    ],
+    ("number", "noun", "text"),
+    [(1, "image", "1 image"), (2500, "image", "2,500 images"), (0, "class", "0 classes")],
 )
-def test_what_is_no_tensor_is_named_with_a_cure(value, message):
-    error = no_tensor("x", value)
-    assert isinstance(error, TypeError)
-    assert str(error) == message
+def test_what_is_counted_has_its_plural(number, noun, text):
+    assert counted(number, noun) == text

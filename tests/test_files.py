@@ -79,3 +79,14 @@ def test_names_that_no_file_can_have_are_noticed_before_training(tmp_path):
     for path in (tmp_path / ("x" * 300), tmp_path / "pipe", tmp_path / "file" / "run"):
         with pytest.raises(OSError):  # noqa: PT011
             _files.check_writable(path)
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device", f"{tmp_path}/.a.png.x.part")
+
+    monkeypatch.setattr(_files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        _files.write_whole(tmp_path / "a.png", b"x")
+    assert caught.value.filename == str(tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

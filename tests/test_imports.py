@@ -30,6 +30,8 @@ MAY_IMPORT["__main__"] = {"cli"}
 
 LEAVES = {
     "",
+    "_checks",
+    "_download",
     "_draw",
     "_errors",
     "_files",
@@ -45,8 +47,9 @@ LEAVES = {
 }
 
 # Where modules are imported by a name made at run time, which no file's text shows. The first two
-# load what is above them when it is first used; `cnnbook --import MODULE` loads the user's module.
-BY_NAME = {"", "_draw", "cli"}
+# load what is above them when it is first used; `cnnbook --import MODULE` loads the user's module;
+# the reference's pages load what they document.
+BY_NAME = {"", "_draw", "cli", "tools"}
 
 
 def modules(root: Path) -> dict[str, Path]:

@@ -3,7 +3,6 @@
 import re
 import shlex
 import struct
-import urllib.error
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from torch import Tensor
 
 import cnnbook
 from cnnbook import data, models, training
+from cnnbook._download import DownloadError
 from cnnbook.cli import build_parser, main
 
 ROOT = Path(__file__).parents[1]
@@ -77,13 +77,12 @@ def test_the_page_on_ones_own_runs_as_printed(folder, capsys):
 
 
 def no_connection(*args, **kwargs):
-    raise urllib.error.URLError("no route to host")
+    raise DownloadError("no route to host")
 
 
 def test_without_a_connection_weights_say_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setattr("urllib.request.urlopen", no_connection)
-    monkeypatch.setattr("torch.hub.urlopen", no_connection)
+    monkeypatch.setattr("cnnbook.models.weights.download", no_connection)
     message = r"could not download \S+resnet50-\S+.*put the file into"
     for attempt in (
         lambda: cnnbook.load("resnet50"),

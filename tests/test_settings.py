@@ -136,4 +136,10 @@ def test_a_device_that_is_not_there_is_named(name):
 
 def test_a_device_that_is_there_is_returned():
     assert cnnbook.device("cpu") == torch.device("cpu")
-    assert cnnbook.device(torch.device("meta")).type == "meta"
+    assert cnnbook.device(torch.device("cpu", 0)) == torch.device("cpu", 0)
+
+
+@pytest.mark.parametrize("wanted", ["meta", torch.device("meta")])
+def test_a_device_without_values_is_refused(wanted):
+    with pytest.raises(ValueError, match="'meta' has shapes and no values"):
+        cnnbook.device(wanted)

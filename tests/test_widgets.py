@@ -17,7 +17,7 @@ from torch import nn
 
 from cnnbook import analysis, data, models, plots, widgets
 from cnnbook.tables import Table
-from cnnbook.widgets.compact import compact, definitions
+from cnnbook.widgets.compact import compact, definitions, inlined
 
 ipywidgets = pytest.importorskip("ipywidgets")
 
@@ -218,6 +218,19 @@ def test_small_bitmaps_lose_nothing_and_photographs_shrink():
     assert len(body) + len("".join(parts.values())) < len(svg) / 3
 
 
+def test_what_a_definition_refers_to_stays_a_definition():
+    parts = {
+        "letter": "<path id='letter' d='M0 0'/>",
+        "word": "<g id='word'><use href='#letter'/></g>",
+        "once": "<g id='once'/>",
+    }
+    words = "<use href='#word'/><use href='#word'/>"
+    page = inlined(f"<svg><use href='#letter'/>{words}<use href='#once'/></svg>", parts)
+    assert page.count("id='letter'") == page.count("id='word'") == 1
+    assert page.count("href='#letter'") == 2
+    assert "once" not in page
+
+
 def test_compact_pictures_are_well_formed():
     body, parts = compact(photo_figure(True).svg())
     assert ElementTree.fromstring(body).get("role") == "img"
@@ -340,9 +353,16 @@ def values(axes) -> np.ndarray:
 @pytest.fixture
 def captured(monkeypatch):
     """Give the drawing function and the choices of an explorer, instead of drawing them all."""
-    for name in ("filters", "networks", "experiments", "sliding"):
+    for name in ("networks", "experiments", "stacking"):
         module = sys.modules[f"cnnbook.widgets.{name}"]
         monkeypatch.setattr(module, "explore", lambda draw, **choices: (draw, choices))
+    for name in ("filters", "sliding"):
+        module = sys.modules[f"cnnbook.widgets.{name}"]
+        monkeypatch.setattr(
+            module,
+            "explored",
+            lambda draw, first, choices, own: (draw, {"first": first, **choices}),
+        )
 
 
 @pytest.mark.slow
@@ -395,7 +415,7 @@ def test_convolution_shows_only_what_has_been_computed(captured):
     draw, _ = widgets.convolution()
     output = draw(2, kernel="vertical edges", stride=1, padding=0)[0].axes[1].images[2].get_array()
     assert output.mask.sum() == 14
-    assert output[0, :2].tolist() == [0, 21]
+    assert output[0, :2].tolist() == [0, 22]
 
 
 def test_frames_of_a_convolution_are_where_the_kernel_is(captured):
@@ -409,6 +429,37 @@ def test_frames_of_a_convolution_are_where_the_kernel_is(captured):
     assert frame.get_y() + frame.get_height() == pytest.approx(y - 2 * cell)
     assert frame.get_width() == pytest.approx(3 * cell)
     assert bottom == pytest.approx(y - 8 * cell)
+
+
+def test_stacking_counts_what_a_gradient_counts(captured):
+    draw, choices = widgets.stacking({"mixed": (3, 5, 2), "one": (7,)}, side=9)
+    assert list(choices["unit"]) == list(range(1, 10))
+    figure, words = draw("mixed", 2)
+    x = pixels = torch.zeros(1, 1, 9, 9, requires_grad=True)
+    layers = [x]
+    for k in (3, 5, 2):
+        x = torch.nn.functional.conv2d(x, torch.ones(1, 1, k, k))
+        layers.append(x)
+    counts = torch.autograd.grad(x[0, 0, 0, 1], [pixels, *layers[1:]])
+    moving = figure.axes[1]
+    for image, count in zip(moving.images, counts, strict=True):
+        assert image.get_array().filled(0).tolist() == count[0, 0].tolist()
+    assert [patch.get_linewidth() > 2 for patch in moving.patches].count(True) == 4
+    assert "on 2×2 units and through them on 6×6 units and through them on 8×8 pixels" in words
+    assert "38 weights; 900 ways, " in words
+    # The last unit stays the last one in a smaller output.
+    assert draw("one", 9) is draw("one", 9)
+    assert "49 weights; 49 ways, one from every pixel" in draw("one", 9)[1]
+
+
+def test_grids_of_stacking_stay_where_they_are(captured):
+    draw, _ = widgets.stacking()
+    pixels, outputs = set(), set()
+    for kernels in ("one 5×5", "two 3×3"):
+        images = draw(kernels, 1)[0].axes[1].images
+        pixels.add(tuple(images[0].get_extent()))
+        outputs.add(tuple(round(edge, 9) for edge in images[-1].get_extent()))
+    assert len(pixels) == len(outputs) == 1
 
 
 def test_kernels_keep_brightness_or_see_differences_only():
@@ -564,6 +615,8 @@ def test_shortcut_gradients_compare_the_same_weights(captured):
         (lambda: widgets.convolution(window=(23, 0, 6)), r"leaves the picture of 28×28"),
         (lambda: widgets.convolution(kernels={"a": [[1, 2]]}), r"'a' must be \(k, k\)"),
         (lambda: widgets.convolution(dilations=[4]), "dilation 4 spans 9 pixels: more than 6"),
+        (lambda: widgets.stacking(side=13), "3 to 12 pixels, got 13"),
+        (lambda: widgets.stacking({"a": (3, 3)}, side=4), r"'a' .* 4×4 pixels, got \(3, 3\)"),
         (lambda: widgets.filters(kernels={"even": [[1, 2], [3, 4]]}), "'even' must be .* odd k"),
         (lambda: widgets.receptive_field(torch.rand(2, 9, 9)), r"got \(2, 9, 9\)"),
         (lambda: widgets.feature_maps(nn.Conv2d(1, 1, 3), torch.rand(1, 9, 9)), r"\(1, 9, 9\)"),
@@ -586,6 +639,7 @@ def test_text_of_ready_made_explorers_is_at_least_nine_points(captured, net):
 
     drawn = [
         widgets.convolution()[0](9, kernel="blur", stride=1, padding=1)[0],
+        widgets.stacking()[0]("three 3×3", 4)[0],
         widgets.filters()[0]("blur (Gaussian)", 2),
         widgets.receptive_field()[0](3, 3, 2)[0],
         widgets.feature_maps(net, torch.randn(1, 1, 8, 8))[0]("conv", 1),
@@ -640,3 +694,162 @@ def test_receptive_field_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(0)
     widgets.receptive_field(layers=(1, 2), kernels=(3,), strides=(1,))
     assert torch.rand(1) == expected
+
+
+# Networks that a page computes; tests/book/test_widgets_page.py compares what it computes.
+
+
+def noise(channels=1, side=12, classes=("a", "b", "</script>")):
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (9, channels, side, side), dtype=torch.uint8)
+    labels = torch.arange(9) % len(classes)
+    return data.Dataset("noise", images, labels, classes, [0.5] * channels, [0.3] * channels)
+
+
+def exported(net, images) -> list[dict]:
+    return widgets.live_network(mine=(net, images)).content["networks"][0]["steps"]
+
+
+def test_a_live_network_is_followed_through_modules_and_functions():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Sequential(nn.Conv2d(1, 4, 3, padding="same"), nn.ReLU())
+            self.conv2 = nn.Conv2d(4, 6, 3, bias=False)
+            self.norm = nn.BatchNorm2d(6)
+            self.drop = nn.Dropout()
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = torch.max_pool2d(self.block(x), 2)
+            x = torch.tanh(self.norm(self.conv2(x)))
+            x = nn.functional.adaptive_avg_pool2d(self.drop(x), output_size=1)
+            return self.fc(x.view(len(x), -1))
+
+    net = Net()
+    net.norm.running_var.fill_(4)
+    steps = exported(net, noise())
+    assert [(s["kind"], s["name"], s["activation"], s["shape"]) for s in steps] == [
+        ("conv", "block", "relu", (4, 12, 12)),
+        ("max", "max_pool2d", "none", (4, 6, 6)),
+        ("conv", "conv2", "tanh", (6, 4, 4)),
+        ("avg", "adaptive_avg_pool2d", "none", (6, 1, 1)),
+        ("linear", "fc", "none", (3, 1, 1)),
+    ]
+    assert net.training
+    weights = [np.frombuffer(base64.b64decode(s["weight"]), "<f4") for s in steps if "weight" in s]
+    assert weights[0].tolist() == net.block[0].weight.flatten().tolist()
+    # Batch normalization, which divides by two, is part of the kernel.
+    expected = net.conv2.weight.flatten() / (4 + net.norm.eps) ** 0.5
+    assert weights[1] == pytest.approx(expected.detach().numpy())
+
+
+def test_a_live_network_shows_what_its_surroundings_can_show(monkeypatch):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+    live = widgets.live_network(mine=(net, noise()))
+    assert repr(live) == "<LiveNetwork mine: 1>"
+    monkeypatch.setenv("CNNBOOK_BOOK", "1")
+    bundle, _ = live._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert "<svg" in bundle["text/html"]
+    # The name of a class does not end the script.
+    assert bundle["text/html"].count("</script>") == 2
+    monkeypatch.delenv("CNNBOOK_BOOK")
+    bundle, _ = live._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain", "image/png"}
+    assert f'<img src="data:image/png;base64,{bundle["image/png"]}"' in bundle["text/html"]
+
+
+class Added(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(144, 3)
+
+    def forward(self, x):
+        return self.fc((x + self.conv(x)).flatten(1))
+
+
+class Aside(Added):
+    def forward(self, x):
+        self.conv(x)
+        return self.fc(x.flatten(1))
+
+
+def flat(*layers):
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (Added(), "this network calls 'add'"),
+        (Aside(), "this network is no chain"),
+        (flat(nn.Linear(144, 3), nn.GELU()), "this network calls 'gelu'"),
+        (flat(nn.Linear(144, 9), nn.ReLU(), nn.BatchNorm1d(9), nn.Linear(9, 3)), "normalizes"),
+        (nn.Sequential(nn.MaxPool2d(5, ceil_mode=True), flat(nn.Linear(9, 3))), "ceil_mode"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(5), flat(nn.Linear(25, 3))), "unequal windows"),
+        (flat(nn.Linear(144, 4)), r"each of 3 classes, got \(3, 4\) for 3 images"),
+        (flat(nn.Linear(144, 2000), nn.Linear(2000, 3)), "more than the 1 MB"),
+        (
+            nn.Sequential(
+                nn.Conv2d(1, 3000, 7, padding=3), nn.MaxPool2d(12), flat(nn.Linear(3000, 3))
+            ),
+            "multiply–adds for an image",
+        ),
+    ],
+)
+def test_networks_that_a_page_cannot_compute_are_refused(net, message):
+    with pytest.raises(ValueError, match=message):
+        widgets.live_network(mine=(net, noise()))
+
+
+def test_live_networks_need_pairs_and_pictures():
+    with pytest.raises(ValueError, match="give a network"):
+        widgets.live_network()
+    with pytest.raises(TypeError, match=r"mine must be a pair \(network, data.Dataset\)"):
+        widgets.live_network(mine=nn.Flatten())
+    with pytest.raises(ValueError, match="got 2 channels and 3 classes"):
+        widgets.live_network(mine=(flat(nn.Linear(288, 3)), noise(channels=2)))
+
+
+NET, PICTURE = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8)
+TAKES = {
+    "explore: function": ("draw", lambda x: widgets.explore(x, a=[1, 2])),
+    "explore: values": ("a", lambda x: widgets.explore(say, a=x)),
+    "feature_maps: network": ("model", lambda x: widgets.feature_maps(x, PICTURE)),
+    "feature_maps: images": ("images", lambda x: widgets.feature_maps(NET, x)),
+    "feature_maps: channels": (
+        "channels",
+        lambda x: widgets.feature_maps(NET, PICTURE, channels=x),
+    ),
+    "architecture: network": ("model", lambda x: widgets.architecture(x, PICTURE)),
+    "architecture: image": ("image", lambda x: widgets.architecture(NET, x)),
+    "augmentation: transforms": ("transforms", lambda x: widgets.augmentation(None, x)),
+    "filters: kernels": ("kernels", lambda x: widgets.filters(None, x)),
+    "convolution: kernels": ("kernels", lambda x: widgets.convolution(None, x)),
+    "stacking": ("stacks", widgets.stacking),
+    "live_network": ("net", lambda x: widgets.live_network(net=x)),
+}
+PICTURES = {
+    "augmentation": widgets.augmentation,
+    "convolution": widgets.convolution,
+    "filters": widgets.filters,
+    "receptive_field": widgets.receptive_field,
+}
+
+
+@pytest.mark.parametrize("given", ["text", None, 7.5], ids=repr)
+@pytest.mark.parametrize("name", TAKES)
+def test_a_wrong_type_is_named_beside_what_is_needed(name, given):
+    argument, call = TAKES[name]
+    with pytest.raises(
+        TypeError, match=rf"^{argument} must be .*, got (a )?({given!r}|str$|float$)"
+    ):
+        call(given)
+
+
+@pytest.mark.parametrize("given", ["text", 7, [1]], ids=repr)
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_a_tensor(name, given):
+    with pytest.raises(TypeError, match=r"^picture must be a torch tensor, got"):
+        PICTURES[name](given)

@@ -68,7 +68,7 @@ def results_that_draw_themselves(x: Tensor, y: Tensor) -> None:
     assert_type(counts.plot(), plots.Figure)
     assert_type(analysis.activation_statistics(net, x).plot(), plots.Figure)
     assert_type(analysis.gradient_flow({"LeNet-5": net}, x, y).plot(), plots.Figure)
-    assert_type(cnnbook.results.find("fashion"), list[cnnbook.results.Recorded])
+    assert_type(cnnbook.results.find("recipe"), list[cnnbook.results.Recorded])
     recorder = analysis.GradientRecorder(x, y)
     training.fit(net, data.load("digits")[0], callbacks=[recorder])
 

@@ -6,22 +6,26 @@ python tools/book.py serve
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.server
 import importlib.metadata
 import json
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import webbrowser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -92,6 +96,50 @@ def notebooks_at_once() -> int:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores(), memory // MEMORY_OF_A_NOTEBOOK))
+
+
+def end(worker: int) -> None:
+    """End a worker, given its process id, and its kernel with it.
+
+    A kernel has a session of its own, so neither Ctrl-C nor a signal to the build reaches it.
+    """
+    import psutil  # which every kernel needs
+
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(worker)
+        if worker != os.getpid():
+            process.suspend()  # so that it starts no further kernel
+        for started in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.Error):
+                started.kill()
+
+
+def end_with_the_build() -> None:
+    """Make this worker end when the build has been killed, instead of executing what is left."""
+    build = multiprocessing.parent_process()
+    assert build is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([build.sentinel])
+        end(os.getpid())
+
+    threading.Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the build, too, which ends this
+
+
+@contextlib.contextmanager
+def workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes that execute notebooks; at an error or a signal, end them at once."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, initializer=end_with_the_build) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                if worker.pid is not None:
+                    end(worker.pid)
+            raise
 
 
 def run(notebook, timeout: int):
@@ -171,7 +219,7 @@ def execute(paths: Sequence[Path]) -> int:
     failures = 0
     began = time.monotonic()
     print(f"executing {len(waiting)} notebooks, up to {at_once} at once", flush=True)
-    with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
+    with workers(at_once) as pool:
         seconds_of = seconds_before()
         order = longest_first(waiting, seconds_stored() | seconds_of)
         futures = {pool.submit(run, waiting[path], timeout): path for path in order}
@@ -194,20 +242,23 @@ def execute(paths: Sequence[Path]) -> int:
 
 def notebooks_of_the_book() -> list[Path]:
     """Return the notebooks in the table of contents, in order."""
-    from sphinx_external_toc.parsing import parse_toc_yaml
-
-    files = [(ROOT / page).with_suffix(".ipynb") for page in parse_toc_yaml(ROOT / "_toc.yml")]
-    return [path for path in files if path.is_file()]
+    return pages_of_the_book(".ipynb")
 
 
 def executed_pages() -> list[Path]:
     """Return the Markdown pages in the table of contents whose code is executed, in order."""
     from myst_nb.core.read import is_myst_markdown_notebook
+
+    pages = pages_of_the_book(".md")
+    return [path for path in pages if is_myst_markdown_notebook(path.read_text(encoding="utf-8"))]
+
+
+def pages_of_the_book(suffix: str) -> list[Path]:
+    """Return the sources with a suffix of the pages in the table of contents, in order."""
     from sphinx_external_toc.parsing import parse_toc_yaml
 
-    files = [(ROOT / page).with_suffix(".md") for page in parse_toc_yaml(ROOT / "_toc.yml")]
-    pages = [path for path in files if path.is_file()]
-    return [path for path in pages if is_myst_markdown_notebook(path.read_text(encoding="utf-8"))]
+    files = [(ROOT / page).with_suffix(suffix) for page in parse_toc_yaml(ROOT / "_toc.yml")]
+    return [path for path in files if path.is_file()]
 
 
 def build() -> int:
@@ -278,6 +329,8 @@ def main() -> int:
     serving = commands.add_parser("serve", help="serve the built book on 127.0.0.1")
     serving.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
+    # As an exception, like Ctrl-C, so that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     os.environ["TQDM_DISABLE"] = "1"  # on a page, a progress bar would only be noise
     os.environ["CNNBOOK_BOOK"] = "1"  # figures and explorers for a page, not for a notebook
     use_own_ipython_folder()

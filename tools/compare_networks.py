@@ -47,7 +47,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbook import analysis
-from cnnbook.analysis._hooks import RightGradients
+from cnnbook.analysis._unchanged import RightGradients
 from cnnbook.analysis.graph import Untraceable
 from cnnbook.analysis.receptive import field_of
 

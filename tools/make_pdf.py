@@ -62,6 +62,11 @@ details > summary { display: none !important; }  /* the theme shows it */
 .contents { columns: 2; }
 .contents p { break-after: avoid; margin-bottom: 0; }
 .contents ul { list-style: none; padding-left: 1rem; }
+.contents li { display: flex; align-items: baseline; gap: 0.4em; }
+.contents li::before { content: ""; order: 1; flex: 1; min-width: 1em;
+  border-bottom: 1px dotted #888; }
+.contents li a { text-indent: -1em; padding-left: 1em; }
+.contents .page-number { order: 2; font-variant-numeric: tabular-nums; }
 .cnnbook-still::after { content: "On the web page this figure can be changed."; display: block;
   font-size: 0.8rem; color: #555; }
 """
@@ -133,7 +138,11 @@ def joint_page() -> str:
     def entry(page: str) -> str:
         title = articles[page].find("h1")
         text = "".join(part for part in title.strings if part != "#")
-        return f'<li><a href="#{page}">{html.escape(text)}</a></li>'
+        if chapter := re.match(r"chapters/(\d\d)-", page):
+            text = f"{int(chapter[1])} {text}"
+        # print_page puts the number there, once it is known; three digits of room.
+        number = f'<span class="page-number" data-page="{page}">000</span>'
+        return f'<li><a href="#{page}">{html.escape(text)}</a>{number}</li>'
 
     contents = "".join(
         f"<p><strong>{caption}</strong></p><ul>{''.join(map(entry, part))}</ul>"
@@ -151,8 +160,48 @@ where the figures with controls can be used and the code can be copied.</p>
 {"".join(map(str, articles.values()))}</div></div></main></body></html>"""
 
 
+def pages_of_targets(pdf: bytes) -> dict[str, int]:
+    """Return the page, from 1, of every target that a link within a printed file leads to.
+
+    Cause: this book: Chromium numbers pages, but cannot say in the text on which page something is
+      (`target-counter` of CSS), and writes the objects of a file uncompressed, so they can be read.
+    Delete when: Chromium has target-counter.
+    """
+    objects = dict(re.findall(rb"(?m)^(\d+) 0 obj\n<<(.*?)>>\nendobj", pdf, flags=re.S))
+    parents = set(re.findall(rb"/Parent (\d+) 0 R", b"".join(objects.values())))
+    nodes = {n: re.search(rb"/Kids \[(.*?)\]", objects[n]) for n in parents if n in objects}
+    kids = {n: re.findall(rb"(\d+) 0 R", found[1]) for n, found in nodes.items() if found}
+    roots = set(kids) - {kid for each in kids.values() for kid in each}
+
+    def leaves(node: bytes) -> list[bytes]:
+        return [leaf for kid in kids[node] for leaf in leaves(kid)] if node in kids else [node]
+
+    numbers = {leaf: i for root in roots for i, leaf in enumerate(leaves(root), 1)}
+    targets = re.findall(rb"/([^\s/\[]+) \[(\d+) 0 R /XYZ", pdf)
+
+    def name(written: bytes) -> str:
+        escaped = re.sub(
+            rb"#([0-9A-Fa-f]{2})", lambda code: bytes.fromhex(code[1].decode()), written
+        )
+        return escaped.decode("utf-8", "replace")
+
+    return {name(t): numbers[page] for t, page in targets if t != b"Dest" and page in numbers}
+
+
+# Writes page numbers into the table of contents, and says whether one of them is new.
+NUMBER = """
+let isNew = false;
+for (const entry of document.querySelectorAll(".page-number")) {
+  const number = String(arguments[0][entry.dataset.page] ?? "");
+  isNew ||= number !== entry.textContent;
+  entry.textContent = number;
+}
+return isNew;
+"""
+
+
 def print_page(page: Path, pdf: Path) -> None:
-    """Print an HTML file, with an outline of its headings."""
+    """Print an HTML file, with an outline of its headings and page numbers in its contents."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (browser and driver):
@@ -170,10 +219,16 @@ def print_page(page: Path, pdf: Path) -> None:
         how = {"printBackground": True, "generateDocumentOutline": True, "generateTaggedPDF": True}
         how |= {"displayHeaderFooter": True, "headerTemplate": "<span></span>"}
         how |= {"footerTemplate": FOOTER, "scale": SCALE}
-        printed = chrome.execute_cdp_cmd("Page.printToPDF", {**A4, **MARGINS, **how})["data"]
+        # Numbers that are known only once it is printed may move what follows: print until they
+        # stay, which is the second time if they take the room that was kept for them.
+        for _ in range(3):
+            data = chrome.execute_cdp_cmd("Page.printToPDF", {**A4, **MARGINS, **how})["data"]
+            printed = base64.b64decode(data)
+            if not chrome.execute_script(NUMBER, pages_of_targets(printed)):
+                break
     finally:
         chrome.quit()
-    write_whole(pdf, base64.b64decode(printed))
+    write_whole(pdf, printed)
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Write a version wherever it is written: package, citation, first cells, buttons.
 
-A chapter installs the tag ``v1.2.3`` of its own version, and Colab opens the chapter at that tag,
-so that the two always fit together. A test checks that all of them agree.
+A chapter installs the tag ``v1.2.3`` of its own version, and Colab and Binder open the chapter at
+that tag, so that they always fit together. A test checks that all of them agree.
 """
 
 import argparse
@@ -25,6 +25,7 @@ BEFORE = {
     "*.md": [
         r"git\+https://github\.com/[\w.-]+/[\w.-]+@v",
         r"colab\.research\.google\.com/github/[\w.-]+/[\w.-]+/blob/v",
+        r"mybinder\.org/v2/gh/[\w.-]+/[\w.-]+/v",
     ],
 }
 

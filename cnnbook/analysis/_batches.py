@@ -4,11 +4,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbook._errors import no_tensor
+from cnnbook._checks import check_count, check_dense, no_tensor
 from cnnbook._networks import Selector, device_of, evaluating, input_type, scores_of, unwrapped
-from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
+from cnnbook.analysis._hooks import Hook, Layers, check_values, forward_hooks, layer_names
 from cnnbook.data import DataLike, make_batches
 
 
@@ -41,8 +42,7 @@ def image_batches(
     ValueError
         If there are no images, a tensor is not ``(N, C, H, W)``, or the batch size is not positive.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_count("batch_size", batch_size)
     if not isinstance(data, Tensor):
         if type(data).__module__ == "numpy":
             raise no_tensor("x", data)
@@ -65,14 +65,16 @@ def one_batch(data: DataLike, device: torch.device) -> tuple[Tensor, Tensor]:
     images_only = isinstance(data, list) and any(isinstance(each, Tensor) for each in data)
     if images_only or type(data).__module__ == "numpy":
         raise no_tensor("x", data)
-    images, labels = zip(*labeled_batches(data, 1000, device), strict=True)
+    batches = list(labeled_batches(data, 1000, device))
+    if not batches:
+        raise ValueError("x has no images; an iterator gives its batches only once")
+    images, labels = zip(*batches, strict=True)
     return torch.cat(images), torch.cat(labels)
 
 
 def check_images(x: Tensor) -> None:
     """Raise an error unless `x` is a tensor ``(N, C, H, W)`` with at least one image."""
-    if not isinstance(x, Tensor):
-        raise no_tensor("x", x)
+    check_dense("x", x)
     if x.ndim != 4 or len(x) == 0:
         raise ValueError(
             f"x must be images of shape (N, C, H, W), at least one, got {tuple(x.shape)}; "
@@ -82,6 +84,8 @@ def check_images(x: Tensor) -> None:
 
 def as_input(model: nn.Module, x: Tensor) -> Tensor:
     """Return `x` on the device of a network; floats also in the type of its parameters."""
+    check_dense("x", x)
+    check_values(model)
     if x.is_inference():
         x = x.clone()  # can take part in a gradient
     typed = any(p.is_floating_point() or p.is_complex() for p in model.parameters())
@@ -145,12 +149,34 @@ def class_scores(output: object, selector: Selector = None) -> Tensor:
         If there are none.
     """
     scores = scores_of(output, selector)
+    if not scores.is_floating_point():
+        raise TypeError(f"class scores are floating-point numbers, got {scores.dtype}")
     if scores.ndim != 2:
         raise TypeError(
             f"the network must return class scores (N, K), got a tensor of shape "
             f"{tuple(scores.shape)}; output= says which part of a tuple or dict they are"
         )
     return scores
+
+
+def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy.
+
+    Raises
+    ------
+    ValueError
+        If scores and labels do not fit together, or are no such things.
+    """
+    try:
+        return F.cross_entropy(scores, labels)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"no cross-entropy of scores {tuple(scores.shape)}, {scores.dtype}, and labels "
+            f"{tuple(labels.shape)}, {labels.dtype}: {error}. loss= is another, and output= says "
+            "which part of the network's output are the scores"
+        ) from None
 
 
 def silent_layers(layers: Sequence[str], ran: Collection[str]) -> ValueError:
@@ -182,6 +208,7 @@ def watch(
     """
     names = layer_names(model, layers)
     ran: set[str] = set()
+    seen_any = False
 
     def hook_of(name: str) -> Hook:
         def hook(_module: nn.Module, _inputs: object, found: object) -> None:
@@ -192,7 +219,10 @@ def watch(
 
     with forward_hooks(model, names, hook_of), evaluating(model), torch.no_grad():
         for x in image_batches(data, batch_size, device_of(model)):
+            seen_any = True
             batch(x)
             forward(model, as_input(model, x))
+    if not seen_any:
+        raise ValueError("x has no images; an iterator gives its batches only once")
     if layers is not None and not ran.issuperset(names):
         raise silent_layers(names, ran)

@@ -3,21 +3,15 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from copy import copy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.overrides import TorchFunctionMode
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from cnnbook._errors import unknown
-from cnnbook._networks import device_of, is_lazy_network, unwrapped
-
-# Weights and averages of lazy layers before the first run.
-_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+from cnnbook._networks import alone, device_of, unwrapped
+from cnnbook.analysis._unchanged import unchanged
 
 # What torch calls after a layer, with the layer, its inputs and its output.
 Hook = Callable[[nn.Module, Any, Any], Any]
@@ -37,6 +31,24 @@ def check_model(model: object) -> None:
     else:
         hint = type(model).__name__
     raise TypeError(f"model must be a network, a torch.nn.Module; got {hint}")
+
+
+def check_values(model: nn.Module) -> None:
+    """Raise ValueError if the weights of a network have shapes only."""
+    if device_of(model).type == "meta":
+        raise ValueError(
+            "the network is on the meta device: its weights have shapes, but no values. Of such a "
+            "network, there are trace, summary and receptive_field"
+        )
+
+
+def check_differentiable(model: nn.Module) -> None:
+    """Raise ValueError if torch takes no gradients through the weights of a network."""
+    if any(not is_lazy(each) and each.is_inference() for each in model.parameters()):
+        raise ValueError(
+            "the weights were made in torch.inference_mode(), and no gradient leads through those; "
+            "copy.deepcopy(model), outside of that mode, makes a network that has gradients"
+        )
 
 
 def check_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -149,116 +161,33 @@ def forward_hooks(model: nn.Module, layers: Layers, hook: Callable[[str], Hook])
     """Register ``hook(name)`` as a forward hook of each layer while the block runs.
 
     Layers and errors as for :func:`layer_names`. The network is left as it was: :func:`unchanged`.
+    So gradients are taken within the block: what the run has changed may be part of them.
     """
-    handles = []
-    # What torch.compile has already compiled does not call hooks that are added later.
-    compiled = "torch._dynamo" in sys.modules
-    try:
-        for name in layer_names(model, layers):
-            handles.append(find_layer(model, name).register_forward_hook(hook(name)))
-        # The stance is set as soon as it is made: nothing may fail between here and the block.
-        stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-        with stance, unchanged(model):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(model, layers, hook), unchanged(model):
+        yield
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Undo, when the block ends, what running a network has changed.
-
-    These are running averages and other buffers, whether updated in place or replaced; attributes
-    that ``forward`` sets, like caches and the plain ``weight`` of old-style weight normalization;
-    the layers' modes; and torch's random state. Lazy layers keep the weights they have got.
-
-    Gradients of a single image are right there, see :class:`RightGradients`. The block runs
-    outside torch's inference mode, whatever the caller does: tensors made in that
-    mode can never be trained.
-    """
-    network = unwrapped(model)
-    lazy = is_lazy_network(network)
-    device = device_of(network)
-    # Weights that lazy layers draw use up random numbers, like those of any new layer.
-    devices = [device] if device.type == "cuda" else []
-    kept = [
-        _Kept(module)
-        for module in network.modules()
-        if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))
-    ]
-    random_state = torch.random.fork_rng(devices, enabled=not lazy)
-    with torch.inference_mode(False), random_state, RightGradients():
+def hooked(model: nn.Module, layers: Layers, hook: Callable[[str], Hook]) -> Iterator[None]:
+    """Register hooks as :func:`forward_hooks` does, and leave in the network what a run changes."""
+    handles = []
+    # What torch.compile has already compiled does not call hooks that are added later.
+    compiled = "torch._dynamo" in sys.modules
+    check_model(model)
+    check_values(model)
+    with alone(model):  # hooks would see what the network does in another thread
         try:
-            yield
+            for name in layer_names(model, layers):
+                layer = find_layer(model, name)
+                if isinstance(layer, torch.jit.ScriptModule):
+                    raise ValueError(
+                        f"layer {name!r} is scripted (torch.jit), and what is compiled so runs no "
+                        "hooks; name layers around it, or take the network as it was before"
+                    )
+                handles.append(layer.register_forward_hook(hook(name)))
+            # The stance is set as soon as it is made: nothing may fail between here and the block.
+            with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+                yield
         finally:
-            for module in kept:
-                module.restore()
-
-
-class RightGradients(TorchFunctionMode):
-    """Lets torch's normalization compute right gradients of a single image on the CPU.
-
-    With N = 1, the strides of ``(N, H, W, C)`` can be taken for those of ``(N, C, H, W)`` and the
-    other way round. The backward pass of batch normalization, on which instance normalization is
-    built, does so if the gradient comes from tokens ``(N, H·W, C)``, and mixes up positions and
-    channels (seen with torch 2.12). Contiguous gradients cannot be misread.
-    """
-
-    FUNCTIONS = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Call a function; of a normalization, prepare the gradient."""
-        output = function(*args, **(kwargs or {}))
-        if torch.compiler.is_compiling() or function not in self.FUNCTIONS:
-            return output
-        if output.requires_grad and output.device.type == "cpu":
-            output.register_hook(_contiguous)
-        return output
-
-
-def _contiguous(gradient: Tensor) -> Tensor:
-    # Not contiguous(), which keeps what already looks contiguous in both orders.
-    return gradient.clone(memory_format=torch.contiguous_format)
-
-
-class _Kept:
-    """A layer's attributes and the values of its buffers, to be put back."""
-
-    def __init__(self, module: nn.Module):
-        # Its attributes, the dicts that hold parameters, buffers and layers, and caches of its own.
-        self.containers: list[tuple[Any, Any]] = []
-        self.values: list[tuple[Tensor, Tensor]] = []
-        seen: set[int] = set()
-        found: list[Any] = [module.__dict__]
-        while found:
-            value = found.pop()
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if isinstance(value, (dict, list, set)):
-                self.containers.append((value, copy(value)))
-                found += value.values() if isinstance(value, dict) else value
-            elif _may_change(value):
-                self.values.append((value, value.detach().clone()))
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        for container, content in self.containers:
-            container.clear()
-            if isinstance(container, list):
-                container.extend(content)
-            else:
-                container.update(content)
-        for tensor, value in self.values:
-            # Batch normalization changes its averages without telling torch: the values say.
-            if not torch.equal(tensor, value):
-                tensor.copy_(value)
-
-
-def _may_change(value: object) -> bool:
-    """Whether running a network may change a tensor in place: parameters stay as they are."""
-    fixed = isinstance(value, (nn.Parameter, *_UNINITIALIZED))
-    return isinstance(value, Tensor) and not fixed and not value.is_meta
+            for handle in handles:
+                handle.remove()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
-from cnnbook.analysis._hooks import Hook, forward_hooks, unchanged
+from cnnbook.analysis._hooks import Hook, forward_hooks
 from cnnbook.analysis.graph import Call, InputLike, trace
 
 # Layers whose outputs are (N, C, H, W) by definition.
@@ -164,14 +164,14 @@ def _by_gradient(
 
     devices = [device] if device.type == "cuda" else []
     with (
-        unchanged(model),
         torch.random.fork_rng(devices),
+        forward_hooks(model, layers, keep),
         evaluating(model),
         torch.enable_grad(),
-        forward_hooks(model, layers, keep),
     ):
         model(x)
-    return {name: _moving(x, output) for name, output in kept.items() if output.grad_fn is not None}
+        followed = {name: output for name, output in kept.items() if output.grad_fn is not None}
+        return {name: _moving(x, output) for name, output in followed.items()}
 
 
 def _moving(x: Tensor, output: Tensor) -> bool | None:

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from cnnbook._checks import no_tensor
 from cnnbook._draw import draw
-from cnnbook._errors import no_tensor, unknown
+from cnnbook._errors import unknown
 from cnnbook._networks import Selector, device_of, evaluating, unwrapped
 from cnnbook.analysis._batches import (
     as_input,
@@ -21,7 +23,13 @@ from cnnbook.analysis._batches import (
     tensor_of,
     watch,
 )
-from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
+from cnnbook.analysis._hooks import (
+    Hook,
+    Layers,
+    check_differentiable,
+    forward_hooks,
+    layer_names,
+)
 from cnnbook.analysis._units import unit_dims
 from cnnbook.data import DataLike
 from cnnbook.tables import Table
@@ -102,6 +110,8 @@ class Activations(dict[str, Tensor]):
             If there is no such layer or input, its output is not maps (or, of several layers,
             neither maps nor a vector), or which dimension holds the channels cannot be told.
         """
+        if not isinstance(index, Integral) or isinstance(index, bool):
+            raise TypeError(f"index must be an integer, got {index!r}")
         if not 0 <= index < len(self.images):
             raise ValueError(f"index must be from 0 to {len(self.images) - 1}, got {index}")
         if isinstance(layers, str | nn.Module):
@@ -202,7 +212,8 @@ def activations(
     grad
         Whether to keep the graph of the computation, so that you can differentiate with respect to
         the outputs kept, and back to `x`. Then the input is a copy of `x` that requires gradients,
-        unless `x` already does, and is in the result's ``inputs``.
+        unless `x` already does, and is in the result's ``inputs``. A network that changes its own
+        weights while it runs gets them back, so torch refuses to differentiate by them.
     device
         Where to keep the outputs: the CPU if not given; with `grad`, the network's device.
 
@@ -244,6 +255,8 @@ def activations(
             raise no_tensor("x", each)
         if isinstance(x, Tensor) and x.ndim == 3 and _has_conv2d(model):
             check_images(x)
+    if grad:
+        check_differentiable(model)
     place = device if grad or device is not None else "cpu"
     kept: dict[str, Tensor] = {}
 

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._checks import as_numbers, check_count
 from cnnbook._draw import draw
 from cnnbook._networks import Selector, evaluating
 from cnnbook.analysis._batches import as_input, check_images, check_tensor, class_scores, forward
-from cnnbook.analysis._hooks import check_model, forward_hooks, layer_names, unchanged
+from cnnbook.analysis._hooks import check_differentiable, check_model, hooked, layer_names
 from cnnbook.analysis._layout import channels_last_layers, made_channels_first
+from cnnbook.analysis._unchanged import unchanged
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -187,6 +189,7 @@ def grad_cam(
     """
     check_images(x)
     (name,) = layer_names(model, [layer])
+    check_differentiable(model)
     kept: list[Tensor] = []
     first = False
 
@@ -203,7 +206,7 @@ def grad_cam(
 
     with unchanged(model), evaluating(model), torch.enable_grad():
         seen = as_input(model, x.detach())
-        with forward_hooks(model, [name], keeper):
+        with hooked(model, [name], keeper):
             scores = class_scores(forward(model, seen), output)
         columns = _targets(scores, target)
         wanted = scores.gather(1, columns[:, None]).sum()
@@ -318,10 +321,9 @@ def occlusion(
     stride = _pixels("stride", stride, max(1, patch // 2))
     if not 1 <= stride <= patch:
         raise ValueError(f"stride must be from 1 to the patch's {patch} pixels, got {stride}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_count("batch_size", batch_size)
     images = as_input(model, x.detach())
-    cover = torch.as_tensor(fill, dtype=images.dtype, device=images.device)
+    cover = as_numbers("fill", fill, images)
     if cover.ndim > 1 or (cover.ndim == 1 and len(cover) != channels):
         raise ValueError(f"fill must be one value or one for each of {channels} channels: {fill}")
     cover = cover.view(-1, 1, 1)

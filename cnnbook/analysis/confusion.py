@@ -1,14 +1,15 @@
 """Which classes a network mistakes for which."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cnnbook._checks import check_count, check_fits, no_tensor
 from cnnbook._draw import draw
-from cnnbook._errors import no_tensor
 from cnnbook._frames import data_frame
 
 if TYPE_CHECKING:
@@ -99,7 +100,12 @@ def confusion_matrix(
     tensor([[2, 1],
             [0, 1]])
     """
-    names = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
+    if isinstance(classes, Integral):
+        check_count("classes", classes)
+    elif not isinstance(classes, Iterable) or isinstance(classes, str):
+        raise TypeError(f"classes must be names, or their number; got {classes!r}")
+    names = tuple(map(str, range(classes) if isinstance(classes, Integral) else classes))
+    check_fits(f"counts of {len(names):,} classes", 8 * len(names) ** 2)
     for name, given in {"labels": labels, "predictions": predictions}.items():
         if not isinstance(given, Tensor):
             raise no_tensor(name, given)
@@ -113,6 +119,8 @@ def confusion_matrix(
     for name, given in {"labels": labels, "predictions": predictions}.items():
         if given.is_floating_point() or given.is_complex():
             raise TypeError(f"{name} must be class numbers, integers, got {given.dtype}")
+        if given.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got {given.layout}")
     for what, values in (("labels", labels), ("predictions", predictions)):
         if len(values) and not 0 <= values.min() <= values.max() < len(names):
             raise ValueError(

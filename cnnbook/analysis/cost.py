@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 
 
 @dataclass(frozen=True)
@@ -157,5 +158,7 @@ def _product(*factors: int) -> tuple[int, str]:
 
 def _check_positive(**numbers: int) -> None:
     for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise TypeError(f"{name} must be an integer, got {number!r}")
         if number < 1:
             raise ValueError(f"{name} must be positive, got {number}")

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._checks import check_count, no_tensor
 from cnnbook._draw import draw
-from cnnbook._errors import no_tensor
 from cnnbook._networks import Selector, device_of, is_lazy_network, scores_of, unwrapped
-from cnnbook.analysis._batches import as_input, forward, one_batch
-from cnnbook.analysis._hooks import check_model, unchanged
+from cnnbook.analysis._batches import as_input, cross_entropy, forward, one_batch
+from cnnbook.analysis._hooks import check_differentiable, check_model
+from cnnbook.analysis._unchanged import seeded, unchanged
 from cnnbook.data import DataLike
 from cnnbook.tables import Table
 
@@ -83,6 +83,7 @@ def gradient_norms(
     True
     """
     check_model(model)
+    check_differentiable(model)
     x, y = _one_batch(model, x, y)
     with unchanged(model), torch.enable_grad():
         if is_lazy_network(model):
@@ -95,11 +96,11 @@ def gradient_norms(
         }
         if not weights:
             raise ValueError("the model has no weights to take gradients of; unfreeze some")
-        torch.manual_seed(seed)
-        found = forward(model, as_input(model, x))
-        if loss is None or output is not None:
-            found = scores_of(found, output)
-        value = (loss or F.cross_entropy)(found, y.to(device_of(model)))
+        with seeded(model, seed):
+            found = forward(model, as_input(model, x))
+            if loss is None or output is not None:
+                found = scores_of(found, output)
+            value = (loss or cross_entropy)(found, y.to(device_of(model)))
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"loss must return one number for the batch, got {what}")
@@ -283,10 +284,12 @@ class GradientRecorder:
         loss: Callable[[Any, Tensor], Tensor] | None = None,
         output: Selector = None,
     ):
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
+        check_count("every", every)
         if y is None and not isinstance(x, Tensor):
             x, y = one_batch(x, torch.device("cpu"))  # always the same images
+        for name, given in {"x": x, "y": y}.items():
+            if not isinstance(given, Tensor):
+                raise no_tensor(name, given)
         self.x, self.y, self.every, self.loss, self.output = x, y, every, loss, output
         self.norms: dict[int, dict[str, float]] = {}
 

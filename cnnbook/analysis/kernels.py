@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnbook._checks import check_count, check_finite
 from cnnbook._draw import draw
+from cnnbook.data import seeds
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -48,6 +50,7 @@ def compose_kernels(*weights: Tensor) -> Tensor:
     if not weights:
         raise ValueError("give at least one kernel of shape (out, in, h, w)")
     for weight in weights:
+        check_finite("a kernel", weight)
         if weight.ndim != 4:
             raise ValueError(f"a kernel must be (out, in, h, w), got {tuple(weight.shape)}")
     whole = weights[0]
@@ -178,14 +181,14 @@ def factorize_kernel(
     >>> factorize_kernel(kernel, channels=2, restarts=5).residual < 0.01
     True
     """
+    check_finite("kernel", kernel)
     shape = tuple(kernel.shape)
     if kernel.ndim == 2:
         kernel = kernel[None, None]
     if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3]:
         raise ValueError(f"kernel must be (K, K) or (out, in, K, K), got {shape}")
     for name, value in {"channels": channels, "restarts": restarts, "steps": steps}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        check_count(name, value)
     side = kernel.shape[-1]
     if not 1 <= size <= side:
         raise ValueError(f"size must be from 1 to the kernel's side {side}, got {size}")
@@ -193,7 +196,7 @@ def factorize_kernel(
     if not kernel.any():
         raise ValueError("the kernel is zero everywhere: nothing to approximate")
     n_out, n_in = kernel.shape[:2]
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     first = torch.randn(
         restarts, channels, n_in, size, size, generator=generator, dtype=torch.float64
     )

@@ -144,8 +144,10 @@ def summary(model: nn.Module, input_shape: InputLike, *, depth: int = 1) -> Summ
         * `parameters`: trainable or not; one that several layers share counts only in the first;
         * `macs`: multiply–adds, half the floating-point operations that torch's own counter reports
           for convolutions and matrix products. Additions of biases, activations and pooling are not
-          counted; weights that are always zero are, as in C3 of the 1998 LeNet-5. None, displayed
-          as "?", if they cannot be counted, as those of quantized layers;
+          counted; weights that are always zero are, as in C3 of the 1998 LeNet-5. A product of
+          complex numbers counts as three, and ``torch.cdist`` with p = 2 as the product of matrices
+          by which torch computes many distances. None, displayed as "?", if they cannot be counted,
+          as those of quantized layers;
         * `receptive_field`: side of the box of pixels that a unit can depend on, or height ×
           width; see :func:`receptive_field`. None if it cannot be followed;
         * `jump`: pixels between the boxes of neighboring units, such as ``"1/2"`` after

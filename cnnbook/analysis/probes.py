@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._checks import check_count
 from cnnbook._draw import draw
 from cnnbook._networks import Selector, device_of, evaluating
 from cnnbook.analysis._batches import (
@@ -18,7 +19,7 @@ from cnnbook.analysis._batches import (
     labeled_batches,
     tensor_of,
 )
-from cnnbook.analysis._hooks import Hook, Layers, forward_hooks, layer_names
+from cnnbook.analysis._hooks import Hook, Layers, check_values, forward_hooks, layer_names
 from cnnbook.analysis._units import unit_dims
 from cnnbook.analysis.activations import activations
 from cnnbook.data import DataLike
@@ -127,8 +128,7 @@ def linear_probes(
     >>> table[0]["test_accuracy"] > table[1]["test_accuracy"]
     True
     """
-    if max_features < 1:
-        raise ValueError(f"max_features must be at least 1, got {max_features}")
+    check_count("max_features", max_features)
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties must be positive, at least one, got {tuple(penalties)}")
     options: Any = {"max_features": max_features, "batch_size": batch_size, "output": output}
@@ -179,8 +179,11 @@ def _features(
     The pixels are those of the layer ``""``.
     """
     names = layer_names(model, layers)
+    check_values(model)
     batches = labeled_batches(data, batch_size, device_of(model))
-    first = next(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("there are no images; an iterator gives its batches only once")
     found = activations(model, first[0][:1], None if layers is None else names, output=output)
     image = tuple(first[0].shape[1:])
     dims = unit_dims(model, image, {name: value.ndim for name, value in found.items()})
@@ -194,6 +197,11 @@ def _features(
             raise ValueError(
                 f"layer {name!r} has complex outputs; output= a function of them, such as "
                 "torch.view_as_real, makes features"
+            )
+        if not values.isfinite().all():
+            raise ValueError(
+                f"layer {name!r} outputs values that are infinite or no numbers (NaN), which "
+                "separate nothing"
             )
         if values.ndim == 4 and dims[name] is None and values[0].numel() > max_features:
             raise ValueError(

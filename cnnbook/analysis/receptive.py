@@ -11,10 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnbook._checks import check_finite
 from cnnbook._draw import draw
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
 from cnnbook.analysis._batches import check_images
-from cnnbook.analysis._hooks import Hook, find_layer, forward_hooks, layer_names
+from cnnbook.analysis._hooks import (
+    Hook,
+    check_differentiable,
+    check_values,
+    find_layer,
+    forward_hooks,
+    layer_names,
+)
 from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.analysis.graph import InputLike, Reach, Span, Untraceable, trace
 from cnnbook.analysis.graph.reach import regular
@@ -354,9 +362,13 @@ def receptive_field(
         If there is no such layer, if it does not run in evaluation mode, if its output does not
         depend on the image, or if its field cannot be followed. A wrong number is never returned.
         What cannot be followed: operations that read pixels by value, such as
-        ``F.grid_sample``; tensors written to in place, through a view; maps that are split into
-        windows or turned by 90° where the layer ends; layers of which some units see nothing; and
-        operations that are not yet known, which can be added: :func:`operation`.
+        ``F.grid_sample``; tensors written to in place, through a view; everything after values of
+        the image were read as Python numbers, truth values, arrays or lengths, as by
+        ``x.max().item()``, ``if x.sum() > 0``, ``x.numpy()`` or ``len(x[x > 0])``; maps that are
+        split into windows or turned by 90° where the layer ends; layers of which some units see
+        nothing; and operations that are not yet known, which can be added: :func:`operation`. What
+        an operation writes to without declaring it, or other code through an address that it kept,
+        is not seen.
 
     Examples
     --------
@@ -551,12 +563,16 @@ def effective_receptive_field(
 
         return hook
 
-    if unit is not None and not (len(unit) == 2 and all(isinstance(i, Integral) for i in unit)):
+    if unit is not None and not (
+        isinstance(unit, Sequence) and len(unit) == 2 and all(isinstance(i, Integral) for i in unit)
+    ):
         raise ValueError(f"unit must be a row and a column, two integers, got {unit}")
     check_images(x)
     if not x.is_floating_point():
         raise ValueError(f"x must be floats, normalized as in training, got {x.dtype}")
     (name,) = _one_layer(model, layer)
+    check_differentiable(model)
+    check_values(model)
     channels_last = bool(channels_last_layers(model, tuple(x.shape[1:]), [name]))
     with torch.inference_mode(False), forward_hooks(model, [name], keeper), evaluating(model):
         x = x.detach().to(device_of(model), input_type(model), copy=True).requires_grad_()
@@ -613,6 +629,7 @@ def effective_size(effect: Tensor, *, share: float = 0.9545) -> float:
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be more than 0 and at most 1, got {share}")
+    check_finite("effect", effect)
     if effect.min() < 0:
         raise ValueError(f"an effective receptive field is not negative, got {effect.min():.3g}")
     total = effect.double().flatten().sort(descending=True).values.cumsum(0)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._checks import check_count, check_positive
 from cnnbook._draw import draw
 from cnnbook._frames import data_frame
 from cnnbook._networks import Selector, device_of, evaluating, is_lazy_network, scores_of, unwrapped
-from cnnbook.analysis._batches import as_input, forward, labeled_batches
-from cnnbook.analysis._hooks import check_model, unchanged
-from cnnbook.data import DataLike
+from cnnbook.analysis._batches import as_input, cross_entropy, forward, labeled_batches
+from cnnbook.analysis._hooks import check_model, check_values
+from cnnbook.analysis._unchanged import unchanged
+from cnnbook.data import DataLike, seeds
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -112,7 +113,7 @@ def filter_directions(model: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     check_model(model)
     if is_lazy_network(model):
         raise ValueError("the network has layers without weights yet; run it once on some images")
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     directions = {}
     for name, weight in unwrapped(model).named_parameters():
         if weight.ndim > 1:
@@ -187,17 +188,20 @@ def loss_surface(
     >>> abs(surface.loss[1, 1].item() - training.evaluate(net, test, device="cpu").loss) < 1e-5
     True
     """
-    if steps < 1 or steps % 2 == 0:
+    check_count("steps", steps)
+    if steps % 2 == 0:
         raise ValueError(f"steps must be odd, so that the network is in the middle; got {steps}")
-    if span <= 0:
-        raise ValueError(f"span must be positive, got {span}")
+    check_positive("span", span)
     check_model(model)
+    check_values(model)
     with unchanged(model), evaluating(model), torch.no_grad():
         axis = torch.linspace(-span, span, steps)
         axis[steps // 2] = 0  # exactly
         grid = torch.empty(steps, steps)
         given = labeled_batches(data, batch_size, device_of(model))
         batches = [(as_input(model, x), y) for x, y in given]
+        if not batches:
+            raise ValueError("there are no images; an iterator gives its batches only once")
         if is_lazy_network(model):
             forward(model, batches[0][0])  # gives the layers their weights
         first, second = (filter_directions(model, seed=2 * seed + i) for i in range(2))
@@ -246,7 +250,7 @@ def _mean_loss(
         found, labels = [torch.cat(found)], [torch.cat(labels)]
     total = 0.0
     for each, y in zip(found, labels, strict=True):
-        value = (loss or F.cross_entropy)(each, y)
+        value = (loss or cross_entropy)(each, y)
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"loss must return one number, the mean over the images, got {what}")

@@ -11,15 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._checks import as_numbers, check_count, check_fits, check_positive
 from cnnbook._draw import draw
 from cnnbook._errors import unknown
 from cnnbook._networks import device_of, evaluating, input_type, unwrapped
 from cnnbook.analysis._batches import check_tensor, image_batches
-from cnnbook.analysis._hooks import check_shape, forward_hooks, layer_names, unchanged
+from cnnbook.analysis._hooks import (
+    check_differentiable,
+    check_shape,
+    check_values,
+    forward_hooks,
+    layer_names,
+)
 from cnnbook.analysis._layout import channels_last_layers
 from cnnbook.analysis.activations import activations
 from cnnbook.analysis.receptive import receptive_field
-from cnnbook.data import DataLike, Dataset
+from cnnbook.data import DataLike, Dataset, seeds
 
 if TYPE_CHECKING:
     from cnnbook.plots import Figure
@@ -174,6 +181,8 @@ def maximize_activation(
     True
     """
     (name,) = layer_names(model, [layer])
+    check_differentiable(model)
+    check_values(model)
     net = unwrapped(model)
     numbers = _listed(units)
     sides = check_shape("shape", shape)
@@ -182,18 +191,21 @@ def maximize_activation(
         raise ValueError(f"shape must be the shape of one image, (C, H, W), got {sides}{hint}")
     if objective not in ("channel", "neuron"):
         raise unknown("objective", objective, ("channel", "neuron"))
-    if steps < 1 or lr <= 0:
-        raise ValueError(f"steps and lr must be positive, got steps={steps}, lr={lr}")
+    check_count("steps", steps)
+    check_positive("lr", lr)
     if not 0 <= lr * decay < 1:
         raise ValueError(f"decay must be from 0 to less than 1/lr = {1 / lr:g}, got {decay}")
     for option, value in {"jitter": jitter, "scale": scale}.items():
         if not 0 <= value < 1:
             raise ValueError(f"{option} is a fraction from 0 to 1, got {value}")
+    check_fits("the images", 4 * len(numbers) * math.prod(sides))
     device = device_of(net)
     dtype = input_type(net)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     mu = _per_channel("mean", mean, sides[0]).to(device)
     sigma = _per_channel("std", std, sides[0]).to(device)
+    if not (sigma > 0).all():
+        raise ValueError(f"std must be positive, got {std}")
     rows = torch.arange(len(numbers), device=device)
     columns = torch.tensor(numbers, device=device)
     channels_last = name in channels_last_layers(net, sides, [name])
@@ -224,12 +236,7 @@ def maximize_activation(
 
         return hook
 
-    with (
-        unchanged(net),
-        forward_hooks(net, [name], keeper),
-        evaluating(net),
-        torch.enable_grad(),
-    ):
+    with forward_hooks(net, [name], keeper), evaluating(net), torch.enable_grad():
         painted = _Painted(
             (len(numbers), *sides), generator, device, power if fourier else None, decorrelate
         )
@@ -386,13 +393,21 @@ class TopPatches:
     positions: Tensor
     activation: Tensor
 
-    def plot(self, maximized: MaximizedUnits | None = None, *, alt: str | None = None) -> "Figure":
+    def plot(
+        self,
+        maximized: MaximizedUnits | None = None,
+        *,
+        kind: str = "unit",
+        alt: str | None = None,
+    ) -> "Figure":
         """Show the patches, one row per unit. See :func:`cnnbook.plots.top_patches`.
 
         Parameters
         ----------
         maximized
             Images made for the same units by :func:`maximize_activation`, shown in front.
+        kind
+            What the number of a row counts: for a convolution, also “map”.
         alt
             Text alternative.
 
@@ -400,7 +415,7 @@ class TopPatches:
         -------
         cnnbook.plots.Figure
         """
-        return draw("top_patches", self, maximized, alt=alt)
+        return draw("top_patches", self, maximized, kind=kind, alt=alt)
 
     def __repr__(self) -> str:
         """Return layer, units and size of the patches."""
@@ -475,8 +490,7 @@ def top_patches(
     (name,) = layer_names(model, [layer])
     net = unwrapped(model)
     numbers = _listed(units)
-    if k < 1:
-        raise ValueError(f"k must be from 1 to the number of images; got {k}")
+    check_count("k", k)
     activation = torch.empty(len(numbers), 0)
     index = torch.empty(len(numbers), 0, dtype=torch.long)
     positions = torch.empty(len(numbers), 0, 2, dtype=torch.long)
@@ -495,6 +509,11 @@ def top_patches(
             raise ValueError(
                 f"layer {name!r} outputs {tuple(found.shape)}, neither feature maps "
                 "(N, M, h, w) nor vectors (N, M)"
+            )
+        if found.isnan().any():
+            raise ValueError(
+                f"layer {name!r} gives values that are no numbers (NaN) for some of the images, so "
+                "that none is the highest"
             )
         found = found.permute(0, 3, 1, 2) if last else found
         _check_units(name, numbers, found.shape[1])
@@ -562,7 +581,7 @@ def _listed(units: Units) -> tuple[int, ...]:
 
 def _per_channel(name: str, values: float | Sequence[float] | Tensor, channels: int) -> Tensor:
     """Return one value, or one per channel, as ``(1 or C, 1, 1)``."""
-    given = torch.as_tensor(values, dtype=torch.float32)
+    given = as_numbers(name, values, torch.zeros(()))
     if given.ndim > 1 or (given.ndim == 1 and len(given) not in (1, channels)):
         raise ValueError(f"{name} needs 1 or {channels} values, got {given.numel()}")
     return given.view(-1, 1, 1)

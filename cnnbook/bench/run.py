@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnnbook._checks import check_count
 from cnnbook._draw import draw
 from cnnbook._errors import unknown
-from cnnbook._files import write_whole
+from cnnbook._files import expanded, write_whole
 from cnnbook._stderr import say
 from cnnbook.bench import comparisons
 from cnnbook.bench.ceiling import ceiling
 from cnnbook.bench.race import CNNBOOK
 from cnnbook.bench.recipe import recipe
 from cnnbook.bench.throughput import throughput
-from cnnbook.experiments import EXPERIMENTS
-from cnnbook.results import Row, as_json, describe_machine
+from cnnbook.results import Row, describe_machine
 from cnnbook.results.records import rows_table
-from cnnbook.results.schema import document
+from cnnbook.results.schema import document, sealed
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ COMPARISONS: dict[str, Callable[..., Iterator[Row]]] = {
     "accuracy": comparisons.accuracy,
     "models": comparisons.training_step,
 }
-PARTS = (
-    COMPARISONS | {"throughput": throughput, "ceiling": ceiling} | EXPERIMENTS | {"recipe": recipe}
-)
+PARTS = COMPARISONS | {"throughput": throughput, "ceiling": ceiling, "recipe": recipe}
 
 # The options of :func:`run`: how the command line calls each, and what it is if not given.
 OPTIONS: dict[str, tuple[str, Any]] = {
@@ -109,7 +107,7 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write everything as JSON; an existing file is replaced once the new one is complete."""
-        write_whole(Path(path).expanduser(), as_json(self.to_dict()))
+        write_whole(expanded(path), sealed(self.to_dict()))
 
     def plot(self) -> "Figure":
         """Draw the ratios as bars, one per contender that is not ours.
@@ -163,14 +161,14 @@ def run(
     ----------
     parts
         Any of ``"augment"``, ``"epoch"``, ``"accuracy"`` and ``"models"``, all four if empty; or
-        ``"throughput"``, ``"ceiling"``, ``"fashion"``, ``"configurations"``, ``"recipe"``.
+        ``"throughput"``, ``"ceiling"`` and ``"recipe"``.
     quick
         Use little data, to check that everything runs. The numbers mean little.
     repeats
         Rounds that count.
     networks
-        For ``"models"``, ``"throughput"``, ``"ceiling"`` and ``"fashion"``: names of networks,
-        including those of :func:`cnnbook.models.register_model`; our selection if not given.
+        For ``"models"``, ``"throughput"`` and ``"ceiling"``: names of networks, including those of
+        :func:`cnnbook.models.register_model`; our selection if not given.
     precisions, layouts, modes
         For ``"throughput"``: any of ``"float32"``, ``"bfloat16"`` and ``"float16"``; of
         ``"contiguous"`` and ``"channels_last"``; and of ``"eager"``, ``"compile"`` and ``"graph"``,
@@ -182,10 +180,9 @@ def run(
     limit
         For ``"accuracy"``: longest training time of each contender in seconds.
     data_set
-        For ``"fashion"``, ``"configurations"`` and ``"recipe"``: what to train on; if not given,
-        ``"fashion-mini"`` for the second, ``"fashion-mnist"`` for the others.
+        For ``"recipe"``: what to train on; ``"fashion-mnist"`` if not given.
     seeds
-        For the same three: how many times each network is trained.
+        For ``"recipe"``: how many times the network is trained.
     output
         File to save the result to, as JSON, again after every row: what was measured is kept if the
         rest takes too long.
@@ -227,8 +224,10 @@ def run(
         "seeds": seeds,
     }
     for name in ("repeats", "seeds", "batch_size"):
-        if options[name] is not None and options[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {options[name]}")
+        if options[name] is not None:
+            check_count(name, options[name])
+    if not limit > 0:
+        raise ValueError(f"limit must be positive, got limit={limit}")
     for name in set(options) - {"quick", "repeats"}:
         unset = OPTIONS[name][1]
         if options[name] != unset and not any(_takes(part, name) for part in parts or COMPARISONS):

@@ -5,6 +5,7 @@ import argparse
 from cnnbook import bench as benchmark
 from cnnbook import results
 from cnnbook._stderr import say
+from cnnbook.cli.output import check_outputs
 
 
 def bench(chosen: argparse.Namespace) -> int:
@@ -17,6 +18,7 @@ def bench(chosen: argparse.Namespace) -> int:
         raise ValueError(
             f"--record keeps one part, got {len(chosen.part)}: cnnbook bench PART --record FOLDER"
         )
+    check_outputs(plot=chosen.plot, output=chosen.output, folder=chosen.record or None)
     result = benchmark.run(
         chosen.part,
         quick=chosen.quick,

@@ -4,6 +4,7 @@ import argparse
 
 from cnnbook import experiments
 from cnnbook._stderr import say
+from cnnbook.cli.output import check_outputs
 from cnnbook.experiments.result import rounded
 from cnnbook.results import as_json
 
@@ -17,6 +18,7 @@ def experiment(chosen: argparse.Namespace) -> int:
             print(f"{name:16}{experiments.get(name).title}")
             print(f"{'':16}recorded: {', '.join(sizes) or 'not yet'}")
         return 0
+    check_outputs(plot=chosen.plot, folder=chosen.record or None)
     result = experiments.run(
         chosen.name,
         chosen.size,

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def _files_of(name: str) -> tuple[str, int | None]:
 
 def _find(dataset: str, file: str) -> Path | None:
     candidates = (folder / file for folder in files.search_folders(dataset))
-    return next((path for path in candidates if files.is_file(path)), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _size(paths: Iterable[Path]) -> int:

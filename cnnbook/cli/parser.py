@@ -433,8 +433,6 @@ comparisons (all four if no part is named):
 experiments:
   throughput      training images per second of the full-size networks
   ceiling         images per second of fit, compared with one CUDA graph
-  fashion         test accuracy of the scaled-down networks
-  configurations  test accuracy of VGG's configurations A to E
   recipe          94 % of Fashion-MNIST in a few seconds of a GPU""",
         """\
   cnnbook bench
@@ -449,7 +447,7 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--model", action="append", metavar="NAME",
-        help="in models, throughput, ceiling and fashion: only this network; may be repeated",
+        help="in models, throughput and ceiling: only this network; may be repeated",
     )  # fmt: skip
     for option, names in (
         ("--precision", "float32, bfloat16 or float16"),
@@ -466,7 +464,7 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="NAME",
-        help="in fashion, configurations and recipe: data set (default: the experiment's own)",
+        help="in recipe: data set (default: fashion-mnist)",
     )  # fmt: skip
     parser.add_argument(
         "--repeats", type=int, default=5, metavar="N",
@@ -474,8 +472,7 @@ experiments:
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N",
-        help="in fashion, configurations and recipe: how many times each network is trained "
-        "(default: %(default)s)",
+        help="in recipe: how many times the network is trained (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=float, default=300, metavar="SECONDS",

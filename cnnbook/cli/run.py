@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cnnbook.data import DataError
     from cnnbook.models import WeightsError
     from cnnbook.training import CheckpointError
+    from cnnbook.training.device import is_out_of_memory
 
     commands = {
         "models": list_models,
@@ -83,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         say(f"cnnbook: {printable(as_typed(str(error), chosen))}")
         return 1
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        say(f"cnnbook: out of memory ({printable(str(error).splitlines()[0])})")
+        return 1
     except KeyboardInterrupt:
         say("cnnbook: stopped")
         return 130
@@ -94,6 +100,7 @@ _FLAGS = {
     "arms": "--arm",
     "data_set": "--data",
     "limit": "--time-limit",
+    "seconds": "--time-limit",
     "resume=False": "--no-resume",
     "checkpoint=None": "--no-checkpoint",
 }
@@ -104,8 +111,8 @@ def as_typed(message: str, chosen: argparse.Namespace) -> str:
 
     Examples
     --------
-    >>> as_typed("lr must be positive, got lr=-1.0", argparse.Namespace(lr=-1.0))
-    'lr must be positive, got --lr -1.0'
+    >>> as_typed("lr must be positive and finite, got lr=-1.0", argparse.Namespace(lr=-1.0))
+    'lr must be positive and finite, got --lr -1.0'
     >>> as_typed("resume=False starts over", argparse.Namespace(no_resume=False))
     '--no-resume starts over'
     """
@@ -147,11 +154,11 @@ def import_module(name: str) -> None:
                 "(toy for toy.py) in this folder or among the installed packages"
             ) from None
         raise ValueError(f"{name} imports {error.name}, which is not installed") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
         where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
         raise ValueError(
-            f"{name} cannot be imported: {type(error).__name__}: {error}{where}"
+            f"{name or repr(name)} cannot be imported: {type(error).__name__}: {error}{where}"
         ) from None
 
 

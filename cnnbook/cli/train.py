@@ -5,6 +5,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbook import data, models, settings, training
+from cnnbook._checks import check_fraction
 from cnnbook._errors import check_options
+from cnnbook._files import expanded
+from cnnbook.data.seeds import torch_seed
+from cnnbook.tables import printable
 from cnnbook.training import processes
 from cnnbook.training.evaluation import loss_and_accuracy
 from cnnbook.training.trained import image_shape
@@ -25,7 +30,9 @@ def train(chosen: argparse.Namespace) -> int:
     """Train a network and print the result."""
     # In a file name, a path's separators would create folders.
     source = Path(chosen.data).name if chosen.data.startswith("imagefolder:") else chosen.data
-    checkpoint = chosen.checkpoint or f"{chosen.model}-{source}.safetensors"
+    checkpoint = chosen.checkpoint
+    if checkpoint is None:
+        checkpoint = f"{chosen.model}-{source}.safetensors"
     with training.join_processes() as device:
         result = run_training(
             chosen.model,
@@ -65,7 +72,8 @@ def show_training(result: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(result))
         return
     done = len(result["train_loss"])
-    print(f"{result['model']} on {result['data']}: {result['parameters']:,} parameters")
+    trained = printable(f"{result['model']} on {result['data']}")
+    print(f"{trained}: {result['parameters']:,} parameters")
     if done:
         accuracy = result["val_accuracy"]
         measured = f"validation accuracy {accuracy[-1]:.2%}" if accuracy else "trained"
@@ -80,7 +88,8 @@ def show_training(result: dict[str, Any], *, as_json: bool) -> None:
     if result["test_accuracy"] is not None:
         print(f"test accuracy {result['test_accuracy']:.2%}")
     if result["checkpoint"]:
-        print(f"saved in {result['checkpoint']}; try: cnnbook evaluate {result['checkpoint']}")
+        saved = printable(result["checkpoint"])
+        print(f"saved in {saved}; try: cnnbook evaluate {saved}")
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -208,10 +217,7 @@ class SmoothedInTraining:
                 f"{name} is trained with {loss}, which has no label smoothing: leave out "
                 "--label-smoothing"
             )
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(
-                f"label_smoothing is a fraction from 0 to 1, got label_smoothing={label_smoothing}"
-            )
+        check_fraction("label_smoothing", label_smoothing)
 
     def __call__(self, output: Any, labels: Tensor) -> Tensor:
         """Return the loss. In evaluation, without gradients, labels are not smoothed."""
@@ -308,7 +314,7 @@ def run_training(
         train_set = as_trained_on(name, train_set)
         val_set = None if val_set is None else as_trained_on(name, val_set)
         test_set = None if test_set is None else as_trained_on(name, test_set)
-    torch.manual_seed(seed)
+    torch.manual_seed(torch_seed(seed))
     network = training.build_for(name, train_set, **options)
     info = training.model_info(network, train_set, source=dataset, side=side)
     if test_set is not None:  # otherwise the data come with their validation part
@@ -392,7 +398,7 @@ def callbacks_for(
 
 def check_same_network(path: str | Path, info: dict[str, Any]) -> None:
     """Raise CheckpointError if a file holds another network, or one trained on other data."""
-    if not Path(path).expanduser().exists():
+    if not os.path.exists(expanded(path)):
         return
     before = training.load_checkpoint(path)[1].get("info") or {}
     info = json.loads(json.dumps(info))  # tuples come back as lists

@@ -5,7 +5,7 @@ import json
 
 from cnnbook import analysis, models, training
 from cnnbook.cli.output import show
-from cnnbook.tables import Table
+from cnnbook.tables import Table, printable
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
@@ -29,16 +29,21 @@ def evaluate(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(summary | {"classes": table.to_dicts()}, ensure_ascii=False))
     else:
+        named = printable(f"{summary['model']} on {summary['data']}")
         print(
-            f"{summary['model']} on {summary['data']}: {len(result.labels):,} images, loss "
+            f"{named}: {len(result.labels):,} images, loss "
             f"{result.loss:.4f}, accuracy {result.accuracy:.2%}\n{table}"
         )
     return 0
 
 
 def by_class(result: training.Evaluation, classes: tuple[str, ...]) -> Table:
-    """Return one row per class: its images, their accuracy, and the most frequent mistake."""
-    matrix = analysis.confusion_matrix(result.labels, result.predictions, len(classes)).counts
+    """Return one row per class: its images, their accuracy, and the most frequent mistake.
+
+    Images whose label the loss leaves out do not count.
+    """
+    labels, predictions = result.labels[result.counted], result.predictions[result.counted]
+    matrix = analysis.confusion_matrix(labels, predictions, len(classes)).counts
     rows: list[dict[str, object]] = []
     for number, (name, row) in enumerate(zip(classes, matrix, strict=True)):
         images, right = int(row.sum()), int(row[number])

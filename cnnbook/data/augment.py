@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbook._errors import check_options, no_tensor, unknown
-from cnnbook.data.checks import check_images, counted, is_number
+from cnnbook._checks import check_count, is_number, no_tensor
+from cnnbook._errors import check_options, counted, unknown
+from cnnbook.data.checks import check_images
 from cnnbook.data.pixels import normalization
 from cnnbook.data.seeds import generator
 
@@ -19,6 +20,8 @@ from cnnbook.data.seeds import generator
 # bytes: few enough to stay in the cache, and for the allocator to hand out the same memory again
 # instead of returning it to the system; but enough to be worth starting the threads.
 _BYTES_AT_ONCE = 4_800_000
+
+_SCALES = 0.01, 100.0  # beyond, no image can be recognized
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,11 @@ class Augment:
                     f"{name} must be two numbers, the smallest and the largest, such as "
                     f"{example}, got {value!r}"
                 )
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be 0 < smallest ≤ largest, got {self.scale}")
+        low, high = _SCALES
+        if not low <= self.scale[0] <= self.scale[1] <= high:
+            raise ValueError(
+                f"scale must be {low:g} ≤ smallest ≤ largest ≤ {high:g}, got {self.scale}"
+            )
         if not 0 < self.erase_area[0] <= self.erase_area[1] <= 1:
             raise ValueError(
                 f"erase_area must be 0 < smallest ≤ largest ≤ 1, got {self.erase_area}"
@@ -195,7 +201,18 @@ class Augment:
         -------
         AugmentParams
             On the CPU, so that a seed gives the same numbers on every device.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is not a whole number, `size` not two of at least 1, or `seed` not an integer.
         """
+        if n != 0:
+            check_count("n", n)
+        if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+            raise TypeError(f"size must be height and width, such as (28, 28), got {size!r}")
+        for name, value in zip(("height", "width"), size, strict=True):
+            check_count(f"the {name} in size", value)
         # Columns as rows: every operation below reads memory that is contiguous.
         uniform = torch.rand(n, 16, generator=generator(seed)).T.contiguous()
         (turned, sheared, right, down, scaled, cropped, crop_left, crop_top, flipped,
@@ -331,6 +348,8 @@ class Augment:
         else:
             check_images(images)
         n, channels, height, width = images.shape
+        if n and not images[0].numel():
+            raise ValueError(f"images without a pixel, of shape {tuple(images.shape)}")
         if params is None:
             params = self.draw(n, (height, width), seed)
         if len(params) != n:
@@ -448,15 +467,21 @@ class Augment:
         Returns
         -------
         Augment
+
+        Raises
+        ------
+        ValueError
+            If `strength` is not a number of 0 or more.
         """
-        if strength < 0:
-            raise ValueError(f"strength must not be negative, got {strength}")
-        low, high = self.scale
+        if not is_number(strength) or not 0 <= strength < math.inf:
+            raise ValueError(f"strength must be a number of 0 or more, got {strength!r}")
+        strength = min(float(strength), 1e6)  # no range that is on reaches its limit later
+        low, high = (_magnified(each, strength) for each in self.scale)
         return replace(
             self,
             rotate=min(180, self.rotate * strength),
             translate=min(1, self.translate * strength),
-            scale=(low**strength, high**strength),
+            scale=(low, high),
             shear=min(80, self.shear * strength),
             crop=max(0.01, 1 - (1 - self.crop) * strength),
             flip=min(1, self.flip * strength),
@@ -477,6 +502,15 @@ def _checked_init(self: Augment, *values: Any, **options: Any) -> None:
 
 
 setattr(Augment, "__init__", _checked_init)  # noqa: B010 (mypy: one does not assign to a method)
+
+
+def _magnified(scale: float, strength: float) -> float:
+    """Return a power of a magnification, or the limit if it is beyond."""
+    logarithm = strength * math.log(scale)
+    low, high = _SCALES
+    if math.log(low) < logarithm < math.log(high):
+        return float(scale**strength)
+    return low if logarithm < 0 else high
 
 
 def _on_gpu(images: Tensor) -> bool:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from cnnbook import settings
+from cnnbook._checks import check_count
 from cnnbook.data.augment import Augment
-from cnnbook.data.checks import check_count, check_images
+from cnnbook.data.checks import check_epoch, check_images
 from cnnbook.data.datasets import Dataset
 from cnnbook.data.pixels import normalization, normalize
 from cnnbook.data.seeds import epoch_seed, generator
@@ -228,7 +229,13 @@ class Batches:
             Normalized float images, ``(N, C, H, W)``.
         labels : Tensor
             Class numbers, int64, ``(N,)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `number` or `start` is not an integer from 0.
         """
+        check_epoch(number, start)
         parts = self.indices(number)
         if self.augment is None:
             yield from map(self.gather, parts[start:])

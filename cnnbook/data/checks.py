@@ -1,39 +1,22 @@
-"""Checks of what users pass, worded for them."""
+"""Checks of images, their indices and their descriptions, worded for users."""
 
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 
-from cnnbook._errors import no_tensor
+from cnnbook._checks import is_index, is_number, no_tensor
+from cnnbook._errors import counted
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``"1 image"``, ``"2 images"``, ``"3 classes"``."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a real number; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuse what is not an integer of at least 1."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def is_index(value: object) -> bool:
-    """Whether `value` is the index of one image: an integer, also NumPy's or torch's."""
-    if isinstance(value, torch.Tensor):
-        return value.ndim == 0 and not (value.is_floating_point() or value.dtype == torch.bool)
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+def check_epoch(number: Any, start: Any) -> None:
+    """Refuse what is not the number of an epoch, or of its first batch: an integer from 0."""
+    for name, value in (("number", number), ("start", start)):
+        if not is_index(value):
+            raise TypeError(f"{name} must be an integer from 0, got {value!r}")
+        if value < 0:
+            raise ValueError(f"{name} must be an integer from 0, got {value}")
 
 
 def check_index(index: Any, length: int) -> int:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbook.data.checks import check_count, counted, is_number
+from cnnbook import settings
+from cnnbook._checks import check_count, is_index, is_number
+from cnnbook._errors import counted
 from cnnbook.data.datasets import Dataset, mean_and_std
-from cnnbook.data.seeds import generator
+from cnnbook.data.seeds import generator, whole_seed
 
 # Matrices are in units of 2⁻¹⁴, points of the source are rounded to 1/256 of a pixel. A product of
 # two weights and a byte then has 24 bits, so float32 holds it exactly.
@@ -113,7 +114,7 @@ def cluttered(
     scale
         Smallest and largest magnification, 0.1 to 10; uniform in between.
     fragments
-        Squares on each image; 0 for none.
+        Squares on each image, at most 1000; 0 for none.
     fragment_size
         Their side in pixels. They are neither turned nor scaled.
     seed
@@ -177,7 +178,7 @@ def cluttered(
         draw_fragments(index, shape, fragment_size, size, seed, number)
         for number in range(fragments)
     ]
-    device = dataset.images.device if device is None else torch.device(device)
+    device = dataset.images.device if device is None else settings.device(device)
     images = dataset.images.to(device).contiguous()
     made = torch.empty(n, images.shape[1], size, size, dtype=torch.uint8, device=device)
     group = _images_at_once(images.shape[1], size, padded, device)
@@ -267,7 +268,7 @@ def draw_fragments(
 def _uniform(n: int, columns: int, seed: int, purpose: str) -> tuple[Tensor, ...]:
     """Return columns of random numbers in 0 … 1; row i is the same for every `n`."""
     # Not the seed itself, with which batches are shuffled: order and angle would be related.
-    text = f"cluttered {operator.index(seed)} {purpose}"
+    text = f"cluttered {whole_seed(seed)} {purpose}"
     own = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
     return torch.rand(n, columns, generator=generator(own), dtype=torch.float64).unbind(1)
 
@@ -373,10 +374,10 @@ def _check(
         check_count("count", count)
     check_count("size", size)
     check_count("fragment_size", fragment_size)
-    if isinstance(fragments, bool) or not isinstance(fragments, int):
+    if isinstance(fragments, bool) or not is_index(fragments):
         raise TypeError(f"fragments must be an integer, got {fragments!r}")
-    if fragments < 0:
-        raise ValueError(f"fragments must be 0 or more, got {fragments}")
+    if not 0 <= fragments <= 1000:
+        raise ValueError(f"fragments must lie in 0 … 1000, got {fragments}")
     if not is_number(rotation) or not 0 <= rotation <= 180:
         raise ValueError(f"rotation must lie in 0 … 180 degrees, got {rotation!r}")
     if not (isinstance(scale, Sequence) and len(scale) == 2 and all(map(is_number, scale))):

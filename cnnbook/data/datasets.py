@@ -9,17 +9,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnbook._errors import no_tensor
-from cnnbook.data.checks import (
-    check_count,
-    check_images,
-    check_index,
-    check_several,
-    counted,
-    is_index,
-    names,
-    per_channel,
-)
+from cnnbook._checks import check_count, check_fits, is_index, no_tensor
+from cnnbook._errors import counted
+from cnnbook.data.checks import check_images, check_index, check_several, names, per_channel
 from cnnbook.data.files import IdxFile, find, parse_idx, read_checked
 from cnnbook.data.pixels import normalize
 from cnnbook.data.splits import stratified
@@ -49,8 +41,8 @@ _MIRRORS = (
 )
 
 
-def _published(name: str, sha256: str) -> IdxFile:
-    return IdxFile(name, sha256, [mirror + name for mirror in _MIRRORS])
+def _published(name: str, sha256: str, size: int) -> IdxFile:
+    return IdxFile(name, sha256, [mirror + name for mirror in _MIRRORS], size)
 
 
 # Train images, train labels, test images, test labels.
@@ -58,18 +50,22 @@ FASHION_MNIST = (
     _published(
         "train-images-idx3-ubyte.gz",
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        47_040_016,
     ),
     _published(
         "train-labels-idx1-ubyte.gz",
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        60_008,
     ),
     _published(
         "t10k-images-idx3-ubyte.gz",
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        7_840_016,
     ),
     _published(
         "t10k-labels-idx1-ubyte.gz",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        10_008,
     ),
 )
 FASHION_MINI = (
@@ -278,7 +274,7 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
         Raises
         ------
         ValueError
-            If `size` is smaller than the images.
+            If `size` is smaller than the images, or they would not fit into memory.
         """
         check_count("size", size)
         height, width = self.images.shape[2:]
@@ -287,6 +283,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
                 f"size={size} would crop images of {height}×{width}; choose {max(height, width)} "
                 "or more"
             )
+        number, channels = self.images.shape[:2]
+        check_fits(f"{number:,} images of {size}×{size} pixels", number * channels * size * size)
         left, top = (size - width) // 2, (size - height) // 2
         borders = (left, size - width - left, top, size - height - top)
         return replace(self, images=F.pad(self.images, borders))

@@ -1,22 +1,24 @@
 """Finding, checking, downloading and reading data files."""
 
+import contextlib
 import gzip
 import hashlib
-import http.client
 import lzma
 import os
 import struct
-import tempfile
-import urllib.request
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cnnbook._progress import progress_bar
+from cnnbook._download import DownloadError, download
+from cnnbook._files import expanded
+
+_MOST = 1 << 30  # bytes of a file whose size is not known
 
 
 class DataError(RuntimeError):
@@ -31,6 +33,12 @@ class DataError(RuntimeError):
     cnnbook.data.files.DataError: there is no folder no-such-folder/train; an image folder has ...
     """
 
+    def __init__(self, message: str):
+        # A DataLoader raises a worker's error again, with the worker's whole traceback as message.
+        if message.startswith("Caught DataError in "):
+            message = message.rpartition(f"{__name__}.DataError: ")[2].strip()
+        super().__init__(message)
+
 
 @dataclass(frozen=True)
 class IdxFile:
@@ -44,11 +52,14 @@ class IdxFile:
         Checksum of the *uncompressed* content: distributors compress the same data differently.
     urls
         Where to download it from, in order of preference.
+    size
+        Bytes of the uncompressed content, if known: no more are read.
     """
 
     name: str
     sha256: str
     urls: Sequence[str] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,36 +74,48 @@ class Archive:
         Checksum of the file as it is.
     urls
         Where to download it from, in order of preference.
+    size
+        Bytes, if known: no more are downloaded.
     """
 
     name: str
     sha256: str
     urls: Sequence[str] = ()
+    size: int | None = None
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloads: ``$CNNBOOK_DATA``, else the user's cache folder."""
+    """Return the folder for downloads: ``$CNNBOOK_DATA``, else the user's cache folder.
+
+    Raises
+    ------
+    DataError
+        If there is neither.
+    """
+    for folder in _caches():
+        return folder
+    raise DataError(
+        "there is no home directory to keep data in. Set CNNBOOK_DATA to a folder of your own"
+    )
+
+
+def _caches() -> list[Path]:
+    """Return the folders that downloads may be in; a process need not have a home directory."""
+    folders = []
     if chosen := os.environ.get("CNNBOOK_DATA"):
-        return Path(chosen).expanduser()
-    return _user_cache()
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbook"
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file is there; in a folder that may not be looked into, none is."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+        folders.append(expanded(chosen))
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        folders.append(Path(cache, "cnnbook"))
+    else:
+        with contextlib.suppress(RuntimeError):
+            folders.append(Path.home() / ".cache" / "cnnbook")
+    return folders
 
 
 def search_folders(name: str) -> list[Path]:
     """Return the folders to search for data set `name`, in order."""
-    folders = [cache_folder() / name, _user_cache() / name, Path("/usr/share/datasets") / name]
-    return list(dict.fromkeys(folders))
+    folders = [*_caches(), Path("/usr/share/datasets")]
+    return [folder / name for folder in dict.fromkeys(folders)]
 
 
 def find(dataset: str, file: IdxFile | Archive, *, download: bool = True) -> Path:
@@ -119,7 +142,7 @@ def find(dataset: str, file: IdxFile | Archive, *, download: bool = True) -> Pat
     """
     folders = search_folders(dataset)
     for folder in folders:
-        if is_file(folder / file.name):
+        if os.path.isfile(folder / file.name):
             return folder / file.name
     looked = ", ".join(map(str, folders))
     if not download:
@@ -127,7 +150,14 @@ def find(dataset: str, file: IdxFile | Archive, *, download: bool = True) -> Pat
     return fetch(file, cache_folder() / dataset, hint=f"It was not in {looked} either.")
 
 
-def fetch(file: IdxFile | Archive, folder: Path, *, hint: str = "", timeout: float = 30) -> Path:
+def fetch(
+    file: IdxFile | Archive,
+    folder: Path,
+    *,
+    hint: str = "",
+    timeout: float = 30,
+    limit: float = 4 * 3600,
+) -> Path:
     """Download a file, verify it, and only then give it its final name.
 
     Parameters
@@ -139,7 +169,9 @@ def fetch(file: IdxFile | Archive, folder: Path, *, hint: str = "", timeout: flo
     hint
         Sentence added to the error when nothing could be downloaded.
     timeout
-        Seconds to wait for the server on each attempt.
+        Seconds to wait for a server's next bytes.
+    limit
+        Seconds that one address may take.
 
     Returns
     -------
@@ -153,43 +185,26 @@ def fetch(file: IdxFile | Archive, folder: Path, *, hint: str = "", timeout: flo
         folder.
     """
     failures = []
+    most = _MOST if file.size is None else file.size
+    if isinstance(file, IdxFile):
+        most += most // 100 + (1 << 16)  # what cannot be compressed becomes a little longer
+    path = folder / file.name
     for url in file.urls:
-        part = _new_file(folder, file.name)
         try:
-            with part.open("wb") as out, urllib.request.urlopen(url, timeout=timeout) as r:
-                total = int(r.headers.get("Content-Length") or 0) or None
-                with progress_bar(total, unit="B", unit_scale=True, desc=file.name) as bar:
-                    while chunk := r.read(1 << 16):
-                        out.write(chunk)
-                        bar.update(len(chunk))
-            if isinstance(file, Archive):
-                check_archive(part, file)
-            else:
-                read_checked(part, file)
-            part.chmod(0o644)
-            part.replace(folder / file.name)
-            return folder / file.name
-        # A server that breaks HTTP's rules makes http.client raise its own errors, or ValueError.
-        except (OSError, ValueError, http.client.HTTPException, DataError) as error:
-            failures.append(f"{url}: {error or type(error).__name__}")
-        finally:
-            part.unlink(missing_ok=True)
-    raise DataError(
-        f"could not download {file.name}. Tried: {'; '.join(failures) or 'no address known'}. "
-        f"{hint} Without internet, put the file into {folder} yourself, or use 'fashion-mini', "
-        "which comes with the package."
+            options: dict[str, Any] = {"most": most, "stall": timeout, "limit": limit}
+            download(url, path, lambda part: _verify(part, file), **options)
+            return path
+        except (DownloadError, _WrongContent) as error:
+            failures.append(f"{url}: {error}")
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+    tried = "; ".join(failures) or "no address known"
+    cure = (
+        f"Without internet, put the file into {folder} yourself, or use 'fashion-mini', which "
+        "comes with the package."
     )
-
-
-def _new_file(folder: Path, name: str) -> Path:
-    """Create an empty file to download into, under a temporary name."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
-    except OSError as error:
-        raise cannot_write(folder, error) from None
-    os.close(handle)
-    return Path(part)
+    said = [f"could not download {file.name}. Tried: {tried}.", hint, cure]
+    raise DataError(" ".join(filter(None, said)))
 
 
 def cannot_write(folder: Path, error: OSError) -> DataError:
@@ -200,20 +215,65 @@ def cannot_write(folder: Path, error: OSError) -> DataError:
     )
 
 
-def check_archive(path: Path, file: Archive) -> None:
-    """Raise DataError unless a file has the checksum of the archive."""
-    digest = hashlib.sha256()
-    try:
+class _WrongContent(Exception):
+    """What is wrong with a file, as the rest of a sentence about it."""
+
+
+def _verify(path: Path, file: IdxFile | Archive) -> bytes:
+    """Return the uncompressed content of an IDX file with the right checksum; of an archive, b"".
+
+    Raises
+    ------
+    _WrongContent
+        If the file is truncated, damaged or another one.
+    OSError
+        If it cannot be read.
+    """
+    digest, content = hashlib.sha256(), b""
+    if isinstance(file, Archive):
         with path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
+    else:
+        content = _uncompressed(path, file)
+        digest.update(content)
+    if digest.hexdigest() != file.sha256:
+        raise _WrongContent(
+            "is incomplete, altered or another file: "
+            f"SHA-256 of its content is {digest.hexdigest()}, expected {file.sha256}"
+        )
+    return content
+
+
+def _uncompressed(path: Path, file: IdxFile) -> bytes:
+    most = _MOST if file.size is None else file.size
+    try:
+        with lzma.open(path) if file.name.endswith(".xz") else gzip.open(path) as stream:
+            content: bytes = stream.read(most + 1)  # a few bytes can become gigabytes
+    except EOFError:
+        size = path.stat().st_size
+        raise _WrongContent(f"is truncated: it ends after {size:,} bytes") from None
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise _WrongContent(f"cannot be decompressed ({error})") from None
+    if len(content) > most:
+        raise _WrongContent(f"is altered or another file: it holds more than {most:,} bytes")
+    return content
+
+
+def _checked(path: Path, file: IdxFile | Archive) -> bytes:
+    try:
+        return _verify(path, file)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    if digest.hexdigest() != file.sha256:
-        raise DataError(
-            f"{path} is incomplete, altered or another file: its SHA-256 is {digest.hexdigest()}, "
-            f"expected {file.sha256}. Delete {path} and run again to get a fresh copy."
-        )
+    except _WrongContent as error:
+        again = f"Delete {path} and run again to get a fresh copy."
+        cure = again if file.urls else "Install cnnbook again."
+        raise DataError(f"{path} {error}. {cure}") from None
+
+
+def check_archive(path: Path, file: Archive) -> None:
+    """Raise DataError unless a file has the checksum of the archive."""
+    _checked(path, file)
 
 
 def read_checked(path: Path, file: IdxFile) -> bytes:
@@ -234,24 +294,9 @@ def read_checked(path: Path, file: IdxFile) -> bytes:
     Raises
     ------
     DataError
-        If the file is truncated, damaged, or holds other data.
+        If the file is missing, truncated, damaged, or holds other data.
     """
-    remedy = f"Delete {path} and run again to get a fresh copy."
-    try:
-        with lzma.open(path) if file.name.endswith(".xz") else gzip.open(path) as stream:
-            content: bytes = stream.read()
-    except EOFError:
-        size = path.stat().st_size
-        raise DataError(f"{path} is truncated: it ends after {size:,} bytes. {remedy}") from None
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as error:
-        raise DataError(f"{path} cannot be decompressed ({error}). {remedy}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
-        raise DataError(
-            f"{path} has been altered or is another file: SHA-256 of its content is {found}, "
-            f"expected {file.sha256}. {remedy}"
-        )
-    return content
+    return _checked(path, file)
 
 
 def parse_idx(content: bytes) -> Tensor:

@@ -1,10 +1,7 @@
 """Data sets too large for memory: folders of images, read during training."""
 
-import atexit
 import os
-import signal
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,15 +15,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnnbook import settings
-from cnnbook._pictures import SUFFIXES, open_picture
+from cnnbook._checks import check_count, is_index
+from cnnbook._errors import counted
+from cnnbook._files import expanded
+from cnnbook._pictures import SUFFIXES, ThinPictureError, check_not_thin, open_picture
 from cnnbook.data.augment import Augment
 from cnnbook.data.batches import check_batch_options, check_dataset, share
-from cnnbook.data.checks import check_count, check_index, check_several, counted, is_index
+from cnnbook.data.checks import check_epoch, check_index, check_several
 from cnnbook.data.datasets import Indices
 from cnnbook.data.files import DataError
 from cnnbook.data.pixels import normalize
 from cnnbook.data.seeds import epoch_seed, generator, torch_seed
 from cnnbook.data.splits import stratified
+from cnnbook.data.workers import LeavingSignals, end_at_exit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # For gray images: the mean over the three color channels.
@@ -180,7 +181,8 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
         if self.train:
             steps = [v2.RandomResizedCrop(self.size, antialias=True), v2.RandomHorizontalFlip()]
         else:
-            steps = [v2.Resize(round(self.size * self.margin)), v2.CenterCrop(self.size)]
+            shorter = round(self.size * self.margin)
+            steps = [_RefuseThin(shorter), v2.Resize(shorter), v2.CenterCrop(self.size)]
         to_uint8: Callable[[Any], Tensor] = v2.Compose([*steps, v2.PILToTensor()])
         return to_uint8
 
@@ -190,12 +192,20 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
         Raises
         ------
         DataError
-            If the file is missing, a folder, or cannot be read as an image.
+            If the file is missing, a folder, or cannot be read as an image, or if the image is so
+            thin that it would be huge with its shorter side resized.
         """
-        return transform(self._decoded(index))
+        image = self._decoded(index)
+        try:
+            return transform(image)
+        except ThinPictureError as error:
+            raise DataError(f"{self._path(index)} cannot be used: {error}") from None
+
+    def _path(self, index: int) -> Path:
+        return self.folder / os.fsdecode(bytes(self.paths[index]))
 
     def _decoded(self, index: int) -> Any:
-        path = self.folder / os.fsdecode(bytes(self.paths[index]))
+        path = self._path(index)
         try:
             return open_picture(path, self.channels)
         except FileNotFoundError:
@@ -210,6 +220,18 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
             ) from None
 
 
+@dataclass(frozen=True)
+class _RefuseThin:
+    """A transform that returns a PIL image as it is, unless resizing would make it huge."""
+
+    shorter: int
+
+    def __call__(self, image: Any) -> Any:
+        width, height = image.size
+        check_not_thin(width, height, self.shorter)
+        return image
+
+
 def load_image_folder(
     path: str | Path,
     *,
@@ -219,6 +241,10 @@ def load_image_folder(
     class_names: Mapping[str, str] | None = None,
 ) -> tuple[ImageFolder, ImageFolder]:
     """Load a data set in ImageNet's layout, ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
+
+    Folders inside a class are read as well; links are followed, to each folder once, but not to a
+    folder above. Hidden files and folders, such as macOS's ``._1.jpg``, are left out in silence;
+    pipes, links to nothing and images of other formats with a warning that counts them per class.
 
     Parameters
     ----------
@@ -241,15 +267,16 @@ def load_image_folder(
     Raises
     ------
     DataError
-        If folders are missing or empty, or the two parts have different classes.
+        If folders are missing, empty or cannot be listed, or the two parts have different classes.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if channels not in (1, 3):
         raise ValueError(f"images have 1 or 3 channels, got channels={channels}")
     check_count("size", size)
-    test_folder = next((path / n for n in ("val", "test") if (path / n).is_dir()), path / "val")
+    parts = [path / n for n in ("val", "test")]
+    test_folder = next((part for part in parts if os.path.isdir(part)), parts[0])
     for folder in (path / "train", test_folder):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise DataError(
                 f"there is no folder {folder}; an image folder has train/CLASS/IMAGE.jpg and "
                 "val/CLASS/IMAGE.jpg"
@@ -288,39 +315,90 @@ def _leads_up(folder: str | Path) -> bool:
     return os.path.commonpath([target, parent]) == target
 
 
+def _listed(folder: str | Path) -> tuple[list[str], list[os.DirEntry[str]]]:
+    """Return the folders in a folder, and whatever else is in it, without what is hidden.
+
+    Links to folders are folders, except those to a folder above.
+
+    Raises
+    ------
+    DataError
+        If it cannot be listed.
+    """
+    folders, others = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                linked = entry.is_symlink()
+                if _hidden(entry.name) or (linked and _leads_up(entry.path)):
+                    continue
+                # Of a link that leads to itself, entry.is_dir() raises an error.
+                if os.path.isdir(entry.path) if linked else entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    others.append(entry)
+    except OSError as error:
+        raise _cannot_list(folder, error) from None
+    return sorted(folders), others
+
+
+def _cannot_list(folder: str | Path, error: OSError) -> DataError:
+    return DataError(f"{folder} cannot be listed: {error.strerror or error}")
+
+
 def _classes(folder: Path) -> set[str]:
-    return {
-        f.name
-        for f in folder.iterdir()
-        if f.is_dir() and not _hidden(f.name) and not _leads_up(f.absolute())
-    }
+    return {os.path.basename(inner) for inner in _listed(folder.absolute())[0]}
+
+
+def _images(start: str, left_out: Counter[str]) -> Iterator[str]:
+    """Yield the path of every image below a folder, and count what is left out, by its kind.
+
+    Links are followed, but to each folder only once.
+    """
+    waiting, seen = [start], set()
+    while waiting:
+        folder = waiting.pop()
+        try:
+            found = os.stat(folder)
+        except OSError as error:
+            raise _cannot_list(folder, error) from None
+        if (found.st_dev, found.st_ino) in seen:
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        folders, files = _listed(folder)
+        waiting += reversed(folders)
+        for file in files:
+            suffix = os.path.splitext(file.name)[1].lower()
+            linked = file.is_symlink()
+            if suffix not in SUFFIXES:
+                if suffix not in _NO_IMAGES:
+                    left_out[suffix] += 1
+            elif os.path.isfile(file.path) if linked else file.is_file():
+                yield file.path
+            else:
+                left_out["special file" if os.path.exists(file.path) else "dangling link"] += 1
 
 
 def _scan(folder: Path, classes: tuple[str, ...], part: str, **options: Any) -> ImageFolder:
     paths: list[bytes] = []
     labels: list[int] = []
+    reports = []
+    start = str(folder.absolute())
     for label, class_name in enumerate(classes):
-        start = (folder / class_name).absolute()
         left_out: Counter[str] = Counter()
-        seen = {os.path.realpath(start)}
-        for parent, folders, files in os.walk(start, followlinks=True):
-            followed = []
-            for name in sorted(folders):  # links as well, but not round in circles
-                inner = os.path.join(parent, name)
-                target = os.path.realpath(inner)
-                if not (_hidden(name) or _leads_up(inner) or target in seen):
-                    seen.add(target)
-                    followed.append(name)
-            folders[:] = followed
-            kept = [f for f in files if Path(f).suffix.lower() in SUFFIXES and not _hidden(f)]
-            others = (Path(f).suffix.lower() for f in set(files) - set(kept) if not _hidden(f))
-            left_out.update(suffix for suffix in others if suffix not in _NO_IMAGES)
-            inside = os.path.relpath(parent, folder.absolute())
-            paths += [os.fsencode(os.path.join(inside, f)) for f in kept]
-            labels += [label] * len(kept)
+        inside = os.path.join(start, class_name)
+        if os.path.isdir(inside):  # a class need not be in both parts
+            found = list(_images(inside, left_out))
+            paths += [os.fsencode(file.removeprefix(start + os.sep)) for file in found]
+            labels += [label] * len(found)
         if left_out:
-            counts = ", ".join(f"{n} {suffix}" for suffix, n in sorted(left_out.items()))
-            warnings.warn(f"{start}: left out, as they cannot be read: {counts}", stacklevel=4)
+            kinds = sorted(left_out.items())
+            counts = ", ".join(f"{n} {k}" if k[0] == "." else counted(n, k) for k, n in kinds)
+            reports.append(f"{class_name}: {counts}")
+    if reports:
+        more = f"; and of {len(reports) - 20} more classes" if len(reports) > 20 else ""
+        said = "; ".join(reports[:20])
+        warnings.warn(f"{start}: left out, as they cannot be read: {said}{more}", stacklevel=4)
     if not paths:
         raise DataError(f"{folder} contains no images ({', '.join(sorted(SUFFIXES))})")
     order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
@@ -400,9 +478,9 @@ class StreamingBatches:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_parent if workers else None,
+            worker_init_fn=LeavingSignals() if workers else None,
         )
-        _loaders.add(self._loader)
+        end_at_exit(self._loader)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -410,6 +488,7 @@ class StreamingBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over every image once; see :meth:`Batches.epoch`."""
+        check_epoch(number, start)
         self._plan.number, self._plan.start = number, start
         if self.augment is not None:
             size = (self.dataset.size, self.dataset.size)
@@ -427,25 +506,6 @@ class StreamingBatches:
                 index = index.to(self.device, non_blocking=True)
                 images = self.augment(images, params[index], mean=mean, std=std)
             yield images, labels.to(self.device, non_blocking=True)
-
-
-def _leave_signals_to_parent(_worker: int) -> None:
-    """Keep reading after Ctrl-C or a cluster's signal, until the current step is done."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-_loaders: "weakref.WeakSet[DataLoader[Any]]" = weakref.WeakSet()
-
-
-@atexit.register
-def _end_readers() -> None:
-    """End the workers: Python would wait forever for them, because they ignore its SIGTERM."""
-    for loader in _loaders:
-        # Without workers, torch's iterator has nothing to shut down.
-        shut_down = getattr(loader._iterator, "_shutdown_workers", None)
-        if shut_down is not None:
-            shut_down()
 
 
 class _Plan:

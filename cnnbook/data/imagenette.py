@@ -1,11 +1,9 @@
 """Imagenette: photographs of ten classes of ImageNet that are easy to tell apart."""
 
-import gzip
 import os
 import shutil
 import tarfile
 import tempfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from cnnbook.data.files import (
@@ -75,7 +73,7 @@ def load_imagenette(
 def unpacked() -> Path | None:
     """Return the first folder of the images, if there is one."""
     folders = (folder / FOLDER for folder in search_folders("imagenette"))
-    return next((folder for folder in folders if folder.is_dir()), None)
+    return next((folder for folder in folders if os.path.isdir(folder)), None)
 
 
 def unpack(archive: Path, folder: Path, top: str) -> Path:
@@ -121,10 +119,12 @@ def unpack(archive: Path, folder: Path, top: str) -> Path:
         except OSError:
             if not (folder / top).is_dir():  # another process was faster
                 raise
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # tarfile raises many kinds, RecursionError for one
+        if isinstance(error, OSError) and error.errno:
+            raise cannot_write(folder, error) from None
         raise DataError(f"{archive} cannot be unpacked ({error}). Delete it, run again") from None
-    except OSError as error:
-        raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder / top

@@ -10,6 +10,7 @@ from torch import Tensor
 from cnnbook import settings
 from cnnbook.data.augment import Augment
 from cnnbook.data.batches import as_images, as_labels, check_batch_options, share
+from cnnbook.data.checks import check_epoch
 from cnnbook.data.randomness import kept, seed_all
 from cnnbook.data.seeds import epoch_seed, generator
 
@@ -56,6 +57,7 @@ class ItemBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over every image once; see :meth:`cnnbook.data.Batches.epoch`."""
+        check_epoch(number, start)
         seed = epoch_seed(self.seed, number)
         order = torch.arange(self.images_per_epoch)
         if self.shuffle:

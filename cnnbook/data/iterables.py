@@ -9,12 +9,13 @@ from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from cnnbook import settings
-from cnnbook._errors import no_tensor
+from cnnbook._checks import check_count, check_dense, no_tensor
 from cnnbook.data.batches import as_images, as_labels
-from cnnbook.data.checks import check_count
+from cnnbook.data.checks import check_epoch
 from cnnbook.data.items import describe
 from cnnbook.data.randomness import kept, seed_all, set_all, state_of_all
 from cnnbook.data.seeds import epoch_seed
+from cnnbook.data.workers import begin
 
 
 class IterableBatches:
@@ -97,6 +98,7 @@ class IterableBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch; see :meth:`cnnbook.data.BatchSource.epoch`."""
+        check_epoch(number, start)
         for batch in range(number * self._steps + start, (number + 1) * self._steps):
             images, labels = self._read(batch)
             if not self._divided and self.world_size > 1:
@@ -176,7 +178,7 @@ class IterableBatches:
             # of the images. One that has them already shall find the same order.
             if getattr(self.source, "persistent_workers", False) and self.source._iterator:  # type: ignore[attr-defined]
                 torch.empty((), dtype=torch.int64).random_()
-            batches = iter(self.source)
+            batches = begin(self.source)
             state = state_of_all()
         for position in range(2**62):
             # Between two batches the caller's random numbers are the caller's.
@@ -241,6 +243,7 @@ def _pair(batch: object, name: str, position: int) -> tuple[Tensor, Tensor]:
     images, labels = batch
     if not isinstance(images, Tensor):
         raise no_tensor(f"the images of batch {position}", images)
+    check_dense(f"the images of batch {position}", images)
     if isinstance(labels, int | float) or (isinstance(labels, Tensor) and labels.ndim == 0):
         raise ValueError(
             f"the {name} yields single images with their labels; put the data set into a "

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbook._checks import check_count, check_fits
 from cnnbook._errors import unknown
-from cnnbook.data.checks import check_count
 from cnnbook.data.datasets import ASSETS
 
 # Credits and checksums are in assets/photos/CREDITS.
@@ -53,6 +53,7 @@ def photo(name: str = "cat", size: int | None = None) -> Tensor:
         raise unknown("photograph", name, PHOTOS)
     if size is not None:
         check_count("size", size)
+        check_fits(f"a photograph of {size}×{size} pixels", 8 * size * size)
     from PIL import Image
 
     with Image.open(ASSETS / "photos" / PHOTOS[name]) as picture:

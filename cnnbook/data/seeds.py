@@ -2,6 +2,7 @@
 
 import hashlib
 import operator
+from typing import Any
 
 import torch
 
@@ -23,10 +24,23 @@ def epoch_seed(seed: int, number: int) -> int:
         Any integer.
     number
         Number of the epoch, from 0.
+
+    Raises
+    ------
+    TypeError
+        If `seed` is not an integer.
     """
-    return torch_seed(operator.index(seed) * 100_003 + number)
+    return torch_seed(whole_seed(seed) * 100_003 + number)
 
 
 def generator(seed: int) -> torch.Generator:
-    """Return a generator on the CPU with `seed`, any integer."""
-    return torch.Generator().manual_seed(torch_seed(operator.index(seed)))
+    """Return a generator on the CPU with `seed`, any integer; TypeError if it is none."""
+    return torch.Generator().manual_seed(torch_seed(whole_seed(seed)))
+
+
+def whole_seed(seed: Any) -> int:
+    """Return an integer, also NumPy's or torch's, as Python's."""
+    try:
+        return operator.index(seed)
+    except (TypeError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        raise TypeError(f"seed must be an integer, got {seed!r}") from None

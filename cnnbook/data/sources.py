@@ -1,5 +1,6 @@
 """Data sets by name, and the kind of batches that each one needs."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
 
-from cnnbook._errors import no_tensor, unknown
+from cnnbook._checks import no_tensor
+from cnnbook._errors import unknown
+from cnnbook._files import expanded
 from cnnbook.data import cifar, imagenette
 from cnnbook.data.augment import Augment
 from cnnbook.data.batches import Batches, BatchSource
@@ -221,7 +224,7 @@ def load(
         side = 224 if size is None else size
         return imagenette.load_imagenette(size=side, channels=channels or 3, download=download)
     if not isinstance(name, str) or name not in _IN_MEMORY:
-        if isinstance(name, str | Path) and Path(name).expanduser().is_dir():
+        if isinstance(name, str | Path) and str(name) and os.path.isdir(expanded(name)):
             raise ValueError(f"{name} is a folder; use data.load('{_FOLDER}{name}')")
         raise unknown("data set", name, [*list_datasets(), f"{_FOLDER}PATH"])
     train, test = in_channels(*_IN_MEMORY[name](download), channels)

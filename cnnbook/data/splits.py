@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cnnbook.data.checks import is_number
+from cnnbook._checks import is_number
 from cnnbook.data.seeds import generator
 
 

@@ -7,17 +7,13 @@ chosen on validation images, and is trained with several seeds.
 ``python -m cnnbook experiment degradation --size desk --record`` runs one and keeps its result.
 """
 
-from collections.abc import Callable, Iterator
-
 from cnnbook.experiments import (
     activation,
     augmentation,
     auxiliary,
-    configurations,
     degradation,
     depth,
     dropout,
-    fashion,
     first_layer,
     inception,
     pooling,
@@ -28,11 +24,10 @@ from cnnbook.experiments import (
     vgg_start,
 )
 from cnnbook.experiments.experiment import Arm, Experiment, Size
-from cnnbook.experiments.intervals import Interval, of_difference, of_mean, of_ratio
+from cnnbook.experiments.intervals import Interval, of_difference, of_mean, of_pairs, of_ratio
 from cnnbook.experiments.registry import REGISTRY, get, list_experiments
 from cnnbook.experiments.result import ArmResult, Result, list_recorded, load
 from cnnbook.experiments.running import run
-from cnnbook.results import Row
 
 __all__ = [
     "Arm",
@@ -47,15 +42,10 @@ __all__ = [
     "load",
     "of_difference",
     "of_mean",
+    "of_pairs",
     "of_ratio",
     "run",
 ]
-
-# Parts of the benchmark, until the experiments that replace them are recorded.
-EXPERIMENTS: dict[str, Callable[..., Iterator[Row]]] = {
-    "fashion": fashion.run,
-    "configurations": configurations.run,
-}
 
 for _module in (
     *(depth, first_layer),

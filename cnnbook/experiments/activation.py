@@ -109,26 +109,33 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
 
 def verdict(result: Result) -> str:
     """Compare ReLU with each of the others, with their own starts and with torch's."""
-    own = _say_chosen(result, "own")
-    relu = own["ReLU"].values("test_error")
-    said = []
-    for label, arm in own.items():
-        if label != "ReLU":
-            change = of_difference(arm.values("test_error"), relu)
-            said.append(f"{change.in_words()} with the {label}".replace("the tanh", "tanh"))
+    own, torchs = _say_chosen(result, "own"), _say_chosen(result, "torch")
+    found = {label: arm.compared.values("test_error") for label, arm in own.items()}
+    relu = found.pop("ReLU")
+    said = [
+        f"{of_difference(values, relu).in_words()} with the {label}".replace("the tanh", "tanh")
+        for label, values in found.items()
+    ]
     text = (
         "With a start and a learning rate of its own, LeNet-5's test error is "
         f"{100 * sum(relu) / len(relu):.1f} % with ReLU and, compared with that, "
         f"{', '.join(said[:-1])} and {said[-1]}"
     )
-    torch_start = _say_chosen(result, "torch")
-    if "logistic sigmoid" in torch_start:
+    if "logistic sigmoid" in torchs:
         change = of_difference(
-            torch_start["logistic sigmoid"].values("test_error"),
-            own["logistic sigmoid"].values("test_error"),
+            torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
         text += f"; torch's start makes that with the logistic sigmoid {change.in_words()}"
-    return f"{text} (95 % intervals)."
+    text += " (95 % intervals)."
+    for start, arms in (("its own start", own), ("torch's start", torchs)):
+        for label, arm in arms.items():
+            lost = len(arm.runs) - len(arm.compared.runs)
+            if lost:
+                text += (
+                    f" {label[:1].upper()}{label[1:]} with {start} ends no better than by guessing "
+                    f"in {lost} of {len(arm.runs)} seeds; means leave these runs out."
+                )
+    return text
 
 
 def plot(result: Result) -> Figure:

@@ -16,17 +16,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from cnnbook import data, training
 from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.intervals import Interval, of_pairs
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
-from cnnbook.plots.style import CHART, WIDTH, line_style, new_figure
+from cnnbook.plots.style import WIDTH, line_style, new_figure
 
 NOTHING, LONGER = "no change", "no change, twice the steps"
 TOGETHER = "turned, shifted, scaled"
@@ -127,12 +128,15 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
 
 
 def gain(result: Result, task: str, images: int, change: str, key: str = "test_error") -> Interval:
-    """Return by how much a change lowers an error, against the better of the arms without it."""
+    """Return by how much a change lowers an error, against the better of the arms without it.
+
+    In pairs, as a seed draws the same images for all arms.
+    """
     without = [result[_name(task, images, NOTHING)]]
     if result.settings["control"] and images in result.settings["sets"][task]["counts"]:
         without.append(result[_name(task, images, LONGER)])
     best = min((arm.values(key) for arm in without), key=sum)
-    return of_difference(best, result[_name(task, images, change)].values(key))
+    return of_pairs(best, result[_name(task, images, change)].values(key))
 
 
 def verdict(result: Result) -> str:
@@ -156,7 +160,7 @@ def _about_singles(result: Result, task: str) -> str:
     """Name the single changes that help and harm most, and what half a turn does to 6 and 9."""
     plan = result.settings["sets"][task]
     at, changes = plan["at"], list(plan["changes"])
-    parts = []
+    parts, which = [], "single"
     if task == "digits" and HALF_TURN in changes:
         keys = ("pair_error", "others_error")
         pair, others = (_told(gain(result, task, at, HALF_TURN, key)) for key in keys)
@@ -165,6 +169,7 @@ def _about_singles(result: Result, task: str) -> str:
             f"by {pair}, and on the other digits by {others}"
         )
         changes.remove(HALF_TURN)
+        which = "the other single"
     if changes:
         gains = {change: gain(result, task, at, change) for change in changes}
         best = max(changes, key=lambda change: gains[change].mean)
@@ -172,7 +177,7 @@ def _about_singles(result: Result, task: str) -> str:
         helps, harms = gains[best].low > 0, gains[worst].high < 0
         told = [f"“{best}” helps most ({_told(gains[best])})" if helps else "none is shown to help"]
         told += [f"“{worst}” harms most ({_told(gains[worst])})"] if harms else []
-        parts.append(f"of single changes of {at:,} {_called(task)}, {' and '.join(told)}")
+        parts.append(f"of {which} changes of {at:,} {_called(task)}, {' and '.join(told)}")
     return "; ".join(parts)
 
 
@@ -190,23 +195,19 @@ def plot(result: Result) -> Figure:
     sets = result.settings["sets"]
     groups = [[task for task in sets if task == "digits"], [t for t in sets if t != "digits"]]
     groups = [tasks for tasks in groups if tasks]
-    rows = [max(len(sets[task]["changes"]) for task in tasks) for tasks in groups]
-    heights = [2.9, *(1.1 + 0.42 * n for n in rows)]
+    rows = max(len(plan["changes"]) for plan in sets.values())
+    heights = [3.1, 1.35 + 0.42 * rows]
     told = []
-    width = WIDTH if len(sets) > 1 else CHART
-    with new_figure(width, sum(heights)) as figure:
+    with new_figure(WIDTH - 0.4, sum(heights)) as figure:  # room for the gaps between pictures
         # Apart, so that the names of the changes do not narrow the panels above.
-        parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-        above, below = parts[0], parts[1:]
-        all_axes = above.subplots(1, len(sets), squeeze=False)[0]
-        for axes, (task, plan) in zip(all_axes, sets.items(), strict=True):
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+        curves = above.subplots(1, len(sets), squeeze=False)[0]
+        for axes, (task, plan) in zip(curves, sets.items(), strict=True):
             told.append(_draw_curves(axes, result, task, plan))
-        all_axes[0].set_ylabel("test accuracy (%)")
-        lines, labels = all_axes[0].get_legend_handles_labels()
-        above.legend(lines, labels, loc="outside upper center", ncols=len(lines))
-        for part, tasks in zip(below, groups, strict=True):
-            told.append(_draw_changes(part.subplots(), result, tasks))
-    return Figure(figure, " ".join(told))
+        gains = below.subplots(1, len(groups), squeeze=False)[0]
+        for axes, tasks in zip(gains, groups, strict=True):
+            told.append(_draw_changes(axes, result, tasks))
+    return Figure(figure, " ".join(told), stacks=True)
 
 
 def _draw_curves(axes: Axes, result: Result, task: str, plan: Mapping[str, Any]) -> str:
@@ -220,7 +221,9 @@ def _draw_curves(axes: Axes, result: Result, task: str, plan: Mapping[str, Any])
     axes.set_xscale("log")
     axes.set_xticks(counts, [f"{n:,}" for n in counts])
     axes.minorticks_off()
-    axes.set(title=_called(task), xlabel="training images")
+    axes.set(xlabel="training images", ylabel="test accuracy (%)")
+    axes.set_title(_called(task), pad=54)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.4, 0.98), handlelength=1.6)
     axes.grid(alpha=0.25, linewidth=0.6)
     ends = f"{counts[0]:,} to {counts[-1]:,}"
     return f"Test accuracy on {_called(task)} for {ends} images, changed: {'; '.join(told)}."
@@ -249,10 +252,11 @@ def _draw_changes(axes: Axes, result: Result, tasks: list[str]) -> str:
     axes.axvline(0, color="#777777", linewidth=0.8)
     axes.set_yticks(range(len(changes)), changes)
     axes.set_ylim(len(changes) - 0.5, -0.5)
-    axes.set(title=f"One change at a time, {at} {what}")
-    axes.set(xlabel="accuracy gained (percentage points)")
+    axes.set_title(f"One change, {at} {what}", pad=40)
+    axes.set(xlabel="accuracy gained (points)")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.grid(alpha=0.25, linewidth=0.6, axis="x")
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98))
     return f"Accuracy gained with {at} {what}, one change at a time: {'; '.join(told)}."
 
 

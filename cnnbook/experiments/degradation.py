@@ -133,7 +133,7 @@ def verdict(result: Result) -> str:
     residual = of_difference(errors[f"residual-{deep}"], errors[f"residual-{shallow}"])
     said = (
         f"With {deep} instead of {shallow} layers, the training error of plain networks is "
-        f"{plain.in_words()}{': degradation' if plain.low > 0 else ''}; that of residual networks "
+        f"{plain.in_words()}; that of residual networks "
         f"is {residual.in_words()}"
     )
     if result.settings["times"] > 1:

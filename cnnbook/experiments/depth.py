@@ -19,7 +19,7 @@ from cnnbook import data
 from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import Interval, of_difference
+from cnnbook.experiments.intervals import Interval, of_difference, of_pairs
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
@@ -126,12 +126,15 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
 
 
 def lead(result: Result, task: str, images: int, ending: str = "") -> Interval:
-    """Return by how much the accuracy of six layers exceeds that of one."""
+    """Return by how much the accuracy of six layers exceeds that of one.
+
+    In pairs, as a seed draws the same images for both.
+    """
     errors = {
         kind: result[_name(kind, task, images) + ending].values("test_error")
         for kind in ("six layers", "one layer")
     }
-    return of_difference(errors["one layer"], errors["six layers"])
+    return of_pairs(errors["one layer"], errors["six layers"])
 
 
 def verdict(result: Result) -> str:

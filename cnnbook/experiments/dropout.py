@@ -118,15 +118,15 @@ def verdict(result: Result) -> str:
         f"AlexNet's test error is {_say_mean(best['without dropout'], 'test_error')} % without "
         f"dropout and {_say_mean(best['with dropout'], 'test_error')} % with it, "
         f"{change.in_words()}, at training errors of {seen['without dropout']} and "
-        f"{seen['with dropout']} %; after the shortest training, it is {early.in_words()} with "
-        "dropout (95 % intervals)."
+        f"{seen['with dropout']} %; after the shortest training, the error with dropout is "
+        f"{early.in_words()}; intervals are of 95 %."
     )
 
 
 def plot(result: Result) -> Figure:
     """Draw test and training errors against the length, and the curves of the longest training."""
     said = []
-    with new_figure(WIDTH, 3.6) as figure:
+    with new_figure(WIDTH, 4.4) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for i, kind in enumerate(KINDS):
             style = line_style(i)
@@ -146,7 +146,8 @@ def plot(result: Result) -> Figure:
         left.set_ylim(0, min(100, 100 * min(highest, 2.5 * _say_highest(result))))
         for axes in (left, right):
             axes.grid(alpha=0.25, linewidth=0.6)
-            axes.legend()
+            # Below the axes: curves from high to low errors leave no corner free.
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return Figure(
         figure,
         "Errors of AlexNet with and without dropout, against the length of training and by epoch. "

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from cnnbook.experiments.result import ArmResult
@@ -253,6 +254,9 @@ def intervals(
         Text alternative; lists the means if not given.
     """
     with new_figure(CHART, 0.9 + 0.34 * len(arms)) as figure:
+        engine = figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(w_pad=0.12)  # long labels are wider in an SVG than the layout has measured
         axes = figure.add_subplot()
         means = draw_intervals(axes, arms, key, accuracy)
         axes.set(xlabel=xlabel)
@@ -287,6 +291,12 @@ def _curve(
 ) -> str:
     """Draw the mean and the range of an arm's curves, and return how they end."""
     style: dict[str, Any] = {**line_style(number), "linewidth": BOLD}
+    lost = [run["curves"][key] for run in arm.runs if run not in arm.compared.runs]
+    for curve in lost:
+        axes.plot(1 + np.arange(len(curve)), 100 * np.array(curve), color=style["color"], **THIN)
+    if lost:
+        label = f"{label} ({len(lost)} of {len(arm.runs)} lost)"
+        arm = arm.compared
     values = 100 * _as_array(arm.curves(key))
     if not values.size:
         axes.plot([], [], label=f"{label} (did not train)", **style)

@@ -23,7 +23,7 @@ from cnnbook import data
 from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import of_difference
+from cnnbook.experiments.intervals import of_pairs
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
@@ -174,7 +174,8 @@ def _about(result: Result, task: str) -> str:
     for other in result.settings["sources"]:
         if other == PHOTO:
             continue
-        change = of_difference(result[f"{task}: {other}"].values("test_error"), own)
+        # A seed draws the same labeled images for all arms.
+        change = of_pairs(result[f"{task}: {other}"].values("test_error"), own)
         kind = "open" if not change.excludes_zero else "higher" if change.mean > 0 else "lower"
         groups[kind].append(f"{CALLED[other]} ({'+' if change.mean > 0 else ''}{change})")
     parts = [

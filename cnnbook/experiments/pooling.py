@@ -24,7 +24,7 @@ from torch import nn
 from cnnbook import data
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import of_difference
+from cnnbook.experiments.intervals import of_pairs
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
@@ -102,12 +102,15 @@ def train(
 
 
 def verdict(result: Result) -> str:
-    """Say on which images pooling is better than the better of the fully connected heads."""
+    """Say on which images pooling is better than the better of the fully connected heads.
+
+    In pairs, as a seed gives all heads the same layers below and the same order of the images.
+    """
     said = []
     for form in FORMS:
         others = result.settings["heads"][1:]
         best = min(others, key=lambda head: result[f"{form}: {head}"].interval("val_error").mean)
-        gain = of_difference(
+        gain = of_pairs(
             result[f"{form}: {best}"].values("test_error"),
             result[f"{form}: {HEADS[0]}"].values("test_error"),
         )

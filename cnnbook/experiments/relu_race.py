@@ -247,19 +247,20 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
         text += f"; {of_ratio(*seconds).mean:.1f} times the seconds"
     if ratio.low > 1:
         return f"{text})"
-    return f"{text}): " + ("the other way round" if ratio.high < 1 else "a difference is not shown")
+    return f"{text}): " + ("tanh is not slower" if ratio.high < 1 else "a difference is not shown")
 
 
 def plot(result: Result) -> Figure:
     """Draw the training error of every training, one panel for each setup."""
     level = 100 * level_of(result.settings)
     setups, said = result.settings["setups"], []
-    with new_figure(WIDTH, 3.4) as figure:
+    with new_figure(WIDTH - 0.4, 3.4) as figure:  # room for the gaps between pictures
         row = figure.subplots(1, len(setups), sharey=True, sharex=True, squeeze=False)[0]
         for axes, setup in zip(row, setups, strict=True):
             axes.axhline(level, color="#777777", linewidth=1)
             for i, label in enumerate(ACTIVATIONS):
                 arm, style = result[f"{label}, {setup}"], line_style(i)
+                style |= {"marker": "o", "markersize": 3.5, "markevery": [-1]}  # where it ends
                 for number, curve in enumerate(arm.curves("train_error")):
                     named = {"label": label} if number == 0 else {}
                     epochs = range(1, 1 + len(curve))
@@ -271,17 +272,20 @@ def plot(result: Result) -> Figure:
                 for label, runs in shown.items()
             ]
             said.append(f"{_say_panel[setup]}: {', '.join(ends)}")
-            axes.set(xlabel="epoch", title=_say_panel[setup], ylim=(0, 100))
-            axes.set_xlim(left=0)
+            axes.set(xlabel="epoch", ylabel="training error (%)", title=_say_panel[setup])
+            axes.set_ylim(0, 100)
+            axes.tick_params(labelleft=True)  # on a phone, the panels are below each other
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.legend()
-        row[0].set_ylabel("training error (%)")
+        curves = (curve for arm in result for curve in arm.curves("train_error"))
+        row[0].set_xlim(0, max(map(len, curves)) + 0.5)  # for all panels, as they share the axis
         row[0].set_yticks([0, level, 50, 75, 100] if level == 25 else [0, level, 25, 50, 75, 100])
     return Figure(
         figure,
         f"Training error by epoch, a line for each seed, until it is {level:.0f} %. Reached or "
         f"given up, on average, {'; '.join(said)}.",
+        stacks=True,
     )
 
 

@@ -1,18 +1,17 @@
 """Results of experiments: reading, writing and finding them."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbook._errors import unknown
-from cnnbook._files import write_whole
+from cnnbook._files import expanded, write_whole
 from cnnbook.experiments.intervals import Interval, of_mean
 from cnnbook.experiments.registry import get
-from cnnbook.results import as_json
 from cnnbook.results.machine import where_and_when
+from cnnbook.results.schema import check_machine, sealed, unsealed
 from cnnbook.tables import Table
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORDED = Path(__file__).parent / "recorded"
 _ARM = ("name", "options", "lr", "tried", "runs")
+LEARNED = 0.8  # a test error below it has learned something: guessing one of ten has 0.9
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,27 @@ class ArmResult:
         if key not in self.runs[0]:
             raise unknown("measurement", key, sorted(self.runs[0]))
         return [run[key] for run in self.runs]
+
+    @property
+    def learned(self) -> "ArmResult":
+        """The same arm with those runs alone that end better than by guessing.
+
+        The others have a test error of 80 % or more.
+        """
+        return replace(self, runs=[r for r in self.runs if r.get("test_error", 0) < LEARNED])
+
+    @property
+    def compared(self) -> "ArmResult":
+        """The arm without the runs that learned nothing, if at least two others are left.
+
+        A mean over both kinds describes neither, so the number of those left out is said instead.
+        They are two kinds if 20 points or more of the test error lie between them.
+        """
+        learned = self.learned
+        lost = [run["test_error"] for run in self.runs if run not in learned.runs]
+        if not lost or len(learned.runs) < 2:
+            return self
+        return learned if min(lost) - max(learned.values("test_error")) >= 0.2 else self
 
     def interval(self, key: str) -> Interval:
         """Return the mean of a measurement over the runs, with its 95 % interval."""
@@ -151,18 +172,23 @@ class Result:
         return self.spec.plot(self)
 
     def table(self, key: str = "test_error") -> Table:
-        """Return one row per arm: learning rate, size, and a measurement with its interval."""
+        """Return one row per arm: learning rate, size, and a measurement with its interval.
+
+        Of an arm of which some runs learned nothing, the others' measurement, and their number.
+        """
         rows = []
         for arm in self.arms:
             run = arm.runs[0]
             row: dict[str, Any] = {"arm": arm.name, "lr": f"{arm.lr:g}"}
             row |= {k: run[k] for k in ("parameters", "macs", "steps") if k in run}
-            values = arm.values(key)
+            shown = arm.compared
+            values = shown.values(key)
             row[key] = 100 * sum(values) / len(values)
             if len(values) > 1:
-                interval = arm.interval(key)
+                interval = shown.interval(key)
                 row |= {"low": 100 * interval.low, "high": 100 * interval.high}
-            row["seeds"] = len(values)
+            few = len(values) < len(arm.runs)
+            row["seeds"] = f"{len(values)} of {len(arm.runs)}" if few else len(values)
             rows.append(row)
         labels = {
             "lr": "learning rate",
@@ -187,10 +213,10 @@ class Result:
         folder
             Created if missing; that of the package if not given.
         """
-        where = RECORDED if folder is None else Path(folder).expanduser()
+        where = RECORDED if folder is None else expanded(folder)
         device = "cpu" if self.machine["device"] == "cpu" else "gpu"
         path = where / f"{self.experiment}-{self.size}-{device}.json"
-        write_whole(path, as_json(rounded(self.to_dict())))
+        write_whole(path, sealed(rounded(self.to_dict())))
         return path
 
     def __repr__(self) -> str:
@@ -229,7 +255,7 @@ def load(name_or_path: str | Path) -> Result:
     FileNotFoundError
         If there is no file at the path.
     """
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.suffix != ".json":
         name = str(name_or_path)
         if name not in list_recorded():
@@ -239,8 +265,8 @@ def load(name_or_path: str | Path) -> Result:
             name = max(found, key=lambda r: (r.endswith("-gpu"), "-full-" in r))
         path = RECORDED / f"{name}.json"
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as error:
+        return from_dict(unsealed(path.read_bytes()))
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -265,6 +291,8 @@ def from_dict(content: Any) -> Result:
         "arms": list,
     }
     _check("the record", content, kinds | {"schema": int})
+    check_machine(content["machine"])
+    _check("minutes", content["minutes"], {"minutes": (int, float)}, more=True)
     arms = []
     for number, arm in enumerate(content["arms"]):
         where = f"arm {number}"
@@ -300,5 +328,5 @@ def _check_finite(where: str, value: Any) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_finite(where, item)
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, int | float) and not abs(value) < math.inf:
         raise ValueError(f"{where}: {value} is not a finite number")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -25,6 +26,7 @@ from cnnbook.experiments.result import ArmResult, Result, rounded
 from cnnbook.results import describe_machine
 
 TUNING_SEED = 1000  # and those after it; none of them is reported
+FAILED = 2.0  # validation error of a learning rate with which training failed: none is larger
 _FURTHER = 4  # how many rates are tried at most beyond each end of a grid
 
 
@@ -41,6 +43,11 @@ class _Trial:
     def key(self) -> str:
         plain = [self.arm.name, dict(self.arm.options), self.settings, self.lr, self.seed]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether the result shows this training; if not, it helps to choose the rate."""
+        return self.seed < TUNING_SEED
 
 
 def run(
@@ -94,8 +101,8 @@ def run(
     if size not in spec.sizes:
         raise unknown("size", size, spec.sizes)
     for what, value in {"seeds": seeds, "jobs": jobs}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{what} is at least 1, got {value}")
+        if value is not None and not 1 <= value <= 1000:
+            raise ValueError(f"{what} is a whole number from 1 to 1,000, got {what}={value}")
     chosen = spec.sizes[size]
     if seeds is not None:
         chosen = replace(chosen, seeds=seeds)
@@ -114,7 +121,6 @@ def run(
         on_gpu = settings.device().type == "cuda"
         jobs = 1 if size == "live" else 8 if on_gpu else _cores()
 
-    began = time.monotonic()
     kept = None if size == "live" else _kept_in(spec, chosen)
     with _Workers(spec, jobs, kept if resume else None, progress) as workers:
         tried = _tune(workers, all_arms, chosen)
@@ -133,14 +139,13 @@ def run(
         if len(errors) == 1:
             errors = {}
         outcomes.append(ArmResult(arm.name, dict(arm.options), rates[arm.name], errors, runs))
-    minutes = (time.monotonic() - began) / 60
     return Result(
         experiment=name,
         size=size,
         title=spec.title,
         command=_command(name, size, arms, seeds, data_set),
         machine=describe_machine(),
-        minutes={"minutes": minutes, "processor_minutes": workers.seconds / 60},
+        minutes=workers.minutes(),
         fingerprint=spec.fingerprint(chosen),
         settings=dict(chosen.settings),
         tuning=dict(chosen.tuning),
@@ -215,15 +220,21 @@ def _kept_in(spec: Experiment, size: Size) -> Path:
     return folder / f"{spec.name}-{spec.fingerprint(size)}-{device}.jsonl"
 
 
-def _read_kept(path: Path | None) -> dict[str, dict[str, Any]]:
+def _read_kept(path: Path | None) -> list[dict[str, Any]]:
+    """Return what finished trainings found, how long they took, and in which session."""
     if path is None or not path.is_file():
-        return {}
-    kept = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # an incomplete last line
+        return []
+    kept = []
+    for line in path.read_bytes().splitlines():
+        # an incomplete last line, or one that the disk damaged
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             entry = json.loads(line)
-            kept[entry["key"]] = entry["found"]
+            times = {name: float(entry[name]) for name in ("seconds", "passed")}
+            kept.append({name: entry[name] for name in _KEPT} | times)
     return kept
+
+
+_KEPT = ("key", "found", "seconds", "session", "passed")
 
 
 class _Workers:
@@ -231,8 +242,14 @@ class _Workers:
 
     def __init__(self, spec: Experiment, jobs: int, path: Path | None, progress: bool):
         self.spec, self.jobs, self.path, self.progress = spec, jobs, path, progress
-        self.kept = _read_kept(path)
-        self.seconds = 0.0
+        before = _read_kept(path)
+        self.kept = {entry["key"]: entry["found"] for entry in before}
+        self.seconds = sum(entry["seconds"] for entry in before)
+        ends: dict[str, float] = {}  # of earlier sessions, which may have been killed
+        for entry in before:
+            ends[entry["session"]] = max(entry["passed"], ends.get(entry["session"], 0.0))
+        self.earlier = sum(ends.values())
+        self.session, self.began = secrets.token_hex(4), time.monotonic()
         self.pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "_Workers":
@@ -265,7 +282,7 @@ class _Workers:
         bar.set_postfix_str(f"0 of {len(left)}")
         for number, (trial, found, seconds) in enumerate(self._each(left), 1):
             self.seconds += seconds
-            self._keep(trial, found)
+            self._keep(trial, found, seconds)
             done += cost[trial.key]
             passed = time.monotonic() - began
             left_over = passed * (total - done) / done
@@ -290,14 +307,21 @@ class _Workers:
                 "kept: run the same command again, with fewer --jobs"
             ) from None
 
-    def _keep(self, trial: _Trial, found: dict[str, Any]) -> None:
+    def minutes(self) -> dict[str, float]:
+        """Return how long all sessions have taken so far, and the processes of all of them."""
+        minutes = (self.earlier + time.monotonic() - self.began) / 60
+        return {"minutes": minutes, "processor_minutes": self.seconds / 60}
+
+    def _keep(self, trial: _Trial, found: dict[str, Any], seconds: float) -> None:
         self.kept[trial.key] = found
         if self.path is None:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": trial.key, "found": found}) + "\n")
+                passed = time.monotonic() - self.began
+                values = (trial.key, found, seconds, self.session, passed)
+                file.write(json.dumps(dict(zip(_KEPT, values, strict=True))) + "\n")
         except OSError as error:  # the training itself is not lost
             say(f"cnnbook: cannot keep finished trainings: {error}")
             self.path = None
@@ -316,5 +340,12 @@ def _train(name: str, trial: _Trial) -> tuple[dict[str, Any], float]:
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(trial.seed)
-        found = get(name).train(trial.arm.options, trial.settings, trial.lr, trial.seed)
+        try:
+            found = get(name).train(trial.arm.options, trial.settings, trial.lr, trial.seed)
+        except FloatingPointError:
+            # Of weights that become infinite in the last step, no loss says so in training. For the
+            # choice of a rate it is enough to know; a report would lack all that is measured.
+            if trial.is_reported:
+                raise
+            found = {"val_error": FAILED}
     return rounded(found), time.monotonic() - began  # a result and its file are the same

@@ -14,6 +14,7 @@ on the machine, on the batch size, and on what else runs; multiply–adds do not
 
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from cnnbook import data, models, training
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import of_difference, of_mean
+from cnnbook.experiments.intervals import Interval, of_mean, of_pairs
 from cnnbook.experiments.learning import he_start, learn
 from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
@@ -170,9 +171,9 @@ def verdict(result: Result) -> str:
     """Say which network is most accurate on each set, and which ones cannot be told from it."""
     macs = [arm.runs[0]["macs"] / 1e6 for arm in result]
     said = [_best_of(result, task) for task in result.settings["sets"]]
-    milliseconds = {name: _milliseconds(result, name) for name in result.settings["widths"]}
-    fastest, slowest = (f(milliseconds, key=milliseconds.__getitem__) for f in (min, max))
-    times = milliseconds[slowest] / milliseconds[fastest]
+    taken = {name: milliseconds(result, name) for name in result.settings["widths"]}
+    fastest, slowest = (f(taken, key=taken.__getitem__) for f in (min, max))
+    times = taken[slowest] / taken[fastest]
     return (
         f"With {min(macs):.1f} to {max(macs):.1f} million multiply–adds per image, "
         f"{'; '.join(said)}; an image takes {slowest} {times:.1f} times as long in training as "
@@ -180,40 +181,74 @@ def verdict(result: Result) -> str:
     )
 
 
-def _best_of(result: Result, task: str) -> str:
-    errors = {
-        name: result[f"{name}, {task}"].values("test_error") for name in result.settings["widths"]
-    }
-    best = min(errors, key=lambda name: sum(errors[name]))
-    leads = {n: of_difference(e, errors[best]) for n, e in errors.items() if n != best}
-    level = [name for name, lead in leads.items() if not lead.excludes_zero]
-    behind = {name: lead for name, lead in leads.items() if lead.excludes_zero}
-    accuracy = 100 * (1 - sum(errors[best]) / len(errors[best]))
-    text = f"{best} has the highest accuracy on {task} clothes ({accuracy:.1f})"
-    if level:
-        text += f", no difference from {_listed(level)} being shown"
-    if behind:
-        last = max(behind, key=lambda name: behind[name].mean)
-        text += f", and {behind[last]} more than the lowest, that of {last}"
-    # A network that has not learned has nothing to lose.
-    learned = [n for n, e in errors.items() if 100 * (1 - sum(e) / len(e)) > accuracy / 2]
-    losses = {name: _losses(result[f"{name}, {task}"]) for name in learned}
-    least, most = (f(losses, key=lambda name: sum(losses[name])) for f in (min, max))
-    return (
-        f"{text}; on changed images (noise, blur, shift) {least} loses least, "
-        f"{of_mean(losses[least])} on average, and {most} most, {of_mean(losses[most])}"
-    )
+def lead(result: Result, task: str, first: str, second: str) -> Interval:
+    """Return by how much the test accuracy of one network exceeds that of another.
+
+    In pairs, as a seed shows both the same images in the same order.
+    """
+    return of_pairs(*(result[f"{name}, {task}"].values("test_error") for name in (second, first)))
 
 
-def _losses(arm: ArmResult) -> list[float]:
-    """Return for each seed by how much accuracy falls, as a mean over the changes."""
-    rises = [
-        [changed - error for changed, error in zip(*both, strict=True)]
-        for both in (
-            (arm.values(f"{change}_error"), arm.values("test_error")) for change in CHANGES
-        )
+def drops(result: Result, task: str, name: str, *changes: str) -> list[float]:
+    """Return for each seed by how much test accuracy falls on changed images.
+
+    Parameters
+    ----------
+    result
+        Of this experiment.
+    task, name
+        A set and a network.
+    changes
+        Of ``CHANGES``; the mean over these.
+    """
+    arm = result[f"{name}, {task}"]
+    changed = zip(*(arm.values(f"{change}_error") for change in changes), strict=True)
+    return [
+        sum(errors) / len(errors) - error
+        for errors, error in zip(changed, arm.values("test_error"), strict=True)
     ]
-    return [sum(of_seed) / len(CHANGES) for of_seed in zip(*rises, strict=True)]
+
+
+def milliseconds(result: Result, name: str) -> float:
+    """Return the median time of training on one image, over all runs: some are disturbed."""
+    return median(_times(result, name))
+
+
+def _times(result: Result, name: str) -> list[float]:
+    sets = result.settings["sets"]
+    return [v for task in sets for v in result[f"{name}, {task}"].values("milliseconds")]
+
+
+def _best_of(result: Result, task: str) -> str:
+    arms = {name: result[f"{name}, {task}"] for name in result.settings["widths"]}
+    lost = {name: len(arm.runs) - len(arm.learned.runs) for name, arm in arms.items()}
+    learned = [name for name, count in lost.items() if not count] or list(arms)
+    # Chosen by test errors, the best would be best by luck as well.
+    best = min(learned, key=lambda name: sum(arms[name].values("val_error")))
+    leads = {name: lead(result, task, best, name) for name in learned if name != best}
+    level = [name for name, change in leads.items() if not change.excludes_zero]
+    apart = {name: change for name, change in leads.items() if change.excludes_zero}
+    text = (
+        f"on {task} clothes, {best} is best by validation error, with a test accuracy of "
+        f"{of_mean([1 - error for error in arms[best].values('test_error')])}"
+    )
+    if apart:
+        listed = ", ".join(f"{change} over {name}" for name, change in apart.items())
+        text += f", and its lead is {listed}"
+    if level:
+        text += f"; no difference from {_listed(level)} is shown"
+    text += "".join(
+        f"; {count} of {len(arms[name].runs)} runs of {name} learned nothing"
+        for name, count in lost.items()
+        if count
+    )
+    mean = {name: fmean(drops(result, task, name, *CHANGES)) for name in learned}
+    least, most = (f(mean, key=mean.__getitem__) for f in (min, max))
+    both = [drops(result, task, name, *CHANGES) for name in (least, most)]
+    return (
+        f"{text}; averaged over noise, blur and shift, accuracy falls least in {least}, by "
+        f"{of_mean(both[0])}, and most in {most}, by {of_mean(both[1])}"
+    )
 
 
 def _listed(names: list[str]) -> str:
@@ -221,62 +256,57 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _milliseconds(result: Result, name: str) -> float:
-    """Return the median time over all runs; other programs disturb some."""
-    values = [v for t in result.settings["sets"] for v in result[f"{name}, {t}"].values(_TIME)]
-    return sorted(values)[len(values) // 2]
-
-
-_TIME = "milliseconds"
-
-
 def plot(result: Result) -> Figure:
-    """Draw accuracy, on images as they are and changed, beside time: a row of axes for each set."""
+    """Draw accuracy on images as they are and changed, a panel for each set, and time."""
     sets, names = result.settings["sets"], list(result.settings["widths"])
+    rows = -(-(len(sets) + 1) // 2)
     told = []
-    with new_figure(WIDTH, (0.9 + 0.36 * len(names)) * len(sets)) as figure:
-        rows = figure.subplots(len(sets), 2, squeeze=False, sharey=True, width_ratios=(2.4, 1))
-        for (left, right), task in zip(rows, sets, strict=True):
+    with new_figure(WIDTH - 0.4, (1.25 + 0.28 * len(names)) * rows) as figure:
+        *panels, time = figure.subplots(rows, 2, squeeze=False).flat[: len(sets) + 1]
+        for axes in figure.axes[len(sets) + 1 :]:
+            axes.remove()
+        for axes, task in zip(panels, sets, strict=True):
             arms = {name: result[f"{name}, {task}"] for name in names}
-            told.append(_draw_accuracy(left, arms, task))
-            for row, arm in enumerate(arms.values()):
-                values = arm.values(_TIME)
-                right.plot(values, [row] * len(values), ".", color=line_style(0)["color"])
-            right.set(xlabel="training (ms/image)")
-            right.set_xlim(left=0)
-            right.grid(alpha=0.25, linewidth=0.6, axis="x")
-    times = ", ".join(f"{name} {_milliseconds(result, name):.2f}" for name in names)
-    return Figure(figure, f"{' '.join(told)} Milliseconds per image in training: {times}.")
+            told.append(_draw_accuracy(axes, arms, task))
+        for row, name in enumerate(names):
+            values, color = _times(result, name), line_style(0)["color"]
+            time.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
+            time.plot(milliseconds(result, name), row, "o", color=color)
+        time.set(xlabel="training (ms per image)", title="time, both sets" if panels[1:] else "")
+        time.set_xlim(left=0)
+        time.set_yticks(range(len(names)), names)
+        for axes in (*panels, time):
+            axes.set_ylim(len(names) - 0.5, -0.5)
+            axes.grid(alpha=0.25, linewidth=0.6)
+    times = ", ".join(f"{name} {milliseconds(result, name):.2f}" for name in names)
+    alt = f"{' '.join(told)} Milliseconds per image in training: {times}."
+    return Figure(figure, alt, stacks=True)
 
 
 def _draw_accuracy(axes: Axes, arms: Mapping[str, ArmResult], task: str) -> str:
-    told = []
-    for row, (name, arm) in enumerate(arms.items()):
-        color = line_style(0)["color"]
-        values = [100 * (1 - v) for v in arm.values("test_error")]
-        mean = sum(values) / len(values)
-        if len(values) > 1:
+    told, labels = [], []
+    for row, (name, whole) in enumerate(arms.items()):
+        color, arm = line_style(0)["color"], whole.compared
+        lost = len(whole.runs) - len(arm.runs)
+        labels.append(f"{name}\n({lost} of {len(whole.runs)} lost)" if lost else name)
+        errors = arm.values("test_error")
+        found = {"unchanged": 100 * (1 - fmean(errors))}
+        axes.plot([100 * (1 - e) for e in errors], [row] * len(errors), ".", color=color, ms=4)
+        if len(errors) > 1:
             interval = arm.interval("test_error")
             half = 100 * (interval.high - interval.mean)
-            axes.errorbar(mean, row, xerr=half, fmt="none", color=color, capsize=4)
-        label = "unchanged" if row == 0 else None
-        axes.plot(mean, row, "o", color=color, markersize=6, label=label)
-        means = []
-        for i, change in enumerate(CHANGES, 1):
-            errors = arm.values(f"{change}_error")
-            means.append(100 * (1 - sum(errors) / len(errors)))
-            style = {"color": line_style(i)["color"], "markerfacecolor": "none"}
-            axes.plot(
-                means[-1], row, " s^D"[i], label=change if row == 0 else None, markersize=5, **style
-            )
-        found = ", ".join(f"{c} {m:.1f}" for c, m in zip(CHANGES, means, strict=True))
-        told.append(f"{name} {mean:.1f} % ({found})")
-    axes.set_yticks(range(len(arms)), list(arms))
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.set(xlabel=f"test accuracy on {task} clothes (%)")
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return f"Test accuracy on {task} clothes: {'; '.join(told)}."
+            axes.errorbar(found["unchanged"], row, xerr=half, fmt="none", color=color, capsize=3)
+        found |= {c: 100 * (1 - fmean(arm.values(f"{c}_error"))) for c in CHANGES}
+        for i, (label, mean) in enumerate(found.items()):
+            style = {"color": line_style(i)["color"], "markerfacecolor": None if i == 0 else "none"}
+            shown = label if row == 0 else None
+            axes.plot(mean, row, "os^D"[i], label=shown, markersize=6 if i == 0 else 5, **style)
+        values = ", ".join(f"{label} {mean:.1f}" for label, mean in found.items())
+        told.append(f"{' '.join(labels[-1].split())} {values}")
+    axes.set_yticks(range(len(arms)), labels)
+    axes.set(xlabel="test accuracy (%)", title=f"{task} clothes")
+    axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.12))
+    return f"Test accuracy (%) on {task} clothes: {'; '.join(told)}."
 
 
 # Million multiply–adds: 5.2, 5.0, 5.0, 5.0, 4.9, 4.9, 4.6, 4.8.
@@ -314,6 +344,7 @@ SIZES = {
         },
         seeds=3,
         tuning={"images": 2_000, "epochs": 3, "test_images": 100},
+        tuning_seeds=2,
     ),
     "full": Size(
         {
@@ -322,6 +353,7 @@ SIZES = {
         },
         seeds=3,
         tuning={"images": 20_000, "epochs": 2, "test_images": 100},
+        tuning_seeds=2,
     ),
 }
 

@@ -165,8 +165,9 @@ def plot(result: Result) -> Figure:
     """Draw the test accuracy of every network with its interval."""
     named: dict[str, ArmResult] = {}
     for arm in result:
+        short = arm.name.replace(f", {EQUAL}", " with ReLU").replace(f", {LINEAR}", " without ReLU")
         count = f"{arm.runs[0]['parameters']:,}"
-        named[f"{arm.name} ({count}{'' if named else ' parameters'})"] = arm
+        named[f"{short} ({count}{'' if named else ' parameters'})"] = arm
     return figures.intervals(named)
 
 

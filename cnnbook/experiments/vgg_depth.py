@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnbook import models
-from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import of_difference
+from cnnbook.experiments.intervals import of_difference, of_mean
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
+from cnnbook.plots.style import COLORS, new_figure
+
+MEASURED = {"test_error": "test images", "train_error": "training images"}
 
 
 def arms(settings: Mapping[str, Any]) -> list[Arm]:
@@ -62,9 +64,33 @@ def verdict(result: Result) -> str:
 
 
 def plot(result: Result) -> Figure:
-    """Draw the test accuracy of each configuration."""
-    named = {f"{arm.name} ({_layers(arm.name)} layers)": arm for arm in result}
-    return figures.intervals(named)
+    """Draw the test and the training error of each configuration, with intervals and seeds."""
+    listed = []
+    with new_figure(4.4, 3.2) as figure:  # hardly shrinks on a phone
+        axes = figure.add_subplot()
+        for i, (key, label) in enumerate(MEASURED.items()):
+            means = []
+            for number, arm in enumerate(result):
+                x, percentages = number + 0.24 * i - 0.12, [100 * v for v in arm.values(key)]
+                if len(percentages) > 1:
+                    found = of_mean(percentages)
+                    half = found.high - found.mean
+                    axes.errorbar(x, found.mean, half, color=COLORS[i], linewidth=1.4, capsize=4)
+                axes.plot([x] * len(percentages), percentages, ".", markersize=5, color=COLORS[i])
+                means.append(sum(percentages) / len(percentages))
+            at = [number + 0.24 * i - 0.12 for number in range(len(means))]
+            axes.plot(at, means, "os"[i], label=label, color=COLORS[i], markersize=6)
+            named = zip(result, means, strict=True)
+            told = [f"{arm.name} ({_layers(arm.name)} layers) {mean:.1f} %" for arm, mean in named]
+            listed.append(f"{label} {', '.join(told)}")
+        axes.set_xticks(
+            range(len(means)), [f"{arm.name}\n{_layers(arm.name)} layers" for arm in result]
+        )
+        axes.set(ylabel="error (%)", xlim=(-0.5, len(means) - 0.5))
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25, linewidth=0.6, axis="y")
+        figure.legend(loc="outside upper center", ncols=2)
+    return Figure(figure, f"Errors: {'; '.join(listed)}.")
 
 
 def _layers(configuration: str) -> int:

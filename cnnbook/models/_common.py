@@ -4,6 +4,8 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
+from cnnbook._checks import check_positive, is_number, no_tensor
+
 
 def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
     """Return the output size of a kernel along `size` pixels (0 if it does not fit)."""
@@ -12,8 +14,7 @@ def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
 
 def scaled(channels: int, width: float, divisor: int = 1) -> int:
     """Return ``channels * width``, rounded to a positive multiple of `divisor`."""
-    if width <= 0:
-        raise ValueError(f"width must be positive, got {width}")
+    check_positive("width", width)
     return divisor * max(1, round(channels * width / divisor))
 
 
@@ -33,6 +34,20 @@ def check_exact_input(x: Tensor, name: str, channels: int, size: int) -> None:
             f"this {name} was built for images of shape (N, {channels}, {size}, {size}), got "
             f"{tuple(x.shape)}; pass input_size= and in_channels= to build it for others"
         )
+
+
+def dropout_layer(share: float) -> nn.Dropout:
+    """Return dropout of a share of the values; ValueError unless it is a number from 0 to 1."""
+    if not is_number(share) or not 0 <= share <= 1:
+        raise ValueError(f"dropout must be a number from 0 to 1, got dropout={share!r:.50}")
+    return nn.Dropout(share)
+
+
+def check_scores(name: str, scores: object, target: object) -> None:
+    """Raise TypeError unless a loss is given what it compares, two tensors."""
+    for argument, value in ((name, scores), ("target", target)):
+        if not isinstance(value, Tensor):
+            raise no_tensor(argument, value)
 
 
 class WeightsError(RuntimeError):

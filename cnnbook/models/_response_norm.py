@@ -1,12 +1,18 @@
 """Local response normalization by sums of shifted squares, many times faster than by pooling."""
 
+from math import isfinite
+from numbers import Integral
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from cnnbook._checks import is_number, no_tensor
 
 _HALF = (torch.float16, torch.bfloat16)
+_FLOATS = (*_HALF, torch.float32, torch.float64)
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
@@ -34,21 +40,36 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     def __init__(
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, groups: int = 1
     ):
-        super().__init__(size, alpha, beta, k)
+        for name, value in (("size", size), ("groups", groups)):
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer, got {value!r}")
         if size < 1 or groups < 1:
             raise ValueError(f"size and groups are at least 1, got size={size}, groups={groups}")
-        self.groups = groups
+        for name, number in (("alpha", alpha), ("beta", beta), ("k", k)):
+            if not is_number(number) or not isfinite(number):
+                raise TypeError(f"{name} must be a finite number, got {number!r}")
+        super().__init__(int(size), float(alpha), float(beta), float(k))
+        self.groups = int(groups)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize ``(N, C, …)``; C must be divisible by the number of groups."""
+        """Normalize floats ``(N, C, …)``; C must be divisible by the number of groups."""
+        # TorchScript compiles only the branch that it takes.
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return _by_torch(input, self.size, self.alpha, self.beta, self.k, self.groups)
+        else:
+            return self._forward(input)
+
+    def _forward(self, input: Tensor) -> Tensor:
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]  # then sizes are tensors
-        if input.ndim < 3 or (not tracing and input.shape[1] % self.groups):
-            raise ValueError(
-                "local response normalization takes (N, C, ...) with at least three dimensions and "
-                f"a number of channels divisible by {self.groups}, got {tuple(input.shape)}"
-            )
-        # Compilers fuse plain operations themselves; torch.func differentiates them in all ways.
-        if tracing or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        self._check(input, tracing)
+        # Compilers fuse plain operations themselves; torch.func differentiates them in all ways,
+        # and so does forward mode.
+        if (
+            tracing
+            or torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or forward_ad.unpack_dual(input).tangent is not None
+        ):
             return _by_plain_operations(
                 input, self.size, self.alpha, self.beta, self.k, self.groups
             )
@@ -56,15 +77,35 @@ class LocalResponseNorm(nn.LocalResponseNorm):
         if input.is_meta or not training:
             # analysis.trace follows operations one by one, on tensors without numbers: it shall see
             # torch's.
-            wide = input.float() if input.dtype in _HALF else input  # 300² overflows in float16
-            parts = [super(LocalResponseNorm, self).forward(p) for p in wide.chunk(self.groups, 1)]
-            return torch.cat(parts, 1).to(input.dtype)
+            return _by_torch(input, self.size, self.alpha, self.beta, self.k, self.groups)
         result, _ = _Normalize.apply(input, self.size, self.alpha, self.beta, self.k, self.groups)
         return cast(Tensor, result)
+
+    def _check(self, input: Tensor, tracing: bool) -> None:
+        if not isinstance(input, Tensor):
+            raise no_tensor("input", input)
+        if input.dtype not in _FLOATS or input.layout != torch.strided or input.is_nested:
+            kind = "a nested tensor" if input.is_nested else f"{input.dtype}, {input.layout}"
+            raise TypeError(
+                "local response normalization takes dense tensors of floating-point numbers with "
+                f"16, 32 or 64 bits, got {kind}; x.float() converts integers"
+            )
+        if input.ndim < 3 or (not tracing and input.shape[1] % self.groups):
+            raise ValueError(
+                "local response normalization takes (N, C, ...) with at least three dimensions and "
+                f"a number of channels divisible by {self.groups}, got {tuple(input.shape)}"
+            )
 
     def extra_repr(self) -> str:
         """Return the options as text."""
         return super().extra_repr() + (f", groups={self.groups}" if self.groups > 1 else "")
+
+
+def _by_torch(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int) -> Tensor:
+    # 300² overflows in float16.
+    wide = x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
+    parts = [F.local_response_norm(p, size, alpha, beta, k) for p in wide.chunk(groups, 1)]
+    return torch.cat(parts, 1).to(x.dtype)
 
 
 def _by_plain_operations(
@@ -133,9 +174,11 @@ class _Normalize(torch.autograd.Function):
         x, denominator = ctx.saved_tensors
         size, alpha, beta, _k, groups = ctx.options
         rest = (None,) * len(ctx.options)
-        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            y = _by_plain_operations(x, *ctx.options)
-            return *torch.autograd.grad(y, x, grad, create_graph=True), *rest
+        again = torch.is_grad_enabled()  # the gradient itself is to be differentiated
+        if again or _stands_for_several(grad):
+            with torch.enable_grad():
+                y = _by_plain_operations(x, *ctx.options)
+            return *torch.autograd.grad(y, x, grad, create_graph=again), *rest
         kernel = _gpu_kernel(x)
         if kernel is not None:
             return kernel.gradient(x, grad, *ctx.options), *rest
@@ -145,6 +188,12 @@ class _Normalize(torch.autograd.Function):
         sums = _shifted_sums(terms, (size - 1) // 2, size // 2, groups)
         result = torch.addcmul(scaled, wide, sums, value=-2 * alpha * beta / size)
         return result.to(x.dtype), *rest
+
+
+def _stands_for_several(grad: Tensor) -> bool:
+    """Whether a gradient is several at once, or has a tangent: what kernels cannot read."""
+    several: bool = torch._C._functorch.is_legacy_batchedtensor(grad)
+    return several or forward_ad.unpack_dual(grad).tangent is not None
 
 
 def _shifted_sums(values: Tensor, before: int, after: int, groups: int) -> Tensor:

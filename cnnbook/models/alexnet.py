@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, new_classifier, out_size, scaled
+from cnnbook.models._common import (
+    check_exact_input,
+    dropout_layer,
+    new_classifier,
+    out_size,
+    scaled,
+)
 from cnnbook.models._response_norm import LocalResponseNorm
 
 # Kernel size, stride and padding of conv1, and the input size it is meant for.
@@ -138,8 +144,10 @@ class AlexNet(nn.Module):
             nn.Conv2d(n4, n5, 3, padding=1, groups=towers), activation()
         )
         self.pool5 = nn.MaxPool2d(pool, 2)  # 256@6×6
-        self.fc6 = nn.Sequential(nn.Linear(n5 * side * side, fc), activation(), nn.Dropout(dropout))
-        self.fc7 = nn.Sequential(nn.Linear(fc, fc), activation(), nn.Dropout(dropout))
+        self.fc6 = nn.Sequential(
+            nn.Linear(n5 * side * side, fc), activation(), dropout_layer(dropout)
+        )
+        self.fc7 = nn.Sequential(nn.Linear(fc, fc), activation(), dropout_layer(dropout))
         self.fc8 = nn.Linear(fc, num_classes)
 
     @torch.no_grad()
@@ -415,8 +423,8 @@ class AlexNet2014(nn.Module):
         self.conv4 = conv(384, 256, 3, 1, 1)
         self.conv5 = conv(256, 256, 3, 1, 1)
         self.pool5 = nn.MaxPool2d(3, 2)  # 256@6×6
-        self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU())
-        self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU())
+        self.fc6 = nn.Sequential(dropout_layer(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU())
+        self.fc7 = nn.Sequential(dropout_layer(dropout), nn.Linear(4096, 4096), nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:

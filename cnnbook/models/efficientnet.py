@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_input, new_classifier, scaled
+from cnnbook.models._common import check_input, dropout_layer, new_classifier, scaled
 
 # Table 1, stages 2 to 8: operator, kernel size, stride of the first block, channels, layers. The
 # table gives a stage's input resolution; a stride of 2 halves it for the next. MBConv6 widens its
@@ -177,7 +177,7 @@ class EfficientNetLite0(nn.Module):
         last = scaled(1280, width, 8)
         self.stage9 = nn.Sequential(conv_bn(channels, last, 1), nn.ReLU6())
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.fc = nn.Linear(last, num_classes)
 
         for module in self.modules():

@@ -14,6 +14,8 @@ from cnnbook._errors import unknown
 from cnnbook.models._common import (
     check_exact_input,
     check_input,
+    check_scores,
+    dropout_layer,
     new_classifier,
     out_size,
     scaled,
@@ -203,6 +205,11 @@ def googlenet_loss(
     Tensor
         Scalar. It is a weighted sum, not an average.
 
+    Raises
+    ------
+    TypeError
+        If `output` or `target` is something else.
+
     Examples
     --------
     If no classifier prefers any of ten classes, each loss is log 10, and the sum is 1.6 times that:
@@ -213,7 +220,9 @@ def googlenet_loss(
     >>> round((loss / torch.tensor(10.0).log()).item(), 4)
     1.6
     """
-    classifiers = (output,) if isinstance(output, Tensor) else output
+    classifiers = output if isinstance(output, tuple | list) else (output,)
+    for scores in classifiers:
+        check_scores("output", scores, target)
     main, *auxiliary = (
         F.cross_entropy(scores, target, label_smoothing=label_smoothing) for scores in classifiers
     )
@@ -342,11 +351,11 @@ class GoogLeNet(nn.Module):
 
         self.auxiliary = auxiliary
         if head == "gap":
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), dropout_layer(dropout))
         else:
             fc = scaled(1024, width)
             self.head = nn.Sequential(
-                nn.Flatten(), nn.Linear(channels * side**2, fc), nn.ReLU(), nn.Dropout(dropout)
+                nn.Flatten(), nn.Linear(channels * side**2, fc), nn.ReLU(), dropout_layer(dropout)
             )
             channels = fc
         self.output = nn.Linear(channels, num_classes)

@@ -11,14 +11,16 @@ Two forms:
   output layer, with a choice of activation. 61,706 parameters for ten classes.
 """
 
+from math import inf
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnbook._checks import is_number
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_positive_whole, new_classifier
+from cnnbook.models._common import check_positive_whole, check_scores, new_classifier
 
 
 class ScaledTanh(nn.Module):
@@ -426,7 +428,9 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
     Raises
     ------
     ValueError
-        If `j` is not positive.
+        If `j` is not positive and finite.
+    TypeError
+        If `scores` or `target` is not a tensor.
 
     Examples
     --------
@@ -440,8 +444,9 @@ def map_loss(scores: Tensor, target: Tensor, *, j: float = 10.0) -> Tensor:
     >>> [round(F.cross_entropy(scores, target).item(), 1) for scores in (near, far)]
     [0.7, 0.0]
     """
-    if j <= 0:
-        raise ValueError(f"j must be positive, got {j}")
+    check_scores("scores", scores, target)
+    if not is_number(j) or not 0 < j < inf:
+        raise ValueError(f"j must be positive and finite, got {j!r:.50}")
     rubbish = scores.new_full((len(scores), 1), -j)
     return F.cross_entropy(torch.cat([scores, rubbish], 1), target)
 

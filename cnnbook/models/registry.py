@@ -263,7 +263,8 @@ def register_model(name: str, spec: ModelSpec) -> None:
         If the name is no text, `spec` is not a :class:`ModelSpec`, or its `build` does not take
         `num_classes` and `in_channels`, or needs more than these.
     ValueError
-        If the name is taken, or the input shape is not ``(C, H, W)``.
+        If the name is taken or cannot be printed on a line, or the input shape is not
+        ``(C, H, W)``.
 
     Examples
     --------
@@ -284,6 +285,11 @@ def register_model(name: str, spec: ModelSpec) -> None:
     _check_shape("input_shape", spec.input_shape)
     if not isinstance(name, str) or not name:
         raise TypeError(f"a network's name is a text, got {name!r}")
+    if not name.isprintable() or name != name.strip():
+        raise ValueError(
+            f"a network's name has no line breaks, other control characters, or space around it, "
+            f"so that lists and the command line can show it; got {name!r}"
+        )
     if name in _MODELS:
         raise ValueError(
             f"a network named {name!r} is registered already ({_MODELS[name].paper}); choose "

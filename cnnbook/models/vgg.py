@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook._errors import unknown
-from cnnbook.models._common import check_exact_input, new_classifier, scaled
+from cnnbook.models._common import check_exact_input, dropout_layer, new_classifier, scaled
 from cnnbook.models.alexnet import ResponseNorm
 
 # Table 1, column by column. In each, three fully connected layers follow: 4096, 4096, num_classes.
@@ -120,8 +120,10 @@ class VGG(nn.Module):
                 channels = n_out
 
         fc = scaled(4096, width)
-        self.fc6 = nn.Sequential(nn.Linear(channels * side**2, fc), nn.ReLU(), nn.Dropout(dropout))
-        self.fc7 = nn.Sequential(nn.Linear(fc, fc), nn.ReLU(), nn.Dropout(dropout))
+        self.fc6 = nn.Sequential(
+            nn.Linear(channels * side**2, fc), nn.ReLU(), dropout_layer(dropout)
+        )
+        self.fc7 = nn.Sequential(nn.Linear(fc, fc), nn.ReLU(), dropout_layer(dropout))
         self.fc8 = nn.Linear(fc, num_classes)
         self.init = init
         self._draw(self)

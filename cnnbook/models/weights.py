@@ -1,25 +1,22 @@
 """Trained weights that others published, and what must be known to use them."""
 
 import hashlib
-import io
-import os
-import pickle
 import re
-import sys
-import urllib.error
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
+from math import isfinite
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cnnbook._download import DownloadError, download
 from cnnbook._errors import unknown
-from cnnbook._pictures import as_8_bit
+from cnnbook._pictures import as_8_bit, check_not_thin
 from cnnbook.models._common import WeightsError
 
 
@@ -44,7 +41,8 @@ class Preprocessing:
     Raises
     ------
     ValueError
-        For an unknown interpolation.
+        For an unknown interpolation, lengths that are not positive, or mean and std that are not
+        finite numbers, one for each channel, std above zero.
 
     Examples
     --------
@@ -66,6 +64,22 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.interpolation not in _INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, _INTERPOLATIONS)
+        sides = {"resize": self.resize, "crop": self.crop}
+        if self.padded_to is not None:
+            sides["padded_to"] = self.padded_to
+        for name, side in sides.items():
+            if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
+                raise ValueError(f"{name} must be a positive number of pixels, got {side!r}")
+        if self.padded_to is not None and self.padded_to < self.crop:
+            raise ValueError(f"padded_to={self.padded_to} is less than the crop of {self.crop}")
+        if not self.mean or len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean and std have a value per channel, got {len(self.mean)} and {len(self.std)}"
+            )
+        if not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError(
+                f"mean must be finite and std positive, got mean={self.mean}, std={self.std}"
+            )
 
     def __call__(self, image: Any) -> Tensor:
         """Return an image, or several, as the network takes them.
@@ -86,12 +100,15 @@ class Preprocessing:
         TypeError
             If `image` is neither a PIL image nor a tensor.
         ValueError
-            If a tensor has another shape or type, or floats that are not from 0 to 1.
+            If a tensor has another shape or type, or floats that are not from 0 to 1, or the image
+            is so thin that it would be huge with its shorter side resized.
         """
         from torchvision.transforms import functional as tv
 
         picture = _as_picture(image, len(self.mean))
         mode = tv.InterpolationMode(self.interpolation)
+        width, height = picture.shape[:-3:-1] if isinstance(picture, Tensor) else picture.size
+        check_not_thin(width, height, self.resize)
         picture = tv.resize(picture, [self.resize], interpolation=mode, antialias=True)
         picture = tv.center_crop(picture, [self.crop, self.crop])
         pixels = picture if isinstance(picture, Tensor) else tv.pil_to_tensor(picture)
@@ -252,6 +269,7 @@ _TORCHVISION = {
     "ResNet101": ("resnet101-63fe2227", 0.77374, 0.93546),
     "ResNet152": ("resnet152-394f9c45", 0.78312, 0.94046),
 }
+_MOST = 1 << 30  # bytes of a file of weights; VGG's have half of it
 _IMAGENET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -293,44 +311,61 @@ def read_torchvision_weights(enum_name: str) -> Mapping[str, Tensor]:
     Raises
     ------
     WeightsError
-        If the file cannot be downloaded, or is damaged.
+        If the file cannot be downloaded or written, or is damaged.
     """
     import torchvision
 
     weights = torchvision.models.get_weight(enum_name)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
-    there = path.is_file()
-    if there:  # torchvision checks only what it downloads itself
-        check_file(path, re.findall(r"-([0-9a-f]{8,})\.", path.name)[-1])
-    hidden = bool(os.environ.get("TQDM_DISABLE"))  # torch's own bar and lines ignore it
-    lines = io.StringIO() if hidden else sys.stderr
-    try:
-        # torch announces downloads where results are printed.
-        with redirect_stdout(lines), redirect_stderr(lines):
-            state: dict[str, Tensor] = weights.get_state_dict(
-                check_hash=True,
-                progress=not hidden,
-                map_location="cpu",
-                weights_only=True,
-            )
-    except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        if there:
-            raise WeightsError(f"{path} does not hold weights ({error}). Delete it") from None
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if folder.parts[0] == "~":  # what torch leaves of it without a home directory
         raise WeightsError(
-            f"could not download {weights.url} ({error}). Without internet, put the file into "
-            f"{path.parent} yourself, or leave weights=None; the weights of efficientnet_lite0 "
-            "come with a package and need no download"
-        ) from None
+            "there is no home directory to keep weights in. Set TORCH_HOME to a folder of your own"
+        )
+    path = folder / weights.url.rsplit("/", 1)[1]
+    digits = re.findall(r"-([0-9a-f]{8,})\.", path.name)[-1]
+    if not path.is_file():
+        try:
+            download(weights.url, path, lambda part: _check_download(part, digits), most=_MOST)
+        except DownloadError as error:
+            raise WeightsError(
+                f"could not download {weights.url} ({error}). Without internet, put the file into "
+                f"{folder} yourself, or leave weights=None; the weights of efficientnet_lite0 "
+                "come with a package and need no download"
+            ) from None
+        except OSError as error:
+            raise WeightsError(
+                f"nothing can be written to {folder}: {error.strerror or error}. Set TORCH_HOME "
+                "to a folder of your own"
+            ) from None
+    check_file(path, digits)
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, for a file whose content somebody chose
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} does not hold weights ({said}). Delete it") from None
     return state
+
+
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_download(path: Path, sha256: str) -> None:
+    found = _sha256_of(path)
+    if not found.startswith(sha256):
+        raise DownloadError(f"what came has a SHA-256 that starts with {found[:8]}")
 
 
 def check_file(path: Path, sha256: str) -> None:
     """Raise WeightsError unless a file's SHA-256 starts with the given digits."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    found = digest.hexdigest()
+    try:
+        found = _sha256_of(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
     if not found.startswith(sha256):
         raise WeightsError(
             f"{path} is damaged or a different file: its SHA-256 starts with {found[:8]}, not with "

@@ -2,7 +2,7 @@
 
 import torch
 
-from cnnbook._errors import unknown
+from cnnbook._errors import check_kind, unknown
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import COLORS, WIDTH, new_figure
 from cnnbook.tables import Table
@@ -24,14 +24,17 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     Returns
     -------
     Figure
-        Bars from left to right, layers from the top, with their numbers and percentages. Layers
-        that cost nothing by either count are left out, unless none costs anything. MACs that are
-        not known, None, are a question mark, and percentages are then of those that are.
+        Bars from left to right, layers from the top, with their numbers and percentages; on a
+        phone, MACs stand below parameters. Layers that cost nothing by either count are left out,
+        unless none costs anything. MACs that are not known, None, are a question mark, and
+        percentages are then of those that are.
 
     Raises
     ------
     ValueError
         If the table is empty or lacks a column.
+    TypeError
+        If `table` is not a table.
 
     Examples
     --------
@@ -43,11 +46,7 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     <Figure: Two bar charts of 5 layers: most parameters are in c5, 78% and most
     MACs are in c3, 58%.>
     """
-    if not isinstance(table, Table):
-        raise TypeError(
-            "table must be a table of layers, as cnnbook.analysis.summary makes it, got "
-            f"{type(table).__name__}"
-        )
+    check_kind("table", table, Table, "a table of layers, as cnnbook.analysis.summary makes it")
     if not len(table):
         raise ValueError("the table has no layers")
     for column in ("layer", *PANELS):
@@ -56,8 +55,8 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
     rows = [row for row in table.rows if any(row[column] != 0 for column in PANELS)] or table.rows
     names = [str(row["layer"]) for row in rows]
     largest = []
-    with new_figure(WIDTH, 0.7 + 0.215 * len(names)) as figure:
-        panels = figure.subplots(1, 2, sharey=True)
+    with new_figure(WIDTH - 0.4, 0.7 + 0.215 * len(names)) as figure:  # room between two pictures
+        panels = figure.subplots(1, 2)
         for axes, (column, color) in zip(panels, PANELS.items(), strict=True):
             known = [row[column] is not None for row in rows]
             values = torch.tensor([row[column] or 0 for row in rows], dtype=torch.float64)
@@ -72,15 +71,15 @@ def layer_costs(table: Table, *, alt: str | None = None) -> Figure:
             axes.margins(x=0.42)
             what = table.label(column)
             axes.set(xlabel=f"{what}{unit}", ylim=(len(names) - 0.4, -0.6))
+            axes.set_yticks(range(len(names)), names)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_linewidth(0.6)
             biggest = int(values.argmax())
             most = f"most {what} are in {names[biggest]}, {values[biggest] / total:.0%}"
             unknown_ones = known.count(False)
             largest.append(most + (f" (unknown of {unknown_ones})" if unknown_ones else ""))
-        panels[0].set_yticks(range(len(names)), names)
     alt = alt or f"Two bar charts of {len(names)} layers: {' and '.join(largest)}."
-    return Figure(figure, alt)
+    return Figure(figure, alt, stacks=True)
 
 
 def _unit(largest: float) -> tuple[float, str]:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
+from cnnbook._errors import check_kind
 from cnnbook.analysis import GradientRecorder
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
@@ -15,11 +16,7 @@ _GRADIENT = "gradient (root mean square)"
 
 
 def _check(table: Table, *columns: str) -> None:
-    if not isinstance(table, Table):
-        raise TypeError(
-            "table must be a table that a function of cnnbook.analysis made, got "
-            f"{type(table).__name__}"
-        )
+    check_kind("table", table, Table, "a table that a function of cnnbook.analysis made")
     missing = [column for column in columns if column not in table.columns]
     if missing or not len(table):
         raise ValueError(
@@ -263,7 +260,7 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     Raises
     ------
     ValueError
-        If a table is of a different kind, or tables have different layers.
+        If a table is of a different kind, tables have different layers, or there are none.
 
     Examples
     --------
@@ -277,6 +274,8 @@ def linear_probes(tables: Mapping[str, Table] | Table, *, alt: str | None = None
     <Figure: Test accuracy of linear probes by layer. input 80%, c1 82%.>
     """
     several = tables if isinstance(tables, Mapping) else {"": tables}
+    if not several:
+        raise ValueError("no tables to draw")
     for table in several.values():
         _check(table, "layer", "train_accuracy", "test_accuracy")
     names = [row["layer"] for row in next(iter(several.values())).rows]

@@ -17,9 +17,13 @@ import matplotlib as mpl
 import matplotlib.figure
 import matplotlib.transforms
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
-from cnnbook._files import write_whole
+from cnnbook._checks import check_positive
+from cnnbook._errors import check_kind
+from cnnbook._files import check_writable, expanded, write_whole
 from cnnbook._notebook import in_book
+from cnnbook.plots.bitmaps import smaller
 from cnnbook.plots.style import INK, STYLE
 
 # A notebook's front end has 96 pixels to the inch; screens often have twice as many.
@@ -64,6 +68,10 @@ class Figure:
         stacks: bool = False,
         shrinks: bool = True,
     ):
+        check_kind(
+            "figure", figure, mpl.figure.Figure, "a matplotlib figure, as new_figure makes it"
+        )
+        check_kind("alt", alt, str, "a text that says what the picture shows")
         self.figure = figure
         self.alt = alt
         self.stacks = stacks
@@ -90,6 +98,14 @@ class Figure:
             finally:
                 self.figure.set_layout_engine(engine)
 
+    def _recolor(self) -> None:
+        """Give words that were added afterwards, in matplotlib's own color, that of the others."""
+        for text in self.figure.findobj(Text):
+            assert isinstance(text, Text)
+            color = text.get_color()
+            if isinstance(color, str) and color in ("black", "k"):  # others may be arrays
+                text.set_color(INK)
+
     def svg(self) -> str:
         """Return the picture as an ``<svg>`` element in the color of the surrounding text.
 
@@ -102,28 +118,27 @@ class Figure:
             least = "min-width:30rem;" if width > 600 else ""
             if not self.shrinks:
                 least = f"min-width:{width:.0f}px;"
+            self._recolor()
             return self._svg(described, width, least)
         style = "display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.8rem 0.4rem"
         return f'<div {described} style="{style}">{"".join(self._svgs())}</div>'
 
     def _svgs(self) -> Iterator[str]:
         """Return each of the axes as a picture of its own."""
-        inches = mpl.transforms.Bbox([[0, 0], self.figure.get_size_inches()])
+        inches = self.figure.dpi_scale_trans.inverted()
         self.figure.draw_without_rendering()  # lays out what is laid out automatically
+        self._recolor()  # once there are all words that drawing adds, such as those of ticks
         engine = self.figure.get_layout_engine()
         self.figure.set_layout_engine("none")  # axes that are hidden would lose their room
         for shown in self.axes:
             for axes in self.axes:
                 axes.set_visible(axes is shown)
-            box = mpl.transforms.TransformedBbox(
-                shown.get_position(), mpl.transforms.BboxTransformTo(inches)
-            )
-            cut = mpl.transforms.Bbox(box.get_points())
+            cut = shown.get_window_extent().transformed(inches)
             if shown.axison:  # with labels and title
                 outer = shown.get_tightbbox()
                 assert outer is not None
-                pixels = self.figure.dpi_scale_trans.inverted()
-                cut = mpl.transforms.Bbox.union([cut, outer.transformed(pixels)]).padded(0.03)
+                # Text is wider in an SVG than the layout has measured.
+                cut = mpl.transforms.Bbox.union([cut, outer.transformed(inches)]).padded(0.05)
             yield self._svg('aria-hidden="true"', cut.width * 96, bbox_inches=cut)
         for axes in self.axes:
             axes.set_visible(True)
@@ -151,6 +166,8 @@ class Figure:
 
     def png(self, *, dpi: int = 150) -> bytes:
         """Return the picture as a PNG with dark text on white, `dpi` pixels per inch."""
+        check_positive("dpi", dpi)
+        self._recolor()
         buffer = io.BytesIO()
         self._write(buffer, "png", dpi=dpi, facecolor="white")
         return buffer.getvalue()
@@ -161,11 +178,24 @@ class Figure:
         Parameters
         ----------
         path
-            Where to write. An existing file is replaced only once the new one is complete.
+            Where to write. Missing folders are created. An existing file is replaced only once the
+            new one is complete.
+
+        Raises
+        ------
+        ValueError
+            If `path` has a suffix of another format.
+        OSError
+            If the file cannot be written.
         """
-        path = Path(path)
+        check_kind("path", path, str | Path, "the name of a file")
+        path = expanded(path)
+        kind = path.suffix.removeprefix(".").lower() or "png"
+        if kind not in self.figure.canvas.get_supported_filetypes():
+            raise ValueError(f"path must end in .png, .pdf or .svg, got {path.name!r:.60}")
+        check_writable(path)
         buffer = io.BytesIO()
-        kind = path.suffix.removeprefix(".") or "png"
+        self._recolor()
         self._write(buffer, kind, dpi=200, facecolor="white")
         write_whole(path, buffer.getvalue())
 
@@ -174,10 +204,13 @@ class Figure:
     ) -> tuple[dict[str, str], dict[str, object]]:
         # Exactly one form of the picture: front ends disagree about which of several to show.
         if in_book():
+            picture = re.sub(
+                r'data:image/png;base64,[^"]*', lambda m: smaller(m[0], quality=90), self.svg()
+            )
             return {
                 "text/html": (
                     '<figure class="cnnbook-figure" tabindex="0" '
-                    f'style="margin:0;overflow-x:auto">{self.svg()}</figure>'
+                    f'style="margin:0;overflow-x:auto">{picture}</figure>'
                 ),
                 "text/plain": repr(self),
             }, {}

@@ -1,6 +1,6 @@
 """What an image's class depends on, drawn over the image."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import Tensor
 
+from cnnbook._errors import check_kind
 from cnnbook.analysis import Attribution
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed, _stretched, check_pixels
@@ -57,6 +58,8 @@ def attribution(
     ------
     ValueError
         If the shapes do not fit together, there are no images, or more than 8.
+    TypeError
+        If `maps` or `images` is something else.
 
     Examples
     --------
@@ -66,7 +69,7 @@ def attribution(
     >>> maps = torch.zeros(1, 64, 64)
     >>> maps[0, 20:40, 20:40] = 1
     >>> attribution(maps, pictures, ["the middle"])  # doctest: +NORMALIZE_WHITESPACE
-    <Figure: 1 images with a heat map of importance. It is largest at: the middle: 32% from
+    <Figure: 1 image with a heat map of importance. It is largest at: the middle: 32% from
     the left and 32% from the top.>
     """
     if isinstance(maps, Attribution):
@@ -76,9 +79,12 @@ def attribution(
         label = maps.label if label is None else label
         common_scale = maps.common_scale if common_scale is None else common_scale
         maps = maps.maps
+    needed = "a result of cnnbook.analysis.grad_cam or occlusion, or a torch tensor of heat maps"
+    check_kind("maps", maps, Tensor, needed)
     if images is None:
         raise ValueError("heat maps given as a tensor need the images they belong to: images=")
     label = "importance" if label is None else label
+    check_kind("titles", titles, Collection | None, "a list of texts, one for each image")
     check_pixels("images", images)
     images = images[None] if images.ndim == 3 else images
     maps = maps[None] if maps.ndim == 2 else maps
@@ -138,5 +144,6 @@ def attribution(
             peaks.append(f"{across:.0f}% from the left and {down:.0f}% from the top")
         names = [f"{title}: " for title in titles] if titles else [""] * n
         listed = "; ".join(name + peak for name, peak in zip(names, peaks, strict=True))
-        alt = f"{n} images with a heat map of {label}. It is largest at: {listed}."
+        shown = "1 image" if n == 1 else f"{n} images"
+        alt = f"{shown} with a heat map of {label}. It is largest at: {listed}."
     return Figure(figure, alt)

@@ -5,6 +5,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from cnnbook._errors import check_kind
 from cnnbook.analysis import KernelFactors
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, INK, SIGNED, new_figure
@@ -28,12 +29,14 @@ def kernel_factors(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     Figure
         The lower row shows the pairs of factors (∗ is their composition) whose sum is the
         approximation. The weights of kernel and factors may differ widely, so each row has its own
-        scale, symmetric about zero, which is white; the color bar is that of the upper row.
+        scale and color bar, symmetric about zero, which is white.
 
     Raises
     ------
     ValueError
         If there are more channels.
+    TypeError
+        If `factors` is something else.
 
     Examples
     --------
@@ -43,6 +46,8 @@ def kernel_factors(factors: KernelFactors, *, alt: str | None = None) -> Figure:
     >>> kernel_factors(analysis.factorize_kernel(kernel, restarts=3)).alt.split(".")[0]
     'A 5×5 kernel and the best composition of two smaller kernels with 1 channel between them'
     """
+    needed = "a result of cnnbook.analysis.factorize_kernel"
+    check_kind("factors", factors, KernelFactors, needed)
     channels = len(factors.first)
     if factors.kernel.shape[:2] != (1, 1) or channels > 4:
         raise ValueError(
@@ -75,10 +80,15 @@ def kernel_factors(factors: KernelFactors, *, alt: str | None = None) -> Figure:
         _row(axes, below, cell, pairs, names, signs, small)
         axes.set(xlim=(left, right), ylim=(bottom + 0.2, top))
         axes.set_axis_off()
-        box = ((width + 1.1) / (right - left), 0.2, 0.6 / (right - left), 0.6)
-        bar = figure.colorbar(ScalarMappable(norm, SIGNED), cax=figure.add_axes(box))
-        bar.set_label("weight, upper row", fontsize=9)
-        bar.outline.set_linewidth(0.4)
+        # One scale for each row; the lower one has room for its name.
+        ends = ((len(kernel), 0.0), (bottom, min(below, bottom - 3.0)))
+        for (low, high), scale, row in zip(ends, (norm, small), ("upper", "lower"), strict=True):
+            tall = bottom + 0.2 - top
+            box = ((width + 1.1) / (right - left), (bottom + 0.2 - low) / tall)
+            inner = figure.add_axes((*box, 0.6 / (right - left), (low - high) / tall))
+            bar = figure.colorbar(ScalarMappable(scale, SIGNED), cax=inner)
+            bar.set_label(f"{row} row", fontsize=9)
+            bar.outline.set_linewidth(0.4)
     if alt is None:
         alt = (
             f"A {'×'.join(map(str, kernel.shape))} kernel and the best composition of two smaller "

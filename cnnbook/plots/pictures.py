@@ -1,7 +1,7 @@
 """Images, filters and feature maps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from torch import Tensor, nn
 
-from cnnbook._errors import no_tensor
+from cnnbook._checks import check_count, check_dense, is_index, no_tensor
+from cnnbook._errors import check_kind
 from cnnbook.analysis import Activations
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import INK, POSITIVE, SIGNED, WIDTH, new_figure
@@ -51,6 +52,9 @@ class _Grid:
     """
 
     def __init__(self, tiles: Tensor, columns: int, titles: Sequence[str] | None):
+        check_count("columns", columns)
+        if not tiles.numel():
+            raise ValueError(f"there is nothing to draw in a tensor of shape {tuple(tiles.shape)}")
         self.tiles, self.columns, self.titles = tiles, min(columns, len(tiles)), titles
         lines = max((title.count("\n") + 1 for title in titles), default=1) if titles else 0
         self.above = 1.2 * LETTER * lines + 3.5 if titles else 0.0
@@ -94,8 +98,9 @@ def _stretched(image: Tensor) -> Tensor:
 
 def check_pixels(name: str, pictures: Tensor) -> None:
     """Raise an error unless pictures are a tensor of bytes or of floats in 0…1."""
-    if not isinstance(pictures, Tensor):
-        raise no_tensor(name, pictures)
+    check_dense(name, pictures)
+    if pictures.is_complex():
+        raise ValueError(f"{name} must be real numbers, got {pictures.dtype}")
     if pictures.dtype == torch.uint8 or not pictures.numel():
         return
     low, high = pictures.min().item(), pictures.max().item()
@@ -105,6 +110,12 @@ def check_pixels(name: str, pictures: Tensor) -> None:
         raise ValueError(
             f"{kind} {name} must lie in 0…1; they reach from {low:.4g} to {high:.4g}: {cure}"
         )
+
+
+def check_number_of_input(index: object) -> None:
+    """Refuse what is not the number of one of several inputs, counted from 0."""
+    if not is_index(index):
+        raise TypeError(f"index must be the number of an input, from 0, got {index!r}")
 
 
 def _framed(axes) -> None:
@@ -152,6 +163,7 @@ def images(
     <Figure: 3 images: zero, one, two.>
     """
     check_pixels("pictures", pictures)
+    check_kind("titles", titles, Collection | None, "a list of texts, one for each image")
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         raise ValueError(f"pictures must be (N, 1 or 3, H, W), got {tuple(pictures.shape)}")
     if titles is not None and len(titles) != len(pictures):
@@ -194,6 +206,7 @@ def filters(
     columns: int | None = None,
     limit: int = 64,
     color: bool | None = None,
+    titles: Sequence[str] | None = None,
     alt: str | None = None,
 ) -> Figure:
     """Show the kernels of a convolution.
@@ -211,6 +224,8 @@ def filters(
         Whether to draw each kernel as one picture whose red, green and blue are the weights of
         its three input channels. By default if there are three. Otherwise, with several input
         channels, rows are filters (output channels) and columns input channels.
+    titles
+        One for each tile, instead of the numbers of filters and input channels.
     alt
         Text alternative.
 
@@ -223,7 +238,8 @@ def filters(
     Raises
     ------
     ValueError
-        If `weight` does not have four dimensions, or color is requested without three channels.
+        If `weight` does not have four dimensions, color is requested without three channels, or
+        there are not as many titles as tiles.
     TypeError
         If `weight` is not a tensor, but a layer for example.
 
@@ -231,12 +247,15 @@ def filters(
     --------
     >>> from cnnbook.models import lenet5
     >>> filters(lenet5().c1[0].weight)
-    <Figure: 6×1 kernels of 5×5 weights.>
+    <Figure: 6 kernels of 5×5 weights.>
     """
     if isinstance(weight, nn.Module) and isinstance(getattr(weight, "weight", None), Tensor):
         raise TypeError(f"pass the weights of the {type(weight).__name__}: conv.weight, not conv")
     if not isinstance(weight, Tensor):
         raise no_tensor("weight", weight)
+    check_count("limit", limit)
+    if columns is not None:
+        check_count("columns", columns)
     if weight.ndim != 4:
         raise ValueError(f"weight must be (out, in, k, k), got {tuple(weight.shape)}")
     out, channels, height, width = weight.shape
@@ -247,16 +266,16 @@ def filters(
     grid = channels > 1 and not color
     chosen = _chosen(out, math.isqrt(limit) if grid and out * channels > limit else limit)
     alt = alt or (
-        f"{out}×{channels} kernels of {height}×{width} weights"
+        f"{f'{out}×{channels}' if grid else out} kernels of {height}×{width} weights"
         f"{f', {len(chosen)} of {out} filters shown' if len(chosen) < out else ''}."
     )
     if grid:
         inputs = _chosen(channels, limit // len(chosen))
         tiles = weight[chosen][:, inputs].flatten(0, 1)
-        titles = [f"{o}, {i}" for o in chosen for i in inputs]
+        titles = _titles(titles, [f"{o}, {i}" for o in chosen for i in inputs])
         return _signed_tiles(tiles, len(inputs), titles, "weight  (filter, input channel)", alt)
     columns = columns or (8 if len(chosen) <= 32 else 16)
-    titles = [f"filter {i}" if columns <= 10 else f"{i}" for i in chosen]
+    titles = _titles(titles, [f"filter {i}" if columns <= 10 else f"{i}" for i in chosen])
     label = "weight" if len(chosen) == out else f"weight  ({len(chosen)} of {out} filters)"
     if not color:
         return _signed_tiles(weight[chosen, 0], columns, titles, label, alt)
@@ -269,6 +288,15 @@ def filters(
         scale = f"{label} of each color: none −{bound}, half (gray) 0, full +{bound}"
         figure.supxlabel(scale, fontsize=9)
     return Figure(figure, alt)
+
+
+def _titles(given: Sequence[str] | None, numbers: list[str]) -> Sequence[str]:
+    """Return the titles that were given, one for each tile, or else the numbers."""
+    if given is None:
+        return numbers
+    if len(given) != len(numbers):
+        raise ValueError(f"{len(numbers)} tiles need as many titles, got {len(given)}")
+    return given
 
 
 def feature_maps(
@@ -312,9 +340,10 @@ def feature_maps(
     """
     if not isinstance(maps, Tensor):
         raise no_tensor("maps", maps)
+    check_count("limit", limit)
     if maps.ndim == 4 and len(maps) == 1:
         maps = maps[0]
-    if maps.ndim != 3:
+    if maps.ndim != 3 or not maps.numel():
         raise ValueError(f"maps must be (C, H, W) of one image, got {tuple(maps.shape)}")
     maps = maps.detach().cpu().float()
     count, height, width = maps.shape
@@ -370,6 +399,8 @@ def activations(
     ------
     ValueError
         If there is no image, or the image or a layer's output has another shape.
+    TypeError
+        If `maps` is not such a result or mapping, or `image` not a tensor.
 
     Examples
     --------
@@ -380,12 +411,19 @@ def activations(
     <Figure: One image and the feature maps each layer makes of it, drawn to one scale. input:
     1×32×32, c1: 6×28×28, c3: 16×10×10.>
     """
+    needed = "a result of cnnbook.analysis.activations, or a mapping from layer name to output"
+    check_kind("maps", maps, Mapping, needed)
+    check_kind("titles", titles, Mapping | None, "a mapping from layer name to heading")
+    check_number_of_input(index)
+    if rows is not None:
+        check_count("rows", rows)
     if image is None:
         if not isinstance(maps, Activations):
             raise ValueError("outputs in a plain mapping need the image they belong to: image=")
         image = _stretched(maps.images[index])
     if isinstance(maps, Activations):
         maps = maps.channels_first()
+    check_dense("image", image)
     image = image.detach().cpu()
     if image.ndim != 3 or len(image) not in (1, 3):
         raise ValueError(f"image must be (1 or 3, H, W), got {tuple(image.shape)}")

@@ -1,6 +1,6 @@
 """What a unit sees, drawn on the image."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from cnnbook._checks import is_number
+from cnnbook._errors import check_kind
 from cnnbook.analysis import EffectiveReceptiveField, ReceptiveField
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import check_pixels
-from cnnbook.plots.style import CHART, COLORS, INK, WIDTH, new_figure
+from cnnbook.plots.style import CHART, COLORS, INK, new_figure
 
 HALO = [
     patheffects.Stroke(linewidth=3.5, foreground="white", alpha=0.8),
@@ -30,6 +32,7 @@ def _check_image(image: Tensor) -> None:
 
 
 def _check_field(field: ReceptiveField, sides: Sequence[int]) -> None:
+    check_kind("field", field, ReceptiveField, "a result of cnnbook.analysis.receptive_field")
     if field.image != tuple(sides):
         raise ValueError(
             f"the receptive field of {field.layer!r} is for images of {field.image}, not of "
@@ -74,6 +77,8 @@ def receptive_fields(
     ValueError
         If there are no fields, `unit` is not between 0 and 1, the image has a different shape, or a
         field belongs to images of a different size.
+    TypeError
+        If `image` is not a tensor, or `fields` are not such results.
 
     Examples
     --------
@@ -86,13 +91,14 @@ def receptive_fields(
     """
     _check_image(image)
     fields = [fields] if isinstance(fields, ReceptiveField) else fields
+    needed = "one result of cnnbook.analysis.receptive_field, or a list of them"
+    check_kind("fields", fields, Sequence, needed)
     if not fields:
         raise ValueError("no receptive fields to draw")
-    if not all(0 <= share <= 1 for share in unit):
-        raise ValueError(
-            "unit must be two fractions from 0 to 1 of the layer's height and width, as "
-            f"(0.5, 0.5), got {unit}"
-        )
+    needed = "two fractions from 0 to 1 of the layer's height and width, as (0.5, 0.5)"
+    check_kind("unit", unit, Collection, needed)
+    if len(unit) != 2 or not all(is_number(share) and 0 <= share <= 1 for share in unit):
+        raise ValueError(f"unit must be {needed}, got {unit}")
     height, width = image.shape[1:]
     for field in fields:
         _check_field(field, (height, width))
@@ -106,9 +112,11 @@ def receptive_fields(
         max(-top, -left, bottom - height, right - width) for (top, bottom), (left, right) in boxes
     )
     margin = min(max(overhang + 3, 0.05 * max(height, width)), 0.6 * max(height, width))
-    share = 0.76  # of the figure's width for the drawing, the rest for names
+    # A phone shows the whole figure, with its names in a legible size. Of its width, one share is
+    # for the drawing, the rest for names.
+    total, share = 5.0, 0.7
     across, down = width + 2 * margin, height + 2 * margin
-    with new_figure(WIDTH, WIDTH * share * down / across) as figure:
+    with new_figure(total, total * share * down / across) as figure:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
@@ -186,6 +194,8 @@ def effective_receptive_field(
     ------
     ValueError
         If the shapes do not fit together, or the effect is zero everywhere.
+    TypeError
+        If `found`, `image` or `field` is something else.
 
     Examples
     --------
@@ -197,6 +207,8 @@ def effective_receptive_field(
     >>> effective_receptive_field(effective, field=field).alt.split(".")[-2].strip()
     'The theoretical field has 16×16'
     """
+    needed = "a result of cnnbook.analysis.effective_receptive_field"
+    check_kind("found", found, EffectiveReceptiveField, needed)
     effect = found.effect
     height, width = effect.shape
     if image is not None:

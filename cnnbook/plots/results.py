@@ -1,13 +1,14 @@
 """Results of training and evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import PowerNorm
 from torch import Tensor
 
-from cnnbook._errors import no_tensor, unknown
+from cnnbook._checks import check_positive, no_tensor
+from cnnbook._errors import check_kind, unknown
 from cnnbook.analysis import ConfusionMatrix
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
@@ -62,25 +63,22 @@ def curves(
     >>> curves(runs)
     <Figure: Validation accuracy (%) by epoch. LeNet-5 ends at 82.>
     """
+    check_kind("metric", metric, str, f"one of {', '.join(LABELS)}")
     if metric not in LABELS:
         raise unknown("metric", metric, LABELS)
-    if not isinstance(runs, Mapping):
-        raise TypeError(
-            "runs must be a mapping from labels to lists of histories, "
-            f"{{'my network': [history]}}; got {type(runs).__name__}"
-        )
+    needed = "a mapping from labels to lists of histories, {'my network': [history]}"
+    check_kind("runs", runs, Mapping, needed)
     percent = 100 if metric.endswith("accuracy") else 1
     finals = []
     with new_figure(CHART, 3.2) as figure:
         axes = figure.add_subplot()
         for i, (label, histories) in enumerate(runs.items()):
-            if hasattr(histories, metric):
-                raise TypeError(
-                    f"give a list of histories for {label!r}, one per seed: [history]; got "
-                    f"{type(histories).__name__}"
-                )
+            needed = "a list of histories, one per seed, as fit() returns them: [history]"
+            check_kind(f"runs[{label!r}]", histories, Collection, needed)
             if not histories:
                 raise ValueError(f"no history for {label!r}")
+            if not all(hasattr(history, metric) for history in histories):
+                raise TypeError(f"runs[{label!r}] must be {needed}, got others in the list")
             seen = [getattr(history, metric) for history in histories]
             if not all(seen):
                 raise ValueError(
@@ -143,6 +141,8 @@ def lines(
     >>> lines(x, functions, xlabel="a", ylabel="f(a)", alt="ReLU and tanh")
     <Figure: ReLU and tanh>
     """
+    check_positive("height", height)
+    check_kind("ys", ys, Mapping, "a mapping from labels to tensors of values")
     for name, values in {"x": x, **ys}.items():
         if not isinstance(values, Tensor):
             raise no_tensor(name, values)
@@ -200,7 +200,14 @@ def sweep(
     <Figure: Test accuracy for training images from 100 to 1,000; means: shallow from
     0.61 to 0.72; deep from 0.57 to 0.79.>
     """
+    check_kind("x", x, Collection, "a list of numbers")
+    needed = "a mapping from labels to lists of measurements, one list for each x"
+    check_kind("values", values, Mapping, needed)
     for label, rows in values.items():
+        needed = "a list of lists of measurements, one for each x"
+        check_kind(f"values[{label!r}]", rows, Collection, needed)
+        for row in rows:
+            check_kind(f"an entry of values[{label!r}]", row, Collection, "a list of measurements")
         if len(rows) != len(x) or not all(len(row) for row in rows):
             raise ValueError(
                 f"{label!r} needs one sequence of measurements, not empty, for each of the "
@@ -275,6 +282,7 @@ def bars(
     """
     if not isinstance(values, Tensor):
         raise no_tensor("values", values)
+    check_kind("labels", labels, Collection, "a list of texts, one for each bar")
     if not labels or values.shape != (len(labels),):
         raise ValueError(
             f"bars need one value for each label, got {len(labels)} labels and values of shape "
@@ -336,11 +344,12 @@ def confusion_matrix(
     if isinstance(matrix, ConfusionMatrix):
         counts, known = matrix.counts, matrix.classes
     else:
+        if not isinstance(matrix, Tensor):
+            raise no_tensor("matrix", matrix)
         counts, known = matrix, [str(number) for number in range(len(matrix))]
+    check_kind("classes", classes, Collection | None, "a list of names, one for each class")
     classes = known if classes is None else classes
     k = len(classes)
-    if not isinstance(counts, Tensor):
-        raise no_tensor("matrix", counts)
     if counts.shape != (k, k):
         raise ValueError(f"matrix must be ({k}, {k}) for {k} classes, got {tuple(counts.shape)}")
     share = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)

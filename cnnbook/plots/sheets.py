@@ -1,16 +1,23 @@
 """A network as overlapping sheets, one for each feature map."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Rectangle
 from torch import Tensor
 
-from cnnbook._errors import unknown
+from cnnbook._checks import check_dense
+from cnnbook._errors import check_kind, unknown
 from cnnbook.analysis import Activations
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.pictures import _is_map, _range, _stretched, _text_width
+from cnnbook.plots.pictures import (
+    _is_map,
+    _range,
+    _stretched,
+    _text_width,
+    check_number_of_input,
+)
 from cnnbook.plots.style import COLORS, INK, WIDTH, new_figure
 
 # In points: between layers, width of a vector and of the room on its sides, size of letters,
@@ -63,6 +70,8 @@ def sheets(
     ------
     ValueError
         If there is no such layer, or there are not as many classes as units of the last layer.
+    TypeError
+        If `seen` is something else, or `image` not a tensor.
 
     Examples
     --------
@@ -72,6 +81,14 @@ def sheets(
     >>> sheets(seen, windows={"c1": 5})
     <Figure: Layers as overlapping feature maps. input: 1×32×32, c1: 6×28×28, f6: 84.>
     """
+    check_kind("seen", seen, Activations, "a result of cnnbook.analysis.activations")
+    check_number_of_input(index)
+    check_kind("classes", classes, Collection, "a list of names")
+    named = {"titles": titles, "steps": steps, "windows": windows}
+    for name, given in named.items():
+        check_kind(name, given, Mapping | None, "a mapping from layer names")
+    if image is not None:
+        check_dense("image", image)
     titles, steps, windows = titles or {}, steps or {}, windows or {}
     for name in [*titles, *steps, *windows]:
         if name not in seen and name != "input":

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from cnnbook._checks import check_count, check_positive
+from cnnbook._errors import check_kind
 from cnnbook.analysis import LossSurface
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import WIDTH, new_figure
@@ -40,6 +42,8 @@ def loss_surface(
     ------
     ValueError
         If there are no surfaces or more than three, or one has no finite positive loss.
+    TypeError
+        If `surfaces` is something else.
 
     Examples
     --------
@@ -52,6 +56,13 @@ def loss_surface(
     narrow: 0 at the network, up to 18.>
     """
     several = {"": surfaces} if isinstance(surfaces, LossSurface) else surfaces
+    needed = "a result of cnnbook.analysis.loss_surface"
+    check_kind("surfaces", several, Mapping, f"{needed}, or a mapping from names to some")
+    for name, surface in several.items():
+        check_kind(f"surfaces[{name!r}]", surface, LossSurface, needed)
+    check_count("levels", levels)
+    if highest is not None:
+        check_positive("highest", highest)
     if not 1 <= len(several) <= 3:
         raise ValueError(f"give one to three surfaces, got {len(several)}")
     grids = {name: surface.loss.double().numpy() for name, surface in several.items()}

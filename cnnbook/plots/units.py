@@ -1,9 +1,12 @@
 """What units of a network respond to."""
 
+from cnnbook._errors import check_kind
 from cnnbook.analysis import MaximizedUnits, TopPatches
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed, images
 from cnnbook.plots.style import WIDTH, new_figure
+
+_MAXIMIZED = "a result of cnnbook.analysis.maximize_activation"
 
 
 def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None = None) -> Figure:
@@ -22,6 +25,11 @@ def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None 
     -------
     Figure
 
+    Raises
+    ------
+    TypeError
+        If `found` is something else.
+
     Examples
     --------
     >>> from torch import nn
@@ -30,6 +38,7 @@ def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None 
     >>> maximized_units(analysis.maximize_activation(net, "0", [0, 3], shape=(1, 16, 16), steps=4))
     <Figure: Images made to excite units of layer 0: 0, 3.>
     """
+    check_kind("found", found, MaximizedUnits, _MAXIMIZED)
     units = ", ".join(map(str, found.units))
     return images(
         found.images,
@@ -40,7 +49,11 @@ def maximized_units(found: MaximizedUnits, *, columns: int = 6, alt: str | None 
 
 
 def top_patches(
-    found: TopPatches, maximized: MaximizedUnits | None = None, *, alt: str | None = None
+    found: TopPatches,
+    maximized: MaximizedUnits | None = None,
+    *,
+    kind: str = "unit",
+    alt: str | None = None,
 ) -> Figure:
     """Show the image patches that excite units most, one row per unit.
 
@@ -51,6 +64,8 @@ def top_patches(
         their lowest value to their highest.
     maximized
         Images optimized for the same units of the same layer, shown at the start of their rows.
+    kind
+        What the number of a row counts: for a convolution, also “map”.
     alt
         Text alternative.
 
@@ -63,6 +78,8 @@ def top_patches(
     ------
     ValueError
         If the patches have neither one nor three channels, or `maximized` is for other units.
+    TypeError
+        If `found` or `maximized` is something else.
 
     Examples
     --------
@@ -73,6 +90,8 @@ def top_patches(
     >>> top_patches(found).alt.split(".")[0]
     'The 3 patches that most excite units of layer 0'
     """
+    check_kind("found", found, TopPatches, "a result of cnnbook.analysis.top_patches")
+    check_kind("maximized", maximized, MaximizedUnits | None, _MAXIMIZED)
     patches = found.patches.float()
     if patches.shape[2] not in (1, 3):
         raise ValueError(f"patches must have 1 or 3 channels, these have {patches.shape[2]}")
@@ -102,10 +121,10 @@ def top_patches(
                 _show(next(cells), patch, f"{value:.3g}")
             for axes in cells:
                 axes.set_axis_off()
-            grid[row, 0].set_ylabel(f"unit {found.units[row]}", fontsize=9)
+            grid[row, 0].set_ylabel(f"{kind} {found.units[row]}", fontsize=9)
     if alt is None:
         strongest = "; ".join(
-            f"unit {unit}: {values[0]:.3g} to {values[-1]:.3g}"
+            f"{kind} {unit}: {values[0]:.3g} to {values[-1]:.3g}"
             for unit, values in zip(found.units, found.activation, strict=True)
         )
         made = ", beside images made for them" if extra else ""

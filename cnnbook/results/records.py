@@ -1,6 +1,5 @@
 """Reading, finding and writing recorded runs."""
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnbook._errors import unknown
-from cnnbook._files import write_whole
+from cnnbook._files import expanded, write_whole
 from cnnbook.results.machine import describe_machine, where_and_when
-from cnnbook.results.schema import as_json, check, document
+from cnnbook.results.schema import check, document, sealed, unsealed
 from cnnbook.tables import Table
 
 RUNS = Path(__file__).parent / "runs"
@@ -33,9 +32,9 @@ class Recorded:
 
     Examples
     --------
-    >>> run = load("configurations-cpu")
+    >>> run = load("recipe-cpu")
     >>> run.command, [row["contender"] for row in run.rows]
-    ('python -m cnnbook bench configurations', ['A', 'B', 'C', 'D', 'E'])
+    ('python -m cnnbook bench recipe --seeds=1', ['test accuracy', 'training'])
     """
 
     name: str
@@ -83,7 +82,7 @@ def list_runs() -> list[str]:
 
     Examples
     --------
-    >>> "configurations-cpu" in list_runs()
+    >>> "recipe-cpu" in list_runs()
     True
     """
     return sorted(path.stem for path in RUNS.glob("*.json"))
@@ -102,16 +101,16 @@ def load(name_or_path: str | Path) -> Recorded:
 
     Examples
     --------
-    >>> load("configurations-cpu").title
-    "Test accuracy of VGG's configurations A to E, alike in everything but depth"
+    >>> load("recipe-cpu").title
+    "94 % of Fashion-MNIST: airbench's ideas in a network for 28×28 pixels"
     """
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.suffix != ".json":
         if name_or_path not in list_runs():
             raise unknown("recorded run", name_or_path, list_runs(), see="results.list_runs()")
         path = RUNS / f"{name_or_path}.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unsealed(path.read_bytes())
         check(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -126,8 +125,8 @@ def find(part: str, device: str = "") -> list[Recorded]:
 
     Examples
     --------
-    >>> [run.name for run in find("configurations", device="cpu")]
-    ['configurations-cpu']
+    >>> [run.name for run in find("recipe", device="cpu")]
+    ['recipe-cpu']
     """
     runs = [run for run in map(load, list_runs()) if run.rows[0]["part"] == part]
     runs = [run for run in runs if device.lower() in run.machine["device"].lower()]
@@ -176,6 +175,6 @@ def record(
     name = f"{rows[0]['part']} {content['machine']['device']}".lower()
     name = re.sub(r"[ -]\d+ ?gb\b.*", "", name)  # "NVIDIA H100 80GB HBM3" is an H100 to everybody
     stem = re.sub("[^a-z0-9]+", "-", name).strip("-")
-    path = (RUNS if folder is None else Path(folder).expanduser()) / f"{stem}.json"
-    write_whole(path, as_json(content))
+    path = (RUNS if folder is None else expanded(folder)) / f"{stem}.json"
+    write_whole(path, sealed(content))
     return path

@@ -1,9 +1,10 @@
 """What the JSON file of a recorded run holds: ``FIELDS``, ``MACHINE``, and :class:`Row` by row."""
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -69,23 +70,53 @@ def check(content: Any) -> None:
     if schema != SCHEMA:
         raise ValueError(f"schema is {schema!r}, this cnnbook reads {SCHEMA}; record the run again")
     _check_fields("the record", content, FIELDS)
-    _check_fields("machine", content["machine"], MACHINE)
+    for name in ("title", "command"):
+        if not isinstance(content[name], str):
+            raise ValueError(f"{name} is {content[name]!r:.80}, not a text")
+    check_machine(content["machine"])
     rows = content["rows"]
+    if isinstance(rows, str) or not isinstance(rows, Sequence):
+        raise ValueError(f"rows is {rows!r:.80}, not a list")
     if not rows:
         raise ValueError("rows is empty; a run has at least one measurement")
     for number, row in enumerate(rows):
-        _check_fields(f"row {number}", row, dict.fromkeys([*COLUMNS, *rows[0]]))
+        first = rows[0] if isinstance(rows[0], Mapping) else {}
+        _check_fields(f"row {number}", row, dict.fromkeys([*COLUMNS, *first]))
+        for name in COLUMNS:
+            if name == "ratio" and row[name] is None:
+                continue
+            kind, said = (int | float, "number") if name in ("value", "ratio") else (str, "text")
+            if not isinstance(row[name], kind):
+                raise ValueError(f"row {number}: {name} is {row[name]!r:.80}, not a {said}")
         for name, value in row.items():
             numbers = value if isinstance(value, list) else [value]
-            finite = all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
-            if not (finite or value is None or isinstance(value, str)):
+            if not (all(map(_is_finite, numbers)) or value is None or isinstance(value, str)):
                 raise ValueError(
                     f"row {number}: {name} is {value!r}; allowed are a text, a finite number, "
                     "null and a list of finite numbers"
                 )
 
 
-def _check_fields(where: str, found: Collection[str], wanted: Collection[str]) -> None:
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # of an integer with hundreds of digits
+        return False
+
+
+def check_machine(machine: Any) -> None:
+    """Raise ValueError unless `machine` is what :func:`describe_machine` returns."""
+    _check_fields("machine", machine, MACHINE)
+    for name, value in machine.items():
+        kind, said = (int | str, "number") if name in ("cores", "threads") else (str, "text")
+        if not isinstance(value, kind):
+            raise ValueError(f"machine: {name} is {value!r:.80}, not a {said}")
+
+
+def _check_fields(where: str, found: Any, wanted: Iterable[str]) -> None:
+    wanted = list(wanted)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{where} is {found!r:.80}, not an object with {', '.join(wanted)}")
     for name in [*wanted, *found]:
         if name not in found or name not in wanted:
             problem = "missing" if name in wanted else "unknown"
@@ -103,3 +134,36 @@ def as_json(content: Mapping[str, Any]) -> bytes:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     text = re.sub(r"\[\n([-+.\de,\s]+)\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     return f"{text}\n".encode()
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Return a record as it is stored in a file, with a checksum of everything else in it."""
+    return as_json({**content, "sha256": _checksum(content)})
+
+
+def unsealed(stored: bytes) -> Any:
+    """Return what a record's file holds, without the checksum.
+
+    The first records had none.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or not what was written.
+    """
+    try:
+        content = json.loads(stored)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if isinstance(content, dict) and "sha256" in content:
+        written = content.pop("sha256")
+        if written != _checksum(content):
+            raise ValueError(
+                "it is damaged or was changed: its checksum does not match its content. Record "
+                "the run again"
+            )
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(as_json(content)).hexdigest()

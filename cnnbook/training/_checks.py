@@ -1,8 +1,7 @@
 """Checks of what is passed to training, with the same wording everywhere."""
 
 import re
-from collections.abc import Mapping
-from numbers import Integral, Real
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,44 +9,30 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Subset, TensorDataset
 
-from cnnbook._errors import no_tensor
+from cnnbook._checks import no_tensor
+from cnnbook._networks import input_type
 from cnnbook.data import BatchSource
-
-
-def check_positive(name: str, value: object) -> None:
-    """Raise unless a value is a number greater than zero."""
-    if not _number(name, value) > 0:
-        raise ValueError(f"{name} must be positive, got {name}={value}")
-
-
-def check_count(name: str, value: object) -> None:
-    """Raise unless a value is a whole number greater than zero."""
-    check_whole(name, value)
-    check_positive(name, value)
-
-
-def check_whole(name: str, value: object) -> None:
-    """Raise TypeError unless a value is a whole number."""
-    _number(name, value)
-    if not isinstance(value, Integral):
-        raise TypeError(f"{name} is a whole number, got {name}={value}")
-
-
-def check_fraction(name: str, value: object) -> None:
-    """Raise unless a value is a number from 0 to 1."""
-    if not 0 <= _number(name, value) <= 1:
-        raise ValueError(f"{name} is a fraction from 0 to 1, got {name}={value}")
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is a number, got {name}={value!r} of type {type(value).__name__}")
-    return float(value)
+from cnnbook.training.ignored import USUAL
 
 
 def check_network(model: object, call: str) -> None:
-    """Raise TypeError unless something is a network; `call` says where it belongs."""
+    """Raise unless something is a network that has its values; `call` says where it belongs.
+
+    Raises
+    ------
+    TypeError
+        If it is not a network.
+    ValueError
+        If some of its parameters or buffers are on the device ``"meta"``.
+    """
     if isinstance(model, nn.Module):
+        for name, tensor in _tensors_of(model):
+            if tensor.is_meta:
+                raise ValueError(
+                    f"{call} needs a network with values, and {name} of {type(model).__name__} is "
+                    "on the device 'meta', where there are only shapes: build the network outside "
+                    'torch.device("meta")'
+                )
         return
     if isinstance(model, type):
         got = f"the class {model.__name__}; create one: {model.__name__}(...)"
@@ -83,6 +68,21 @@ def check_loss_value(value: object) -> None:
     raise ValueError(f"loss= returned {got}; the batch's mean, one number in a tensor, is needed")
 
 
+def _tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def check_gradients_on() -> None:
+    """Raise ValueError in a context in which torch computes no gradients."""
+    if not torch.is_grad_enabled():
+        mode = "inference_mode" if torch.is_inference_mode_enabled() else "no_grad"
+        raise ValueError(
+            f"nothing can be trained under torch.{mode}, where no gradients are computed: call "
+            "fit() outside"
+        )
+
+
 def check_trainable(model: nn.Module) -> None:
     """Raise ValueError if no parameter of a network can be trained."""
     parameters = list(model.parameters())
@@ -94,10 +94,12 @@ def check_trainable(model: nn.Module) -> None:
             f"all {len(parameters)} parameters of {name} are frozen, so that there is nothing to "
             "train: requires_grad_(True) on the layers to be trained, for example the last one"
         )
-    if any(p.is_inference() for p in parameters if not is_lazy(p)):
-        raise ValueError(
-            f"{name} was made under torch.inference_mode, and cannot be trained; make it outside"
-        )
+    for path, tensor in _tensors_of(model):
+        if not is_lazy(tensor) and tensor.is_inference():
+            raise ValueError(
+                f"{path} of {name} was made under torch.inference_mode, and cannot be trained; "
+                "make it outside"
+            )
 
 
 def check_one_scale(train: object, val: object) -> None:
@@ -117,7 +119,9 @@ def check_one_scale(train: object, val: object) -> None:
     }.items():
         one, other = _known(train, what), _known(val, what)
         if one is not None and other is not None and one != other:
-            raise ValueError(f"train has {what} {_short(one)}, val has {_short(other)}: {cure}")
+            raise ValueError(
+                f"train has {what} {shortened(one)}, val has {shortened(other)}: {cure}"
+            )
 
 
 def _scaled_only(data: object) -> int:
@@ -150,7 +154,8 @@ def _known(data: object, what: str) -> object:
     return None
 
 
-def _short(value: object) -> str:
+def shortened(value: object) -> str:
+    """Return a value as text of a sentence's length."""
     text = str(value)
     return text if len(text) < 120 else f"{text[:110]} …"
 
@@ -189,7 +194,9 @@ def check_not_empty(batches: BatchSource, what: str) -> None:
         )
 
 
-def check_labels(output: Tensor, labels: Tensor, classes: int = 0) -> None:
+def check_labels(
+    output: Tensor, labels: Tensor, classes: int = 0, ignored: Sequence[int] = (USUAL,)
+) -> None:
     """Raise ValueError if cross-entropy cannot compare a network's scores with labels.
 
     Parameters
@@ -200,6 +207,8 @@ def check_labels(output: Tensor, labels: Tensor, classes: int = 0) -> None:
         The batch's labels.
     classes
         Classes of the data, if known: the network needs an output for each.
+    ignored
+        Labels that the loss leaves out.
     """
     if output.ndim < 2:
         raise ValueError(
@@ -226,8 +235,9 @@ def check_labels(output: Tensor, labels: Tensor, classes: int = 0) -> None:
             f"the data yield labels that are {labels.dtype} of shape {tuple(labels.shape)}; "
             f"torch.int64 of shape (N,), the index of each image's class, is needed: {cure}"
         )
-    # -100 is cross-entropy's mark for what it leaves out.
-    wrong = labels[(labels >= outputs) | (labels < 0) & (labels != -100)]
+    wrong = labels[(labels >= outputs) | (labels < 0)]
+    for label in ignored:
+        wrong = wrong[wrong != label]
     if len(wrong):
         raise ValueError(
             f"a label is {int(wrong[0])}, but the network has {outputs} outputs, for classes 0 to "
@@ -259,7 +269,8 @@ def check_batch(batch: object, layout: torch.memory_format) -> None:
 
 def explain_images(model: nn.Module, images: Tensor, error: RuntimeError) -> None:
     """Raise ValueError, after a network has failed, if its images are not of its own type."""
-    own = next((p for p in model.parameters() if p.is_floating_point()), None)
+    kind = input_type(model)
+    own = next((p for p in model.parameters() if p.dtype == kind), None)
     if own is None:
         return
     if images.device.type != own.device.type:
@@ -275,6 +286,18 @@ def explain_images(model: nn.Module, images: Tensor, error: RuntimeError) -> Non
         raise ValueError(
             f"the network takes images of {expected[2]} channels, got {images.shape[1]} in images "
             f"of shape {tuple(images.shape)}: {cure}"
+        ) from error
+    kinds: dict[torch.dtype, list[str]] = {}
+    for name, parameter in model.named_parameters():
+        kinds.setdefault(parameter.dtype, []).append(name)
+    if len(kinds) > 1 and "type" in str(error):
+        found = ", ".join(
+            f"{kind} ({names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)})"
+            for kind, names in kinds.items()
+        )
+        raise ValueError(
+            f"the network has parameters of several types, and does not convert between them: "
+            f"{found}; make them one, for example model.float()"
         ) from error
     # Other types of floats are converted.
     if images.dtype != own.dtype and not images.is_floating_point():

@@ -1,5 +1,6 @@
 """Callbacks: what happens around the steps of a training run."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from cnnbook._checks import check_count, check_fraction, check_positive
 from cnnbook._errors import unknown
+from cnnbook._files import Claim, expanded
 from cnnbook._networks import input_type
 from cnnbook._progress import progress_bar
 from cnnbook._stderr import say
 from cnnbook.training import processes
-from cnnbook.training._checks import check_count, check_fraction, check_positive
-from cnnbook.training.checkpoint import as_path
+from cnnbook.training.checkpoint import CheckpointError, as_path, set_state, state_of
 from cnnbook.training.first_batch import copied
-from cnnbook.training.resume import check_state, check_writable, save_run
+from cnnbook.training.resume import check_state, check_writable, claim, holds_result, save_run
 from cnnbook.training.trained import check_described
 
 if TYPE_CHECKING:
@@ -235,7 +237,7 @@ class TensorBoard(Callback):
             raise ModuleNotFoundError(
                 f"TensorBoard's log needs its package ({error}): pip install tensorboard"
             ) from None
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self._create = SummaryWriter
         self._writer: Any = None
         self._logged = 0
@@ -245,7 +247,8 @@ class TensorBoard(Callback):
         if processes.is_main_process():
             self._writer = self._create(str(self.folder))
         # Nothing has been written for the epoch in which a run was interrupted.
-        self._logged = run.step // run.steps_per_epoch * run.steps_per_epoch
+        epochs = run.step // run.steps_per_epoch - run.awaits_validation
+        self._logged = epochs * run.steps_per_epoch
 
     def on_epoch_end(self, run: "Run") -> None:
         """Write the epoch."""
@@ -261,8 +264,10 @@ class TensorBoard(Callback):
             values |= {"accuracy/validation": history.val_accuracy}
         for name, series in values.items():
             self._writer.add_scalar(name, series[-1], run.step)
-        rate = float(run.optimizer.param_groups[0]["lr"])  # the default's is a tensor on a GPU
-        self._writer.add_scalar("learning_rate", rate, run.step)
+        rate = run.optimizer.param_groups[0].get("lr")  # not every optimizer has one
+        if rate is not None:
+            # The default's is a tensor on a GPU.
+            self._writer.add_scalar("learning_rate", float(rate), run.step)
         self._writer.flush()
 
     def on_fit_end(self, run: "Run") -> None:
@@ -319,9 +324,9 @@ class EMA(Callback):
         self.average = copied(run.model).requires_grad_(False)
         if input_type(self.average) in (torch.float16, torch.bfloat16):
             self.average.float()  # small changes would be rounded away
-        self._averaged, self._copied = self._sources(run.model)
+        self._prepare(run.model)
         if self._resumed is not None:
-            self.average.load_state_dict(self._resumed)
+            set_state(self.average, self._resumed)
             self._resumed = None
         run.evaluated = self.average
 
@@ -330,6 +335,13 @@ class EMA(Callback):
         """Update the average."""
         # torch's AveragedModel does the same but reads its step counter off the device each time.
         decay = min(self.decay, (1 + run.step) / (10 + run.step))
+        made = False
+        for buffers, own, key in self._unmade:  # in the first forward pass
+            value = own[key]
+            if value is not None:
+                buffers[key], made = value.detach().clone(), True
+        if made:
+            self._prepare(run.model)
         if self._averaged:
             kept = [tensor for tensor, _, _ in self._averaged]
             new = [owner[key].to(old.dtype) for old, owner, key in self._averaged]
@@ -337,6 +349,16 @@ class EMA(Callback):
         if self._copied:
             kept = [tensor for tensor, _, _ in self._copied]
             torch._foreach_copy_(kept, [owner[key] for _, owner, key in self._copied])
+
+    def _prepare(self, model: torch.nn.Module) -> None:
+        """Find out what is averaged, what is copied, and which buffers do not exist yet."""
+        self._averaged, self._copied = self._sources(model)
+        self._unmade = [
+            (kept._buffers, layer._buffers, key)
+            for kept, layer in zip(self.average.modules(), model.modules(), strict=True)
+            for key, buffer in kept._buffers.items()
+            if buffer is None
+        ]
 
     def _sources(self, model: torch.nn.Module) -> tuple["_Sources", "_Sources"]:
         """Return what is averaged and what is copied: each tensor, and where its new value is."""
@@ -349,18 +371,20 @@ class EMA(Callback):
         averaged: _Sources = []
         others: _Sources = []
         iterations, seen = _power_iterations(self.average), set()
-        for name, kept in self.average.state_dict().items():
+        for name, kept in state_of(self.average).items():
             if name.endswith("_extra_state"):
                 continue  # made anew by the layer
             if kept.data_ptr() not in seen:  # a tensor with two names is averaged once
                 seen.add(kept.data_ptr())
-                mean = kept.is_floating_point() and name not in iterations
+                number = kept.is_floating_point() or kept.is_complex()
+                # A mean with infinity, as in the mask of attention, would be no number.
+                mean = number and name not in iterations and bool(kept.isfinite().all())
                 (averaged if mean else others).append((kept, *owners[name]))
         return averaged, others
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights."""
-        return self.average.state_dict()
+        return state_of(self.average)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with these weights when training begins."""
@@ -496,7 +520,7 @@ class EarlyStopping(Callback):
         """Stop if there has been no improvement for too long."""
         if self.restore_best and self._waited(run) == 0:
             self._best = {
-                name: value.detach().clone() for name, value in run.evaluated.state_dict().items()
+                name: value.detach().clone() for name, value in state_of(run.evaluated).items()
             }
         self._stop_if_waited(run)
 
@@ -505,7 +529,7 @@ class EarlyStopping(Callback):
         # After it, training may have gone on without an improvement, or through part of an epoch.
         if self._best is not None:
             best = copied(run.evaluated).requires_grad_(False)
-            best.load_state_dict(self._best)
+            set_state(best, self._best)
             run.evaluated = best
 
     def _stop_if_waited(self, run: "Run") -> None:
@@ -584,7 +608,7 @@ class TimeLimit(Callback):
     Raises
     ------
     ValueError
-        If `seconds` is not positive.
+        If `seconds` is not positive and finite.
 
     Examples
     --------
@@ -614,6 +638,15 @@ class TimeLimit(Callback):
             run.stop(f"time limit of {self.seconds:g} s reached at {where}")
 
 
+def _which_file(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from one that replaces it; nothing if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class Checkpoint(Callback):
     """Write the run to a file that :func:`fit` can resume from and :func:`load_weights` can read.
 
@@ -628,7 +661,7 @@ class Checkpoint(Callback):
         only when the new one is complete.
     every
         Steps between saves; by default, the run is saved after every epoch. The end is always
-        saved.
+        saved, and so is an epoch whose validation fails: a resumed run begins with that validation.
     info
         Anything to store with the run, in plain Python values.
 
@@ -637,7 +670,7 @@ class Checkpoint(Callback):
     ValueError
         If `every` is not positive, or `info` is that of :func:`model_info` for another network.
     CheckpointError
-        If the file cannot be written.
+        If the file cannot be written, or another run is writing it.
     TypeError
         If `info`, or the state of another callback, holds something that a checkpoint cannot hold.
 
@@ -663,12 +696,26 @@ class Checkpoint(Callback):
         self.path, self.every, self.info = as_path(path), every, info
         self._saved: tuple[int, Any] = 0, None
         self._checked = False
+        self._claim: Claim | None = None
+        self._found: tuple[int, ...] | None = None
+
+    def note_file(self) -> None:
+        """Remember which file is there before it is read, to notice that another run wrote it."""
+        self._found = _which_file(self.path)
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Check that the file can be written."""
-        self._saved, self._checked = (run.step, None), False
-        if run.step < run.total_steps:
+        """Check that the file can be written, and keep other runs from writing it."""
+        self._saved, self._checked = (-1 if run.awaits_validation else run.step, None), False
+        if run.step < run.total_steps or run.awaits_validation:
             check_writable(self.path)
+            self._claim = claim(self.path)
+            found, self._found = self._found, None
+            if found is not None and found != _which_file(self.path):
+                self._release()
+                raise CheckpointError(
+                    f"another run wrote {self.path} after this one had read it: do the same again "
+                    "to continue from there"
+                )
             check_state(run, self.info, begun=False)
             check_described(run.model, self.info, run.output)
 
@@ -690,6 +737,24 @@ class Checkpoint(Callback):
         step, evaluated = self._saved
         if run.step != step or evaluated not in (None, run.evaluated):
             self._save(run)
+        elif evaluated is None and self.path.exists() and not holds_result(run, self.path):
+            # The run was killed between its last step and the last save.
+            self._claim = claim(self.path)
+            self._save(run)
+        self._release()
+
+    def on_exception(self, run: "Run", error: BaseException) -> None:
+        """Save an epoch that could not be validated, and let other runs write the file."""
+        if run.awaits_validation and self._claim is not None:
+            # The error that ends the training is the one to tell of.
+            with contextlib.suppress(CheckpointError, FloatingPointError):
+                self._save(run)
+        self._release()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     def _save(self, run: "Run") -> None:
         save_run(run, self.path, self.info)

@@ -6,11 +6,12 @@ JSON. Nothing is pickled: opening a file from a stranger runs no code of theirs.
 checksum of all other bytes of the file, so that no change goes unnoticed.
 """
 
+import functools
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cnnbook._files import write_whole
-from cnnbook.training._checks import check_network
+from cnnbook._checks import memory_of_this_machine
+from cnnbook._files import expanded, write_whole
+from cnnbook._networks import device_of
+from cnnbook.training._checks import check_network, shortened
 
 _FORMAT = "cnnbook checkpoint 3"
-_TRAINING = "training/"
+_TRAINING = "training/"  # longer, if a weight's name begins with it
+_OWN_TENSOR = re.compile(rb'"_*training/[0-9]+"')
 _SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_SHA256 = b'"sha256":"' + b"0" * 64 + b'"'  # what stands there while the checksum is computed
 
@@ -70,7 +74,8 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
     CheckpointError
         If the file cannot be written, for example because the disk is full.
     TypeError
-        If `state` holds anything else. The message says where.
+        If `state` holds anything else, or a tensor is of a kind that such a file does not have:
+        sparse, quantized, complex128. The message says where.
 
     Examples
     --------
@@ -95,20 +100,23 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], state: Any)
                 "weights is what model.state_dict() returns, got dict of "
                 f"{type(value).__name__} ({name!r}); other things belong into state"
             )
+    check_tensors(weights)
     check_storable("state", state)
-    # Copies, because safetensors refuses memory that two names share.
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
-    plain = _to_json(state, tensors, {_memory(t): name for name, t in weights.items()})
-    described = json.dumps({"format": _FORMAT, "state": plain})
+    start = _TRAINING
+    while any(name.startswith(start) for name in weights):
+        start = f"_{start}"
+    tensors = {name: _copy(t) for name, t in weights.items()}
+    plain = _to_json(state, start, tensors, {_memory(t): name for name, t in weights.items()})
+    described = json.dumps({"format": _FORMAT, "tensors": start, "state": plain})
     content = save(tensors, metadata={"cnnbook": described, "sha256": "0" * 64})
     content = content.replace(_NO_SHA256, b'"sha256":"%s"' % _checksum(content), 1)
     try:
         write_whole(path, content)
     except OSError as error:
-        before = "The file there before is unchanged." if path.exists() else ""
+        before = " The file there before is unchanged." if path.exists() else ""
         raise CheckpointError(
-            f"could not write {len(content):,} bytes to {path} ({error.strerror}). {before} Free "
-            "some space or choose another folder."
+            f"could not write {len(content):,} bytes to {path} ({error.strerror}).{before} Free "
+            "some space or choose another name or folder."
         ) from error
     return path
 
@@ -150,16 +158,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     : its checksum does not match its content
     """
     tensors, metadata = _read(as_path(path))
-    try:
-        described = json.loads(metadata["cnnbook"])
-    except (KeyError, ValueError, RecursionError):
-        described = {}
-    if not isinstance(described, dict) or described.get("format") != _FORMAT:
+    described = _described(metadata)
+    if described.get("format") != _FORMAT:
         raise CheckpointError(
             f"{path} holds tensors but no training state of this version of cnnbook; "
             "load_weights() reads weights alone, but training cannot continue from them"
         )
-    weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
+    weights = _weights_among(tensors, described)
     try:
         return weights, _from_json(described["state"], tensors)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -190,7 +195,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     Raises
     ------
     CheckpointError
-        If the file is missing or damaged, is a pickle, or has other layers than `model`.
+        If the file is missing or damaged, is a pickle, or has other layers than `model`, or other
+        kinds of numbers: whole numbers for real ones, complex ones for real ones.
     TypeError
         If `model` is not a network, or `path` not the name of a file.
 
@@ -207,7 +213,7 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """
     check_network(model, "load_weights(model, path)")
     tensors, metadata = _read(as_path(path))
-    weights = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
+    weights = _weights_among(tensors, _described(metadata))
     expected = model.state_dict()
     weights = _renamed(weights, expected, metadata)
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
@@ -216,8 +222,18 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
         for name in expected.keys() & weights.keys()
         if not is_lazy(expected[name]) and expected[name].shape != weights[name].shape
     ]
-    if missing or extra or other:
-        parts = [("it lacks", missing), ("it also has", extra), ("other shapes", set(other))]
+    kinds = [
+        name
+        for name in expected.keys() & weights.keys()
+        if kind_of(expected[name]) != kind_of(weights[name])
+    ]
+    if missing or extra or other or kinds:
+        parts = [
+            ("it lacks", missing),
+            ("it also has", extra),
+            ("other shapes", set(other)),
+            ("other kinds of numbers", {_two_kinds(n, weights, expected) for n in kinds}),
+        ]
         what = "; ".join(
             f"{label}: {', '.join(sorted(names)[:5])}{' …' * (len(names) > 5)}"
             for label, names in parts
@@ -258,17 +274,67 @@ def _unwrapped_name(name: str) -> str:
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Return a network's weights under the names they have without wrappers."""
-    names = _plain_names(model)
-    return {names[name]: value for name, value in model.state_dict().items()}
+    weights = model.state_dict()
+    names = plain_names(model, weights)
+    return {names[name]: value for name, value in weights.items()}
 
 
 def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load what :func:`weights_of` returned."""
-    names = {plain: name for name, plain in _plain_names(model).items()}
+    names = {plain: name for name, plain in plain_names(model, model.state_dict()).items()}
     model.load_state_dict({names.get(name, name): value for name, value in weights.items()})
 
 
-def _plain_names(model: nn.Module) -> dict[str, str]:
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return what ``state_dict()`` returns, and the buffers that it leaves out."""
+    return {**model.state_dict(), **_other_buffers(model)}
+
+
+def set_state(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Load what :func:`state_of` returned."""
+    own = _other_buffers(model)
+    model.load_state_dict({name: value for name, value in state.items() if name not in own})
+    _set_buffers(model, {name: value for name, value in state.items() if name in own})
+
+
+def other_buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that :func:`weights_of` leaves out, under names without wrappers."""
+    names = plain_names(model, _other_buffers(model))
+    return {names[name]: value for name, value in _other_buffers(model).items()}
+
+
+def set_other_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    """Load what :func:`other_buffers_of` returned."""
+    plain = plain_names(model, _other_buffers(model))
+    names = {new: name for name, new in plain.items()}
+    _set_buffers(model, {names.get(name, name): value for name, value in buffers.items()})
+
+
+def _other_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers made with ``persistent=False``, which ``state_dict()`` leaves out."""
+    return {
+        f"{path}." * bool(path) + key: buffer
+        for path, module in model.named_modules()
+        for key, buffer in module._buffers.items()
+        if key in module._non_persistent_buffers_set and buffer is not None
+    }
+
+
+def _set_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    for name, value in buffers.items():
+        path, _, key = name.rpartition(".")
+        owner = model.get_submodule(path)
+        if key not in owner._buffers:
+            raise KeyError(f"the network has no buffer {name}")
+        own = owner._buffers[key]
+        if own is None or own.shape != value.shape:
+            owner._buffers[key] = value.to(device_of(model), copy=True)
+        else:
+            with torch.no_grad():
+                own.copy_(value)
+
+
+def plain_names(model: nn.Module, given: Iterable[str]) -> dict[str, str]:
     """Return each name in a network's ``state_dict()`` with what it is without wrappers."""
     wrappers = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -278,7 +344,7 @@ def _plain_names(model: nn.Module) -> dict[str, str]:
         elif isinstance(getattr(module, "_orig_mod", None), nn.Module):  # torch.compile's
             wrappers[f"{start}_orig_mod."] = start
     names = {}
-    for name in model.state_dict():
+    for name in given:
         plain = name
         for wrapped in sorted(wrappers, key=len, reverse=True):  # from the inside out
             if plain.startswith(wrapped):
@@ -287,16 +353,51 @@ def _plain_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
+def _two_kinds(name: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    kept, own = (str(each[name].dtype).removeprefix("torch.") for each in (weights, expected))
+    return f"{name} ({kept} in the file, {own} in the network)"
+
+
+def kind_of(tensor: Tensor) -> str:
+    """Return a kind of numbers; converting between two of them changes what numbers mean."""
+    if tensor.is_complex():
+        return "complex"
+    return "real" if tensor.is_floating_point() else "whole"
+
+
+def _described(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a checkpoint says about itself; nothing if it is another file."""
+    try:
+        described = json.loads(metadata["cnnbook"])
+    except (KeyError, ValueError, RecursionError):
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def _weights_among(tensors: Mapping[str, Tensor], described: dict[str, Any]) -> dict[str, Tensor]:
+    start = str(described.get("tensors", _TRAINING))
+    own = described.get("format") == _FORMAT
+    return {name: t for name, t in tensors.items() if not (own and name.startswith(start))}
+
+
 def as_path(path: object) -> Path:
-    """Return a path, ``~`` expanded; raise TypeError if something is not the name of a file."""
+    """Return a path, ``~`` expanded; raise if something is not the name of a file."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is the name of a file, got {type(path).__name__}")
-    return Path(path).expanduser()
+    if "\0" in str(path):
+        raise ValueError(f"path is the name of a file, got {str(path)!r}, with a zero byte")
+    return expanded(path)
 
 
 def refuse_folder(path: Path) -> None:
-    """Raise CheckpointError if a path is a folder's."""
-    if path.is_dir():
+    """Raise CheckpointError if a path is a folder's, or that of no possible file."""
+    try:
+        folder = path.is_dir()
+    except OSError as error:  # of a name that is too long, for example
+        raise CheckpointError(
+            f"{shortened(path)} cannot be a file ({error.strerror}); choose another name"
+        ) from None
+    if folder:
         raise CheckpointError(
             f"{path} is a folder; give the name of a file, for example {path / 'run.safetensors'}"
         )
@@ -315,11 +416,48 @@ def check_storable(where: str, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             check_storable(f"{where}[{number}]", item)
-    elif not isinstance(value, Tensor) and not _is_plain(value):
+    elif isinstance(value, Tensor):
+        if why := _unstorable(value):
+            raise TypeError(f"a checkpoint cannot hold {where}, {why}")
+    elif not _is_plain(value):
         raise TypeError(
             f"a checkpoint cannot hold {where}: {value!r} of type {type(value).__name__}; "
             f"{_cure(value)}"
         )
+
+
+def check_tensors(weights: Mapping[str, Tensor]) -> None:
+    """Raise TypeError if a checkpoint cannot hold a network's weights, or their names."""
+    for name, value in weights.items():
+        if why := _unstorable(value):
+            raise TypeError(f"a checkpoint cannot hold {name} of the network, {why}")
+        # safetensors uses this one itself, and stores names as UTF-8.
+        if name == "__metadata__" or name != name.encode(errors="replace").decode():
+            raise TypeError(f"a checkpoint cannot hold a weight of the name {name!r}; rename it")
+
+
+def _unstorable(tensor: Tensor) -> str:
+    """Return why a tensor cannot be stored, and what to do; nothing if it can."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        kind = "nested" if tensor.is_nested else "sparse"
+        return f"a {kind} tensor: make it dense, or keep it as an attribute that is no buffer"
+    if tensor.is_quantized:
+        return "a quantized tensor: store int_repr() and its scale instead"
+    if not _keeps(tensor.dtype):
+        return f"a tensor of {tensor.dtype}: convert it to another type"
+    return ""
+
+
+@functools.cache
+def _keeps(kind: torch.dtype) -> bool:
+    """Return whether a safetensors file gives tensors of a type back."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load, save
+
+    try:
+        return load(save({"x": torch.empty(1, dtype=kind)}))["x"].dtype == kind
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        return False
 
 
 def _is_plain(value: object) -> bool:
@@ -350,9 +488,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     refuse_folder(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")
+        raise CheckpointError(
+            f"{path} is a device or a pipe, not a file; choose another name"
+            if path.exists()
+            else f"there is no file {path}"
+        )
     try:
-        content = path.read_bytes()
+        content, size = _content(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path} ({error.strerror})") from None
     try:
@@ -366,16 +508,35 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 "file, weights_only=True), new_file)"
             ) from None
         raise CheckpointError(
-            f"{path} is damaged or not a safetensors file ({error}); its size is "
-            f"{len(content):,} bytes"
+            f"{path} is damaged or not a safetensors file ({error}); its size is {size:,} bytes"
         ) from None
     header = content[8 : 8 + int.from_bytes(content[:8], "little")]
     metadata = json.loads(header).get("__metadata__") or {}
-    if {"cnnbook", "sha256"} & metadata.keys() or _TRAINING.encode() in header:
+    if {"cnnbook", "sha256"} & metadata.keys() or _OWN_TENSOR.search(header):
         checksum = _SHA256.search(header)
         if checksum is None or checksum[1] != _checksum(content):
             raise CheckpointError(f"{path} is damaged: its checksum does not match its content")
     return tensors, metadata
+
+
+def _content(path: Path) -> tuple[bytes, int]:
+    """Return what is in a file, and its size; only the start of what cannot be a checkpoint.
+
+    A file may be larger than the memory and take up no space.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        if start[8:] != b"{" or length > size:
+            return start, size
+        memory = memory_of_this_machine()
+        if memory is not None and size > memory:
+            raise CheckpointError(
+                f"{path} has {size / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB of "
+                "memory"
+            )
+        return start + file.read(), size
 
 
 def _checksum(content: bytes) -> bytes:
@@ -390,21 +551,29 @@ def _checksum(content: bytes) -> bytes:
 def _memory(tensor: Tensor) -> tuple[object, ...]:
     """Return a key that two tensors share only if they are the same memory, seen the same way."""
     where = tensor.device, tensor.data_ptr() if tensor.numel() else id(tensor)
-    return *where, tensor.dtype, tensor.shape, tensor.stride()
+    seen = tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
+    return *where, tensor.dtype, *seen
 
 
-def _to_json(value: Any, tensors: dict[str, Tensor], names: dict[tuple[object, ...], str]) -> Any:
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a tensor as safetensors takes it: its values, in memory that no other shares."""
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().clone()
+
+
+def _to_json(
+    value: Any, start: str, tensors: dict[str, Tensor], names: dict[tuple[object, ...], str]
+) -> Any:
     """Replace tensors by names, adding them to `tensors`, and dicts by lists of their items."""
     if isinstance(value, Tensor):
         name = names.get(_memory(value))
         if name is None:
-            name = f"{_TRAINING}{len(tensors)}"
-            tensors[name] = value.detach().cpu().contiguous().clone()
+            name = f"{start}{len(tensors)}"
+            tensors[name] = _copy(value)
         return {"tensor": name}
     if isinstance(value, Mapping):
-        return {"items": [[key, _to_json(item, tensors, names)] for key, item in value.items()]}
+        return {"items": [[k, _to_json(v, start, tensors, names)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
-        return [_to_json(item, tensors, names) for item in value]
+        return [_to_json(item, start, tensors, names) for item in value]
     return value
 
 

@@ -3,11 +3,13 @@
 import ctypes
 import os
 import platform
+import random
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,6 +60,9 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators that a training step on `device` draws from.
 
+    Networks and losses may draw from Python's and NumPy's, too: mixup by ``np.random.beta``, for
+    example, or layers left out by ``random.random()``.
+
     :func:`torch.manual_seed` would seed those of every type of device in every step, even if the
     network needs none of them: a few percent of a small network's time on a CPU.
     """
@@ -70,6 +75,8 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+    random.seed(seed % 2**64)  # a negative one would be that of its absolute value
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (the generator that others use)
 
 
 def keep_freed_memory(device: torch.device) -> None:

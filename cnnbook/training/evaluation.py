@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbook import settings
+from cnnbook._checks import check_count
+from cnnbook._errors import counted
 from cnnbook._networks import Selector, evaluating, input_type, scores_of
 from cnnbook.data import BatchSource, DataLike, make_batches
 from cnnbook.data.sources import has_own_batches
 from cnnbook.training import processes
 from cnnbook.training._checks import (
     check_batch,
-    check_count,
     check_labels,
     check_loss,
     check_loss_value,
@@ -27,8 +28,8 @@ from cnnbook.training._checks import (
     explain_images,
 )
 from cnnbook.training.device import autocast, memory_format
+from cnnbook.training.ignored import USUAL, ignored_by
 
-_IGNORED = -100  # cross-entropy's mark for a label that does not count
 _NARROW = (torch.float16, torch.bfloat16)
 
 
@@ -44,6 +45,8 @@ class Evaluation:
         True classes, ``(N,)``.
     loss
         Mean loss per image.
+    ignored_labels
+        Labels that do not count, because the loss leaves them out.
 
     Examples
     --------
@@ -58,6 +61,7 @@ class Evaluation:
     scores: Tensor
     labels: Tensor
     loss: float
+    ignored_labels: tuple[int, ...] = (USUAL,)
 
     @property
     def predictions(self) -> Tensor:
@@ -68,11 +72,23 @@ class Evaluation:
     def accuracy(self) -> float:
         """Fraction of images that are classified correctly, 0 to 1.
 
-        Labels of -100, which cross-entropy ignores, do not count. If the labels are not classes,
-        as in a regression, the accuracy is not a number (``nan``).
+        Labels that the loss leaves out, such as -100 in cross-entropy, do not count. If the labels
+        are not classes, or some of them are not, the accuracy is not a number (``nan``): in a
+        regression, of images with several labels each, or of classes that the network lacks.
         """
-        right, counted = right_and_counted(self.scores, self.labels)
-        return float(right) / float(counted) if counted else float("nan")
+        return accuracy_of(*map(int, count(self.scores, self.labels, self.ignored_labels)))
+
+    @property
+    def counted(self) -> Tensor:
+        """Which labels count, as booleans of the shape of `predictions`.
+
+        A confusion matrix of those that do, at every position if there are several in an image:
+        ``analysis.confusion_matrix(result.labels[result.counted],
+        result.predictions[result.counted], classes)``.
+        """
+        if self.labels.is_floating_point():
+            return torch.ones_like(self.predictions, dtype=torch.bool)
+        return _counted(self.labels, self.ignored_labels)
 
     def __repr__(self) -> str:
         """Return size, loss and accuracy."""
@@ -124,9 +140,17 @@ def evaluate(
         are found in what the network returns.
     ValueError
         If there are no images, or images or labels are not what the network needs.
+    FloatingPointError
+        If scores are not numbers (nan), so that there is no prediction. The message says of how
+        many images, and which is the first.
 
     Notes
     -----
+    Labels that the loss leaves out do not count in the accuracy: -100, and the ``ignore_index`` of
+    torch's losses, of a ``functools.partial``, or of a loss of your own that has such an attribute
+    or is made of such losses. It is not found inside the code of a function: of a label that is no
+    class of the network and not known to be left out, the accuracy is ``nan``.
+
     The loss is that over all images at once, whatever the batch size, also if it weights classes
     or ignores labels. A loss of your own is called with the outputs of all batches, concatenated.
     Only if that is impossible, because the network returns something other than tensors with one
@@ -172,7 +196,20 @@ def evaluate(
     for part, y in _predictions(model, batches, mean, device, torch.float32):
         scores.append(part)
         labels.append(y)
-    return Evaluation(torch.cat(scores).cpu(), torch.cat(labels).cpu(), mean.result(of_all=False))
+    found = torch.cat(scores).cpu()
+    _refuse_nan(found)
+    return Evaluation(found, torch.cat(labels).cpu(), mean.result(of_all=False), ignored_by(loss))
+
+
+def _refuse_nan(scores: Tensor) -> None:
+    """Refuse scores that are not numbers: the largest of them would count as a prediction."""
+    nan = scores.isnan().flatten(1).any(1) if scores.ndim > 1 else scores.isnan()
+    if nan.any():
+        raise FloatingPointError(
+            f"the scores of {int(nan.sum()):,} of {counted(len(scores), 'image')} are not numbers "
+            f"(nan), the first those of image {int(nan.nonzero()[0])}: check whether these images "
+            "or the network's weights have values that are not finite"
+        )
 
 
 def as_batches(
@@ -218,44 +255,63 @@ def loss_and_accuracy(
     """
     processes.broadcast_buffers(model)
     mean = _MeanLoss(loss, output)
-    counts = torch.zeros(2, dtype=torch.int64, device=device)  # right, and all that count
+    ignored = ignored_by(loss)
+    counts = torch.zeros(3, dtype=torch.int64, device=device)
     for scores, labels in _predictions(model, batches, mean, device, precision):
-        right, counted = right_and_counted(scores, labels)
-        counts[0] += right
-        counts[1] += counted
-    right, counted = processes.all_reduce(counts).tolist()
-    return mean.result(of_all=True), right / counted if counted else float("nan")
+        for total, found in zip(counts, count(scores, labels, ignored), strict=True):
+            total += found
+    return mean.result(of_all=True), accuracy_of(*processes.all_reduce(counts).tolist())
 
 
-def right_and_counted(scores: Tensor, labels: Tensor) -> tuple[Tensor | int, Tensor | int]:
-    """Return how many labels have the largest score, and how many there are.
+def accuracy_of(right: int, counted: int, without_classes: int) -> float:
+    """Return the accuracy that sums of what :func:`count` returns stand for; or ``nan``.
+
+    It is no number if nothing counts, and also if the labels of a single batch are not classes: an
+    accuracy over the other batches would depend on which images are in a batch together.
+    """
+    return right / counted if counted and not without_classes else float("nan")
+
+
+def count(
+    scores: Tensor, labels: Tensor, ignored: Sequence[int]
+) -> tuple[Tensor | int, Tensor | int, Tensor | int]:
+    """Return how many labels have the largest score, how many there are, and whether they are none.
 
     Parameters
     ----------
     scores
         ``(N, classes)``, or ``(N, classes, …)`` for a class at each position.
     labels
-        Classes, ``(N,)`` or ``(N, …)``, of which -100 does not count; or the probabilities of the
-        classes, shaped like the scores.
+        Classes, ``(N,)`` or ``(N, …)``; or the probabilities of the classes, shaped like the
+        scores.
+    ignored
+        Labels that do not count.
 
     Returns
     -------
-    right, counted
-        ``(0, 0)`` if the labels are not classes.
+    right, counted, without_classes
+        The last is 1 if the labels, or some of them, are not classes of the network; otherwise 0.
+        As tensors: on a GPU, a decision about numbers means waiting for them.
     """
-    if labels.is_floating_point() and labels.shape == scores.shape and scores.ndim > 1:
+    if scores.ndim < 2 or scores.shape[1] < 2:
+        return 0, 0, 1
+    predicted = scores.argmax(1)
+    if labels.is_floating_point() and labels.shape == scores.shape:
         # Probabilities of classes add up to one; other numbers have no class.
-        if scores.shape[1] == 1:
-            return 0, 0
-        # As a tensor: on a GPU, a decision about numbers means waiting for them.
-        classes = ((labels.sum(1) - 1).abs() <= 1e-3).all()
-        right = (scores.argmax(1) == labels.argmax(1)).sum()
-        return right * classes, labels.argmax(1).numel() * classes
-    several = scores.ndim > 1 and scores.shape[1] > 1
-    fitting = labels.shape == scores.shape[:1] + scores.shape[2:]
-    if not several or not fitting or labels.is_floating_point():
-        return 0, 0
-    return (scores.argmax(1) == labels).sum(), (labels != _IGNORED).sum()
+        rounding = max(1e-3, torch.finfo(labels.dtype).eps)
+        wrong = (widened(labels).sum(1) - 1).abs() > rounding
+        none = wrong.any() | ~(labels >= 0).all()
+        return (predicted == labels.argmax(1)).sum(), predicted.numel(), none
+    if labels.shape != predicted.shape or labels.is_floating_point() or labels.is_complex():
+        return 0, 0, 1
+    labels = labels.long()
+    counts = _counted(labels, ignored)
+    none = ((labels.clamp(0, scores.shape[1] - 1) != labels) & counts).any()
+    return ((predicted == labels) & counts).sum(), counts.sum(), none
+
+
+def _counted(labels: Tensor, ignored: Sequence[int]) -> Tensor:
+    return functools.reduce(torch.logical_and, [labels != label for label in ignored])
 
 
 def takes_scores(loss: object) -> bool:
@@ -298,7 +354,8 @@ class _MeanLoss:
         try:
             value = self.loss(output, labels)
         except IndexError:
-            check_labels(scores_of(output, None if self.takes_scores else self.output), labels)
+            scores = scores_of(output, None if self.takes_scores else self.output)
+            check_labels(scores, labels, ignored=ignored_by(self.loss))
             raise
         check_loss_value(value)
         value = value.detach().reshape(())

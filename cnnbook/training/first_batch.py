@@ -1,16 +1,18 @@
 """What only a batch can tell about a network, found out before the first step."""
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbook._networks import evaluating, input_type, is_lazy_network
-from cnnbook.data import BatchSource
+from cnnbook._networks import evaluating, input_type, is_lazy_network, scores_of
+from cnnbook.data import Batches, BatchSource, StreamingBatches
 from cnnbook.training import processes
-from cnnbook.training._checks import check_batch, explain_images
+from cnnbook.training._checks import check_batch, check_labels, explain_images
 from cnnbook.training.device import autocast, explain_errors, one_image_error
 from cnnbook.training.run import Run
 
@@ -137,6 +139,76 @@ def check_smallest_batch(run: Run) -> None:
         f"{which} would have a single image{parts} ({images:,} images, batch_size={size})",
         f"{cure}; in a DataLoader, drop_last=True leaves out the last batch",
     )
+
+
+def check_validation(run: Run) -> None:
+    """Raise ValueError before the first step if validation images or labels do not fit the network.
+
+    It is tried on a copy, with two images. Sources of which one cannot tell whether looking at a
+    batch changes what they yield next, such as loaders, are left alone. What is wrong with the
+    training images, too, is for the first step to explain.
+    """
+    if run.val is None:
+        return
+    error = _misfit(run, run.val)
+    if error is not None and _misfit(run, run.batches) is None:
+        raise error
+
+
+def _misfit(run: Run, source: BatchSource) -> ValueError | None:
+    """Return what keeps the network from being evaluated on a source, as far as that is known."""
+    sample = _sample(source, 2)
+    if sample is None:
+        return None
+    try:
+        twin = copied(run.model).eval()
+    except (RuntimeError, ValueError, TypeError, AttributeError):
+        return None
+    try:
+        output = _output(run, twin, sample)
+    except Exception:  # perhaps because of their number, or of statistics that a step makes
+        sample = _sample(source, source.batch_size)
+        assert sample is not None  # as before
+        with contextlib.suppress(Exception):
+            _output(run, twin.train(), sample)
+        try:
+            output = _output(run, twin.eval(), sample)
+        except RuntimeError as error:
+            try:
+                explain_images(twin, sample, error)
+            except ValueError as better:
+                return better
+            return ValueError(
+                f"the network cannot be evaluated on val, images of shape {tuple(sample.shape)}: "
+                f"{error}"
+            )
+        except Exception:  # nothing that a shape or a type explains: let the validation fail
+            return None
+    if run.val_loss_fn is F.cross_entropy:
+        labels = source.labels if isinstance(source, Batches) else source.dataset.labels  # type: ignore[attr-defined]
+        scores = scores_of(output, run.output)
+        try:
+            check_labels(scores, labels[: len(sample)])
+            check_labels(scores[:1].expand(len(labels), *scores.shape[1:]), labels)
+        except ValueError as error:
+            return ValueError(f"the labels of val do not fit: {error}")
+    return None
+
+
+def _sample(val: BatchSource, count: int) -> Tensor | None:
+    """Return the first images of a source that can be looked at without a trace."""
+    if type(val) is Batches:
+        first = torch.arange(min(count, val.images_per_epoch), device=val.device)
+        return val.gather(first)[0]
+    if type(val) is StreamingBatches:  # reading would start its workers
+        size = (val.dataset.channels, val.dataset.size, val.dataset.size)
+        return torch.zeros(min(count, val.images_per_epoch), *size, device=val.device)
+    return None
+
+
+def _output(run: Run, twin: nn.Module, images: Tensor) -> Any:
+    with torch.no_grad(), autocast(run.device, run.precision):
+        return twin(typed(images.contiguous(memory_format=run.layout), twin))
 
 
 def leaves_unused(run: Run) -> bool:

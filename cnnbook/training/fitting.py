@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnnbook import settings
+from cnnbook._checks import check_count, check_fraction, check_positive, check_whole
 from cnnbook._networks import Selector, input_type, is_lazy_network, scores_of, unwrapped
 from cnnbook.data import Augment, BatchSource, DataLike
 from cnnbook.training import processes
 from cnnbook.training._checks import (
-    check_count,
-    check_fraction,
     check_gradient,
+    check_gradients_on,
     check_labels,
     check_loss,
     check_loss_value,
@@ -25,9 +25,7 @@ from cnnbook.training._checks import (
     check_no_other_scores,
     check_not_empty,
     check_one_scale,
-    check_positive,
     check_trainable,
-    check_whole,
 )
 from cnnbook.training.callbacks import (
     EMA,
@@ -38,19 +36,23 @@ from cnnbook.training.callbacks import (
     TargetAccuracy,
     check_callbacks,
 )
+from cnnbook.training.checkpoint import refuse_folder, set_state, state_of
 from cnnbook.training.device import choose_precision, keep_freed_memory, suits_channels_last
 from cnnbook.training.evaluation import as_batches, takes_scores, widened
 from cnnbook.training.first_batch import (
     Peeked,
     check_smallest_batch,
+    check_validation,
     leaves_unused,
     materialize,
     typed,
 )
 from cnnbook.training.graphs import RECORDERS, reason_against
 from cnnbook.training.history import History
+from cnnbook.training.ignored import ignored_by
 from cnnbook.training.interrupts import Interrupts
 from cnnbook.training.loop import train as take_steps
+from cnnbook.training.made_of import description
 from cnnbook.training.resume import resume_run
 from cnnbook.training.run import Run, kept_random_state
 
@@ -96,7 +98,8 @@ def fit(
     Under ``torchrun`` (see :func:`join_processes`) each batch is divided among the processes.
 
     Ctrl-C, or a cluster's termination signal, stops training after the current step: the
-    checkpoint, if there is one, is written, and the history so far is returned.
+    checkpoint, if there is one, is written, and the history so far is returned. If the signal also
+    ends the processes that load the images, training stops before the step that lacks them.
 
     Parameters
     ----------
@@ -110,7 +113,9 @@ def fit(
     val
         Validation images, to evaluate on after each epoch; in any of these forms. What watches the
         training, such as `target_accuracy` or :class:`EarlyStopping`, looks at them, so that they
-        should not be the test images.
+        should not be the test images. Tensors and data sets of this package are tried before the
+        first step. If the validation fails later, the epoch is saved to the checkpoint before the
+        error is raised, and a resumed run begins with its validation.
     epochs
         Passes over `train`; 10 if not given.
     batch_size
@@ -178,11 +183,18 @@ def fit(
     checkpoint
         File to save the run to, in the safetensors format whatever its suffix; see
         :class:`Checkpoint`. If it exists, training continues where it ended; a finished run returns
-        its history at once. Everything that shapes the run must be as before: the network, the
-        number of images, whether there is `val`, `batch_size`, `seed`, `augment`,
-        `label_smoothing`, the optimizer, the callbacks with a state, and for the default optimizer
-        `epochs`, `lr` and `weight_decay`. To train a finished network longer, load its weights
-        (:func:`load_weights`) and fit again, to another file.
+        its history at once. What a loss learns is part of it: all parameters that are in the
+        optimizer, and, of a module, its method or a ``functools.partial`` of them, the buffers.
+        Everything that shapes the run must be as before: the network and its type, which of its
+        parameters are frozen and which layers in evaluation mode, the number of images, whether
+        there is `val`, `batch_size`, `seed`, `augment`, `label_smoothing`, `output`, the classes
+        and options of loss, optimizer and scheduler, the callbacks with a state, and for the
+        default optimizer `epochs`, `lr` and `weight_decay`. What differs is refused; but what a
+        function or a layer of your own computes is not looked into. What callbacks have since
+        frozen or thawed, put into evaluation mode (``run.in_evaluation``) or added to the
+        optimizer's groups is restored, as far as it is the network's or the loss's; what else they
+        change belongs into their own ``state_dict()``. To train a finished network longer, load its
+        weights (:func:`load_weights`) and fit again, to another file.
     checkpoint_every
         Steps between saves; by default, the run is saved after every epoch.
     checkpoint_info
@@ -195,8 +207,9 @@ def fit(
     device
         Where to train; the machine's fastest device if not given.
     seed
-        Seeds the order of the images, their augmentation, and random layers such as dropout. The
-        caller's random state is left unchanged.
+        Seeds the order of the images, their augmentation, and random layers such as dropout: what
+        is drawn in a step from the global generators of torch, Python or NumPy. A generator that a
+        layer keeps for itself is not seeded. The caller's random state is left unchanged.
     progress
         Whether to show a progress bar.
 
@@ -222,7 +235,9 @@ def fit(
     MemoryError
         If a batch does not fit into the device's memory. The message says what size would.
     CheckpointError
-        If the checkpoint is damaged, of another run, or cannot be written.
+        If the checkpoint is damaged, of another run, being written by one, or cannot be written.
+    ConnectionError, TimeoutError
+        If one of several processes has ended, or does not answer.
 
     Examples
     --------
@@ -238,6 +253,7 @@ def fit(
     True
     """
     check_network(model, "fit(model, train, ...)")
+    check_gradients_on()
     check_trainable(model)
     device = settings.device(device)
     epochs = 10 if epochs is None else epochs
@@ -319,17 +335,23 @@ def fit(
         seed=seed,
         same=same,
         cuda_graph=cuda_graph,
+        interrupts=interrupts,
         # A checkpoint holds the state of all the others after the same step.
         callbacks=sorted(
             [interrupts, *own, *callbacks, *saving], key=lambda each: isinstance(each, Checkpoint)
         ),
     )
+    run.begun = description(run)
+    if resume and saving:
+        refuse_folder(saving[0].path)
+        saving[0].note_file()
     if resume and saving and saving[0].path.exists():
         resume_run(run, saving[0].path)
     network = wrapped
-    with kept_random_state(device):
+    with kept_random_state(device), processes.losses_explained():
         if run.step < run.total_steps:
             check_smallest_batch(run)
+            check_validation(run)
             if processes.world_size() > 1:
                 network = processes.wrap_ddp(wrapped, find_unused=leaves_unused(run))
     run.network = network
@@ -337,14 +359,14 @@ def fit(
         raise ValueError(f"cuda_graph=True, but {reason}; leave out cuda_graph=")
     if compile:
         run.network = cast(nn.Module, torch.compile(network))
-    with kept_random_state(device), interrupts:
+    with kept_random_state(device), interrupts, processes.losses_explained():
         try:
             take_steps(run)
         except BaseException as error:
             run.call("on_exception", error)
             raise
     if run.evaluated is not model:
-        model.load_state_dict(run.evaluated.state_dict())
+        set_state(model, state_of(run.evaluated))
     return run.history
 
 
@@ -382,7 +404,7 @@ def _training_loss(
             value = loss(given, labels)
         except IndexError:
             if isinstance(given, Tensor):
-                check_labels(given, labels, classes)
+                check_labels(given, labels, classes, ignored_by(loss))
             raise
         check_loss_value(value)
         return check_gradient(value)
@@ -456,6 +478,8 @@ def _check_optimizer(
 ) -> None:
     if lr is not None:
         check_positive("lr", lr)
+        if not lr < 1e30:  # a step would be more than float32 can hold
+            raise ValueError(f"lr must be less than 1e30, and is usually less than 10, got lr={lr}")
     if weight_decay is not None:
         check_fraction("weight_decay", weight_decay)
     if optimizer is not None and (

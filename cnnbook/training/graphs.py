@@ -36,6 +36,7 @@ TOLERANCES = {torch.float32: 0.02, torch.float64: 0.02, torch.bfloat16: 0.1, tor
 KNOWN = ("torch.", "torchvision.", "timm.", "cnnbook.")
 # Results of a step that have no name in the network.
 LOSS, RIGHT, COUNTED, GRADIENT = "the loss", "labels right", "labels counted", "gradient of "
+WITHOUT_CLASSES = "batches without classes"
 
 Work = Callable[[], Any]
 _SAID: set[str] = set()  # reasons that have been printed: once is enough
@@ -350,7 +351,7 @@ class Steps:
     def _memory(self) -> dict[str, Tensor]:
         """Return what a recorded step changes, by its name."""
         run = self.run
-        memory = {RIGHT: run.correct, COUNTED: run.counted}
+        memory = {RIGHT: run.correct, COUNTED: run.counted, WITHOUT_CLASSES: run.without_classes}
         tensors = dict(run.model.named_buffers())
         if isinstance(run.val_loss_fn, nn.Module):
             tensors |= {f"loss.{name}": each for name, each in run.val_loss_fn.named_buffers()}

@@ -15,6 +15,9 @@ def train(run: Run) -> None:
     """Take the remaining steps, or those until a callback stops the run."""
     take_step = Steps(run, compute_gradients, update_weights)
     run.call("on_fit_begin")
+    # An error in the validation ended the run that is resumed.
+    if run.awaits_validation and run.validate():
+        run.call("on_epoch_end")
     while not run.agree_to_stop() and run.step < run.total_steps:
         run.training_mode()
         for batch, weight in run.rest_of_epoch():
@@ -29,8 +32,8 @@ def train(run: Run) -> None:
             run.call("on_step")
             if run.epoch_done:
                 run.end_epoch()
-                run.validate()
-                run.call("on_epoch_end")
+                if run.validate():
+                    run.call("on_epoch_end")
             if run.agree_to_stop(every=10):
                 break
     run.read_losses()

@@ -2,20 +2,40 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cnnbook._checks import check_positive
+
+# What gloo says when another process is gone; NCCL and torch's store have errors of their own.
+_LOST = re.compile("gloo|connection (closed|reset|refused)|broken pipe|socket", re.IGNORECASE)
+_NO_ANSWER = re.compile("time[ds]?.?out", re.IGNORECASE)
+
+# Groups that were left by an error, kept until the process ends. The error keeps the network that
+# torch wrapped, which keeps the group. If the network is the last to keep it, torch waits for the
+# group's threads while it keeps Python locked; and a thread that is just letting go of a tensor
+# waits for Python: forever. See https://github.com/pytorch/pytorch/issues/56297
+_left: list[object] = []
+
 
 @contextmanager
-def join_processes() -> Iterator[torch.device | None]:
+def join_processes(timeout: float = 600.0) -> Iterator[torch.device | None]:
     """Join the other processes that ``torchrun`` started; do nothing without it.
 
     Inside, :func:`cnnbook.training.fit` divides each batch among the processes.
+
+    Parameters
+    ----------
+    timeout
+        Seconds that a process waits for the others, at the start and in every step, before it
+        gives up. Everything that only one of them does must take less.
 
     Yields
     ------
@@ -25,7 +45,12 @@ def join_processes() -> Iterator[torch.device | None]:
     Raises
     ------
     ValueError
-        If there are GPUs on this machine, but fewer than processes.
+        If there are GPUs on this machine, but fewer than processes, or `timeout` is not positive
+        and finite.
+    ConnectionError
+        If another process has ended: by an error, which it prints itself, or killed.
+    TimeoutError
+        If another process does not answer.
 
     Examples
     --------
@@ -33,6 +58,7 @@ def join_processes() -> Iterator[torch.device | None]:
     ...     print(device)
     None
     """
+    check_positive("timeout", timeout)
     if "LOCAL_RANK" not in os.environ or dist.is_initialized():
         yield None
         return
@@ -42,11 +68,49 @@ def join_processes() -> Iterator[torch.device | None]:
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    with losses_explained():
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", timeout=timedelta(seconds=float(timeout))
+        )
+        try:
+            yield device
+        except BaseException:
+            _left.append(dist.group.WORLD)
+            raise
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def losses_explained() -> Iterator[None]:
+    """Say in a sentence that another process is gone, instead of what the network says about it.
+
+    Raises
+    ------
+    ConnectionError
+        If one has ended.
+    TimeoutError
+        If one does not answer.
+    """
     try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError and not isinstance(error, dist.DistError):
+            raise  # a CheckpointError, for example, whose file may be in a folder named gloo
+        here = f"process {rank()} of {world_size()}" if dist.is_initialized() else "this process"
+        of_gloo = dist.is_initialized() and _LOST.search(str(error))
+        cure = "Start all of them again: from a checkpoint, if there is one, training continues"
+        if of_gloo or isinstance(error, dist.DistError):
+            if _NO_ANSWER.search(str(error)):
+                raise TimeoutError(
+                    f"{here} has waited too long for another one, which hangs or is far behind. "
+                    f"{cure}; join_processes(timeout=...) sets how many seconds to wait"
+                ) from error
+            raise ConnectionError(
+                f"{here} has lost another one, which was killed, or ended by an error that it has "
+                f"printed itself. {cure}"
+            ) from error
+        raise
 
 
 def _check_gpus(gpus: int) -> None:

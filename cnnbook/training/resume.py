@@ -1,25 +1,38 @@
 """Saving a run to a checkpoint, and resuming from one as if nothing had happened."""
 
 import copy
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnbook import _files
 from cnnbook.training import processes
 from cnnbook.training.checkpoint import (
     CheckpointError,
     check_storable,
+    check_tensors,
     load_checkpoint,
+    other_buffers_of,
     refuse_folder,
     save_checkpoint,
+    set_other_buffers,
+    set_state,
     set_weights,
+    state_of,
     weights_of,
 )
 from cnnbook.training.history import History
+from cnnbook.training.made_of import (
+    PARAMETERS,
+    description,
+    differences,
+    set_as_saved,
+    set_groups,
+)
 from cnnbook.training.run import Run
 
 
@@ -48,8 +61,25 @@ def check_writable(path: Path) -> None:
     try:
         _files.check_writable(path)
     except OSError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def claim(path: Path) -> _files.Claim | None:
+    """Keep other runs from writing a file, until what this returns is released.
+
+    Raises
+    ------
+    CheckpointError
+        If another run is going to write it.
+    """
+    if not processes.is_main_process():
+        return None
+    try:
+        return _files.Claim(path)
+    except _files.InUse as error:
         raise CheckpointError(
-            f"cannot write the checkpoint {path} ({error.strerror}); choose another name or folder"
+            f"{path} is the checkpoint of a run that is still going on ({error}), and each would "
+            "overwrite the other's: wait until it has ended, stop it, or choose another file"
         ) from None
 
 
@@ -77,8 +107,12 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
     if not processes.is_main_process():
         return
     weights = weights_of(run.model)
+    trained = {name for name, _ in run.model.named_parameters(remove_duplicate=False)}
     for name, value in weights.items():
-        if value.is_floating_point() and not value.isfinite().all():
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        # A buffer may have infinities from the start, such as the mask of attention.
+        if bool((~value.isfinite() if name in trained else value.isnan()).any()):
             kept = f"; {path} keeps the last good state" if path.exists() else ""
             raise FloatingPointError(
                 f"{name} has values that are not finite after step {run.step}: lower the "
@@ -90,6 +124,15 @@ def save_run(run: Run, path: Path, info: Any = None) -> None:
         state["model"] = weights
         weights = weights_of(run.evaluated)
     save_checkpoint(path, weights, state)
+
+
+def holds_result(run: Run, path: Path) -> bool:
+    """Return whether a run's file has the weights that the run ends with."""
+    kept, _ = load_checkpoint(path)
+    weights = weights_of(run.evaluated)
+    return kept.keys() == weights.keys() and all(
+        torch.equal(value.cpu(), kept[name]) for name, value in weights.items()
+    )
 
 
 def check_state(run: Run, info: Any = None, *, begun: bool = True) -> None:
@@ -116,6 +159,7 @@ def check_state(run: Run, info: Any = None, *, begun: bool = True) -> None:
                 f"a checkpoint cannot hold {name!r} of the network's state_dict(), which is "
                 f"{type(value).__name__}: get_extra_state() must return a tensor"
             )
+    check_tensors(state_of(run.model))
     state = _state(run, info, with_callbacks=begun)
     for name, value in state.pop("callbacks", {}).items():
         check_storable(f"the state_dict() of the callback {name}", value)
@@ -128,18 +172,47 @@ def _state(run: Run, info: Any, *, with_callbacks: bool = True) -> dict[str, Any
     """Return what is saved beside the weights."""
     state: dict[str, Any] = {
         "same": run.same,
+        "made of": {"begun": run.begun, "last": description(run)},
         "info": info,
         "torch": torch.__version__,
         **run.counters(),
         "history": run.history.to_dict(),
+        "buffers": other_buffers_of(run.model),
         "optimizer": run.optimizer.state_dict(),
         "scheduler": run.scheduler and run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
     }
+    loss = _loss_module(run)
+    if loss is not None and loss.state_dict():  # it may learn, too
+        state["loss"] = loss.state_dict()
+    if others := _other_parameters(run):
+        state["other parameters"] = [parameter.detach() for parameter in others]
     callbacks = with_state(run.callbacks)
     if callbacks and with_callbacks:  # before the first step, they may have none yet
         state["callbacks"] = {name: each.state_dict() for name, each in callbacks.items()}
     return state
+
+
+def _loss_module(run: Run) -> nn.Module | None:
+    """Return the module that computes the loss, if it is one, with the caller's own state."""
+    loss: Any = run.val_loss_fn  # as the caller gave it
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    loss = getattr(loss, "__self__", loss)  # of a method
+    own = isinstance(loss, nn.Module) and loss not in set(run.model.modules())
+    return loss if own else None
+
+
+def _other_parameters(run: Run) -> list[Tensor]:
+    """Return what the optimizer trains beside the network and the loss, as far as these are known.
+
+    A function may use parameters of its own, such as a temperature, which have no names.
+    """
+    modules = [run.model, _loss_module(run)]
+    known = {id(p) for module in modules if module is not None for p in module.parameters()}
+    return [
+        p for group in run.optimizer.param_groups for p in group["params"] if id(p) not in known
+    ]
 
 
 def resume_run(run: Run, path: Path) -> None:
@@ -162,14 +235,14 @@ def resume_run(run: Run, path: Path) -> None:
         raise CheckpointError(
             f"{path} was not written by fit(); choose another file, or resume=False to replace it"
         )
-    before_load = copy.deepcopy(run.model.state_dict())
+    before_load = copy.deepcopy(state_of(run.model))
     try:
         _check_same_run(run, path, state)
         _restore(run, weights, state)
     except CheckpointError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        run.model.load_state_dict(before_load)  # the tensors that fit had already been copied
+        set_state(run.model, before_load)  # the tensors that fit had already been copied
         raise CheckpointError(
             f"{path} does not fit this network and optimizer: {error}. Choose another file, or "
             "resume=False to start over"
@@ -180,23 +253,79 @@ def _restore(run: Run, weights: dict[str, Tensor], state: dict[str, Any]) -> Non
     """Set everything that a run has to what was saved."""
     # The resumed run may end for a different reason.
     history = History(**{**state["history"], "stopped": ""})
+    made_of = state.get("made of", {})
+    set_groups(run, made_of.get("last", {}), state["optimizer"]["param_groups"])
+    others, kept_others = _other_parameters(run), state.get("other parameters", [])
+    if [p.shape for p in others] != [p.shape for p in kept_others]:
+        raise ValueError("the parameters in the optimizer that are not the network's are different")
     set_weights(run.model, state.get("model", weights))
-    own = [dict(group) for group in run.optimizer.param_groups]
-    run.optimizer.load_state_dict(state["optimizer"])
-    for group, before in zip(run.optimizer.param_groups, own, strict=True):
-        _keep_implementation(group, before)
-    # The same layout in memory, or sums would be rounded differently than before.
-    for parameter, values in run.optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter).copy_(value)
+    set_other_buffers(run.model, state.get("buffers", {}))
+    _restore_optimizer(run.optimizer, state["optimizer"])
     if run.scheduler is not None:
-        run.scheduler.load_state_dict(state["scheduler"])
+        own = run.scheduler.state_dict()
+        run.scheduler.load_state_dict(_typed(state["scheduler"], own))
     run.scaler.load_state_dict(state["scaler"])
+    loss = _loss_module(run)
+    if loss is not None and "loss" in state:
+        loss.load_state_dict(state["loss"])
+    with torch.no_grad():
+        for parameter, kept in zip(others, kept_others, strict=True):
+            parameter.copy_(kept)
+    if "last" in made_of:
+        set_as_saved(run, made_of["last"])
     for name, callback in with_state(run.callbacks).items():
         callback.load_state_dict(state["callbacks"][name])
     run.go_on_from(state)
     run.history = history
+    run.begun = made_of.get("begun", run.begun)
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
+    own = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(kept)
+    for group, before, saved in zip(optimizer.param_groups, own, kept["param_groups"], strict=True):
+        for name in saved.keys() & before.keys() - {"params"}:
+            group[name] = _typed(group[name], before[name])
+        _keep_implementation(group, before)
+        for parameter, number in zip(group["params"], saved["params"], strict=True):
+            values = optimizer.state.get(parameter, {})
+            for name, value in kept["state"].get(number, {}).items():
+                if name in values:
+                    values[name] = _as_saved(value, values[name], parameter)
+
+
+def _as_saved(value: Any, loaded: Any, parameter: Tensor) -> Any:
+    """Return a part of a parameter's state, which torch has converted to the parameter's type."""
+    if isinstance(value, Tensor) and isinstance(loaded, Tensor):
+        if value.shape == parameter.shape:
+            # The same layout in memory, or sums would be rounded differently than before.
+            return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        return value.to(loaded.device)
+    if isinstance(value, dict) and isinstance(loaded, dict):
+        return {key: _as_saved(item, loaded.get(key), parameter) for key, item in value.items()}
+    if isinstance(value, list) and isinstance(loaded, list):
+        pairs = zip(value, loaded, strict=True)
+        return [_as_saved(item, other, parameter) for item, other in pairs]
+    return loaded
+
+
+def _typed(value: Any, own: Any) -> Any:
+    """Return what a file holds in the types of what it is going to replace.
+
+    A file has lists for tuples, and plain dicts for counters.
+    """
+    if isinstance(value, dict) and isinstance(own, dict):
+        typed = copy.copy(own)
+        typed.clear()
+        typed.update({key: _typed(item, own.get(key)) for key, item in value.items()})
+        return typed
+    if isinstance(value, list) and isinstance(own, list | tuple):
+        fitting = own if len(own) == len(value) else [None] * len(value)
+        items = [_typed(item, other) for item, other in zip(value, fitting, strict=True)]
+        if isinstance(own, tuple):
+            return type(own)(*items) if hasattr(own, "_fields") else type(own)(items)
+        return items
+    return value
 
 
 def _keep_implementation(group: dict[str, Any], own: dict[str, Any]) -> None:
@@ -204,6 +333,8 @@ def _keep_implementation(group: dict[str, Any], own: dict[str, Any]) -> None:
     for name in ("foreach", "fused", "capturable"):
         if name in own:
             group[name] = own[name]
+    if "lr" not in group or "lr" not in own:
+        return  # not every optimizer has one
     rate = group["lr"]
     if isinstance(own["lr"], Tensor):  # a tensor that a recording may read
         group["lr"] = own["lr"].fill_(float(rate))
@@ -221,9 +352,12 @@ def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
     ]
     for name in sorted(state.get("callbacks", {}).keys() ^ with_state(run.callbacks).keys()):
         other.append(f"the callback {name} was given to only one of the two runs")
+    awaits = state.get("awaits_validation", False)
     begun = len(history["train_loss"]) > 0 and state["step"] < run.total_steps
-    if begun and bool(history["val_accuracy"]) != (run.val is not None):
+    if (begun or awaits) and (bool(history["val_accuracy"]) or awaits) != (run.val is not None):
         other.append("validation images were given to only one of the two runs")
+    if "made of" in state:
+        other += differences(state["made of"], description(run))
     if other:
         raise CheckpointError(
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another file, "
@@ -231,8 +365,12 @@ def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
         )
     now = run.optimizer.state_dict()["param_groups"]
     kept = state["optimizer"]["param_groups"]
-    # A newer torch may have options that the file lacks.
-    if len(kept) != len(now) or any(a.keys() - b.keys() for a, b in zip(kept, now, strict=True)):
+    # Of parameters whose names are noted down, callbacks may have made other groups since. A newer
+    # torch may have options that the file lacks.
+    noted = PARAMETERS in state.get("made of", {}).get("last", {})
+    if (len(kept) != len(now) and not noted) or any(
+        a.keys() - b.keys() for a, b in zip(kept, now, strict=False)
+    ):
         raise CheckpointError(
             f"{path} is of a run with another optimizer; give the same one, another file, or "
             "resume=False to start over"

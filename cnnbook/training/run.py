@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,24 +12,31 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from cnnbook._networks import Selector, input_type, scores_of
-from cnnbook.data import Batches, BatchSource, StreamingBatches
+from cnnbook.data import Batches, BatchSource, StreamingBatches, randomness
 from cnnbook.training import processes
 from cnnbook.training._checks import check_batch
 from cnnbook.training.evaluation import (
+    accuracy_of,
     as_cross_entropy,
+    count,
     loss_and_accuracy,
-    right_and_counted,
     weight_in_mean,
 )
 from cnnbook.training.history import History
+from cnnbook.training.ignored import ignored_by
+from cnnbook.training.interrupts import Interrupts
 
 # Reading a loss from a GPU means waiting for it, so losses are read this many steps at a time.
 _READ_EVERY = 100
+# Between a worker's end and the signal that ended it and stops the run, too.
+_SIGNAL_TAKES = 0.5  # seconds
 
 
-def kept_random_state(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context that leaves the caller's random state unchanged."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+@contextmanager
+def kept_random_state(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random state unchanged: torch's, Python's and NumPy's."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), randomness.kept():
+        yield
 
 
 @dataclass(eq=False, kw_only=True)
@@ -62,6 +69,8 @@ class Run:
         Which part of what the network returns are its scores.
     cuda_graph
         Whether steps are replayed from a CUDA graph; None: where that is safe.
+    interrupts
+        Knows whether a signal has asked to stop.
 
     Attributes
     ----------
@@ -71,7 +80,13 @@ class Run:
         `model` as training calls it: compiled, or wrapped for several processes.
     in_evaluation : set of torch.nn.Module
         Layers that stay in evaluation mode in training: those that were in it when training began,
-        unless the whole network was. A callback may add layers, or remove them.
+        unless the whole network was. A callback may add layers, or remove them; a resumed run has
+        those of the network that were in it when it was saved.
+    begun : dict
+        What the run was made of before its first step, for its resumption.
+    awaits_validation : bool
+        Whether an epoch is over whose validation is not, as in a checkpoint that was written
+        because of an error in it.
     images_seen : int
         Images of all steps so far, over all processes.
     evaluated : torch.nn.Module
@@ -118,6 +133,7 @@ class Run:
     callbacks: Sequence[object] = ()
     output: Selector = None
     cuda_graph: bool | None = False
+    interrupts: Interrupts = field(default_factory=Interrupts)
     step: int = field(default=0, init=False)
     history: History = field(default_factory=History, init=False)
 
@@ -127,11 +143,15 @@ class Run:
         on = "cuda" if self.device.type == "cuda" else "cpu"
         self.scaler = GradScaler(on, enabled=self.precision == torch.float16)
         self.loss = torch.full((), float("nan"), device=self.device)
-        # Of the epoch so far: labels with the largest score, and all that count.
+        # Of the epoch so far: labels with the largest score, all that count, and batches whose
+        # labels are not classes.
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.counted = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.without_classes = torch.zeros((), dtype=torch.int64, device=self.device)
         self.sizes: list[int] = []  # images of each step of the epoch, over all processes
         self.images_seen = 0
+        self.awaits_validation = False
+        self.begun: dict[str, Any] = {}
         self.replayed, self.not_recorded = 0, ""
         layers = set(self.model.modules())
         self.in_evaluation = {layer for layer in layers if not layer.training}
@@ -140,6 +160,7 @@ class Run:
         self._type = input_type(self.model)
         # Sources of one's own, and loaders, may have batches of other sizes than they say.
         self._exact = isinstance(self.batches, Batches | StreamingBatches)
+        self._ignored = ignored_by(self.val_loss_fn)
         self._evenly = _counts_evenly(self.val_loss_fn, self.batches)
         self.steps_per_epoch = len(self.batches)
         self.total_steps = self.epochs * self.steps_per_epoch
@@ -213,6 +234,8 @@ class Run:
             "sizes": self.sizes,
             "correct": self.correct,
             "counted": self.counted,
+            "without_classes": self.without_classes,
+            "awaits_validation": self.awaits_validation,
         }
 
     def go_on_from(self, counters: Mapping[str, Any]) -> None:
@@ -221,6 +244,8 @@ class Run:
         self.images_seen, self.sizes = counters["images_seen"], list(counters["sizes"])
         self.correct.copy_(counters["correct"])
         self.counted.copy_(counters["counted"])
+        self.without_classes.copy_(counters["without_classes"])
+        self.awaits_validation = self.val is not None and counters.get("awaits_validation", False)
 
     def training_mode(self) -> None:
         """Put the network into training mode, but for the layers that stay in evaluation mode."""
@@ -256,7 +281,7 @@ class Run:
                     self.sizes.append(len(index))
                     yield (index,), 1.0
                 return
-            rest = self.batches.epoch(epoch, start=start)
+            rest = self._until_interrupted(self.batches.epoch(epoch, start=start))
             for batch in itertools.islice(rest, self.steps_per_epoch - start):
                 if not self._checked:
                     check_batch(batch, self.layout)
@@ -274,11 +299,30 @@ class Run:
                 yield (x, y), weight
         finally:
             self.stop_clock()
-        if self.step == first:
+        if self.step == first and self._reason is None:
             raise ValueError(
                 f"the source of batches announces {self.steps_per_epoch} batches in an epoch, but "
                 f"yields none from number {start} on"
             )
+
+    def _until_interrupted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield batches, until reading one fails because of a signal: that stops the run."""
+        try:
+            yield from batches
+        except Exception:
+            if not self._stops_after_error():
+                raise
+
+    def _stops_after_error(self) -> bool:
+        """Stop the run if what failed to read images did so because of a signal.
+
+        Processes that load images get it, too, and may end before this one knows of it.
+        """
+        # Other processes would wait for this one's gradients.
+        if processes.world_size() > 1 or not self.interrupts.arrive_within(_SIGNAL_TAKES):
+            return False
+        self.stop()
+        return True
 
     @property
     def gathers(self) -> bool:
@@ -328,9 +372,11 @@ class Run:
         """Count the labels that a step got right, on the device."""
         labels = labels if self._labels is None else self._labels
         if len(labels):
-            right, counted = right_and_counted(scores_of(output, self.output), labels)
+            scores = scores_of(output, self.output)
+            right, counted, without_classes = count(scores, labels, self._ignored)
             self.correct += right
             self.counted += counted
+            self.without_classes += without_classes
 
     def note_step(self, loss: Tensor, weight: float) -> None:
         """Count a step that has been taken, and keep its loss, on the device."""
@@ -375,28 +421,42 @@ class Run:
         losses = self.history.step_loss[-self.steps_per_epoch :]
         total = sum(v * n for v, n in zip(losses, self.sizes, strict=True))
         self.history.train_loss.append(total / sum(self.sizes))
-        counts = processes.all_reduce(torch.stack([self.correct, self.counted]))
-        correct, counted = counts.tolist()
-        self.history.train_accuracy.append(correct / counted if counted else float("nan"))
+        counts = [self.correct, self.counted, self.without_classes]
+        found = processes.all_reduce(torch.stack(counts)).tolist()
+        self.history.train_accuracy.append(accuracy_of(*found))
         self.history.seconds.append(self._seconds)
-        self.correct.zero_()
-        self.counted.zero_()
+        for each in counts:
+            each.zero_()
         self.sizes = []
+        self.awaits_validation = self.val is not None
 
-    def validate(self) -> None:
-        """Evaluate the network, if there are validation images, and add it to the history."""
+    def validate(self) -> bool:
+        """Evaluate the network, if there are validation images, and add it to the history.
+
+        Returns
+        -------
+        bool
+            False if a signal kept the images from being read, and stops the run.
+        """
         if self.val is None:
-            return
-        loss, accuracy = loss_and_accuracy(
-            self.evaluated,
-            self.val,
-            self.val_loss_fn,
-            self.device,
-            self.precision,
-            self.output,
-        )
+            return True
+        try:
+            loss, accuracy = loss_and_accuracy(
+                self.evaluated,
+                self.val,
+                self.val_loss_fn,
+                self.device,
+                self.precision,
+                self.output,
+            )
+        except Exception:
+            if self._stops_after_error():
+                return False
+            raise
         self.history.val_loss.append(loss)
         self.history.val_accuracy.append(accuracy)
+        self.awaits_validation = False
+        return True
 
 
 def _counts_evenly(loss: object, batches: BatchSource) -> bool:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,11 +15,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cnnbook import data, models, settings
+from cnnbook._checks import check_whole
 from cnnbook._errors import check_options, unknown
+from cnnbook._files import expanded
 from cnnbook._networks import Selector, device_of, evaluating, input_type, scores_of, unwrapped
 from cnnbook.models import Preprocessing
 from cnnbook.tables import Table
-from cnnbook.training.checkpoint import CheckpointError, load_checkpoint
+from cnnbook.training._checks import check_network
+from cnnbook.training.checkpoint import CheckpointError, kind_of, load_checkpoint, refuse_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -466,9 +468,10 @@ def load(path_or_name: str | Path) -> TrainedModel:
         raise TypeError(
             f"load takes a file or the name of a network, got {type(path_or_name).__name__}"
         )
-    path = Path(path_or_name).expanduser()
+    path = expanded(path_or_name)
     if str(path_or_name) in models.list_models() and not path.exists():
         return _published(str(path_or_name))
+    refuse_folder(path)
     if not path.exists() and not path.suffix and len(path.parts) == 1:
         known = [n for n in models.list_models() if models.model_spec(n).weights]
         instead = unknown("network with published weights", str(path), known)
@@ -534,6 +537,8 @@ def _from_file(path: str | Path) -> TrainedModel:
 
 
 _MAX_SIDE = 100_000  # pixels of an image, and classes of a network
+_MAX_VALUES = 2**28  # of an image, 1 GB as float32
+_LARGE = 1e6
 
 
 def _check_info(path: str | Path, info: Mapping[str, Any]) -> None:
@@ -543,7 +548,7 @@ def _check_info(path: str | Path, info: Mapping[str, Any]) -> None:
         return isinstance(value, int | float) and not isinstance(value, bool)
 
     def are_numbers(value: Any) -> bool:
-        return isinstance(value, list) and all(is_number(x) and math.isfinite(x) for x in value)
+        return isinstance(value, list) and all(is_number(x) and abs(x) < _LARGE for x in value)
 
     def is_size(value: Any) -> bool:
         return is_number(value) and isinstance(value, int) and 1 <= value <= _MAX_SIDE
@@ -552,15 +557,19 @@ def _check_info(path: str | Path, info: Mapping[str, Any]) -> None:
         return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
     image, options = info.get("image"), info.get("options")
+    is_shape = isinstance(image, list) and len(image) == 3 and all(map(is_size, image))
+    channels = image[0] if isinstance(image, list) and is_shape else 0
     are_right = {
-        "image": isinstance(image, list) and len(image) == 3 and all(map(is_size, image)),
+        "image": is_shape and math.prod(image or ()) <= _MAX_VALUES,
         "classes": are_names(info.get("classes")) and is_size(len(info["classes"])),
         "options": isinstance(options, dict) and are_names(list(options)),
         "data": info.get("data") is None or isinstance(info["data"], str),
-        "side": is_size(info.get("side")),
-        "margin": is_number(info.get("margin")) and 0 < info["margin"] < 100,
-        "mean": are_numbers(info.get("mean")),
-        "std": are_numbers(info.get("std")) and all(info["std"]),
+        "side": is_size(info.get("side")) and is_shape and info["side"] <= max(info["image"][1:]),
+        "margin": is_number(info.get("margin")) and 0 < info["margin"] <= 4,
+        "mean": are_numbers(info.get("mean")) and len(info["mean"]) == channels,
+        "std": are_numbers(info.get("std"))
+        and len(info["std"]) == channels
+        and all(x > 1 / _LARGE for x in info["std"]),
     }
     for name, is_right in are_right.items():
         if not is_right:
@@ -672,6 +681,10 @@ def _mismatches(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[
                 f"{name} is {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in "
                 "the network"
             )
+        elif kind_of(found[name]) != kind_of(own[name]):
+            said.append(
+                f"{name} is {found[name].dtype} in the file, {own[name].dtype} in the network"
+            )
     return said
 
 
@@ -727,8 +740,8 @@ def predict(
             f"predict takes a TrainedModel, which knows its classes, got {type(trained).__name__}; "
             "load(FILE or NAME) returns one"
         )
-    if isinstance(top, bool) or not isinstance(top, Integral):
-        raise TypeError(f"top is a whole number, got top={top!r}")
+    check_network(trained.network, "predict(trained, pictures)")
+    check_whole("top", top)
     if top < 1:
         raise ValueError(f"at least one class must be named, got top={top}")
     names: list[str | int] = []

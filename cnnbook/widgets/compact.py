@@ -6,18 +6,14 @@ its content, so that pictures that share it can refer to one copy.
 """
 
 import base64
-import functools
 import hashlib
-import io
 import re
 from xml.etree import ElementTree
 
+from cnnbook.plots.bitmaps import smaller
+
 HREF = "{http://www.w3.org/1999/xlink}href"
 REFERENCE = r"(^#|url\(#)([^)]+)"
-# Bitmaps with more pixels are compressed lossily if that makes them less than half as large as PNG,
-# as it does photographs. Smaller ones, whose every pixel the reader can see, never are.
-LOSSLESS_UP_TO = 64 * 64
-QUALITY = 75
 
 
 def compact(svg: str) -> tuple[str, dict[str, str]]:
@@ -80,7 +76,8 @@ def inlined(picture: str, parts: dict[str, str]) -> str:
     rest = {}
     for name, part in reversed(parts.items()):  # outer groups were found after inner ones
         reference = f"<use href='#{name}'/>"
-        if picture.count(reference) == 1:
+        elsewhere = any(f"#{name}" in other for other in rest.values())
+        if picture.count(reference) == 1 and not elsewhere:
             picture = picture.replace(reference, part.replace(f" id='{name}'", "", 1))
         else:
             rest[name] = part
@@ -186,35 +183,9 @@ def _move_bitmaps(root: ElementTree.Element) -> None:
             for name in ("width", "height", "style", "preserveAspectRatio")
             if name in image.attrib
         }
-        content["href"] = _smaller(image.attrib.pop("href"))
+        content["href"] = smaller(image.attrib.pop("href"))
         image.attrib.pop("id", None)
         name = "bitmap" + str(len(holder))
         ElementTree.SubElement(holder, "image", {"id": name, **content})
         image.tag = "use"
         image.set("href", f"#{name}")
-
-
-@functools.lru_cache(maxsize=64)
-def _smaller(url: str) -> str:
-    """Return the bitmap of a ``data:image/png`` address as WebP, if that is smaller."""
-    from PIL import Image, features
-
-    header, _, data = url.partition(",")
-    if header != "data:image/png;base64" or not features.check("webp"):
-        return url
-    png = base64.b64decode(data)
-    best = png
-    with Image.open(io.BytesIO(png)) as image:
-        if image.width * image.height > LOSSLESS_UP_TO:
-            best = _webp(image, quality=QUALITY)
-        if 2 * len(best) > len(png):
-            best = _webp(image, lossless=True)
-    if len(best) >= len(png):
-        return url
-    return "data:image/webp;base64," + base64.b64encode(best).decode()
-
-
-def _webp(image, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", **options)
-    return buffer.getvalue()

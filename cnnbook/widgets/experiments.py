@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from cnnbook import analysis, models
+from cnnbook._checks import check_dense
+from cnnbook._errors import check_kind
 from cnnbook.data import Augment, Batches, load, photo
 from cnnbook.plots import images
 from cnnbook.plots.figure import Figure
@@ -72,6 +74,8 @@ def augmentation(
     <Explorer of 4 states (transform: 2, strength: 2)>
     """
     picture = photo("cat", 80) if picture is None else picture
+    check_dense("picture", picture)
+    check_kind("transforms", transforms, Mapping, "a mapping from names to data.Augment")
 
     def draw(transform: str, strength: float):
         batch = picture.expand(examples, *picture.shape)

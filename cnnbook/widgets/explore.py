@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from cnnbook._errors import unknown
+from cnnbook._errors import check_kind, unknown
 from cnnbook._progress import progress_bar
 from cnnbook.widgets.compact import compact, definitions, inlined
 
@@ -18,6 +18,8 @@ MAX_STATES = 300  # different ones
 MAX_COMBINATIONS = 1000
 BUTTON_LETTERS = 60  # what fits side by side at page width
 MAX_BYTES = 1_000_000
+# Nothing moves when the control for one's own picture is there.
+ROOM_OF_OWN = '<div class="cnnbook-control cnnbook-own-row"></div>'
 
 
 def explore(
@@ -62,13 +64,27 @@ def explore(
         are more than 1000 combinations, or more than 300 with different pictures; or if the
         pictures take more than 1 MB in total, with equal parts counted once.
     TypeError
-        If `draw` returns something that cannot be shown.
+        If `draw` is not a function or returns something that cannot be shown, or what a choice has
+        is not several values.
 
     Examples
     --------
     >>> squares = explore(lambda n: f"The square of {n} is {n * n}.", n=range(1, 11))
     >>> squares
     <Explorer of 10 states (n: 10)>
+    """
+    return explored(draw, first, choices)
+
+
+def explored(
+    draw: Callable[..., object],
+    first: Mapping[str, object] | None,
+    choices: Mapping[str, Iterable[Any]],
+    own: str = "",
+) -> "Explorer":
+    """Return the explorer that :func:`explore` describes.
+
+    `own` is what a page needs to compute it for its reader's own picture, as HTML.
     """
     try:
         from cnnbook.widgets.linked import Explorer, still
@@ -79,8 +95,11 @@ def explore(
             "interactive figures need ipywidgets, which is not installed: pip install ipywidgets"
         ) from None
 
+    check_kind("draw", draw, Callable, "a function that returns what to show, draw(name=value, …)")
+    check_kind("first", first, Mapping | None, "a mapping from choices to their first values")
     labels, values, kinds = {}, {}, {}
     for name, given in choices.items():
+        check_kind(name, given, Iterable, "the values to choose from, such as a list or a range")
         given = given if isinstance(given, Mapping) else list(given)
         labels[name], values[name] = _labeled(name, given)
         kinds[name] = _kind(given, labels[name])
@@ -95,9 +114,10 @@ def explore(
     drawn, result = _draw_all(draw, values, start)
     chosen = {name: allowed[i] for (name, allowed), i in zip(labels.items(), start, strict=True)}
     body, parts = drawn[start]
-    picture = still(chosen, (definitions(parts) if parts else "") + body)
+    room = ROOM_OF_OWN if own else ""
+    picture = still(chosen, room + (definitions(parts) if parts else "") + body)
     pictures, shared = _joined(drawn)
-    return Explorer(labels, kinds, start, pictures, definitions(shared), picture, result)
+    return Explorer(labels, kinds, start, pictures, definitions(shared) + own, picture, result)
 
 
 def _draw_all(draw: Callable, values: Mapping, start: tuple[int, ...]) -> tuple[dict, object]:

@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnbook._checks import check_dense
+from cnnbook._errors import check_kind
 from cnnbook.data import photo
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed
 from cnnbook.plots.style import CHART, SIGNED, new_figure
-from cnnbook.widgets.explore import explore, preferred
+from cnnbook.widgets.explore import explored, preferred
+from cnnbook.widgets.own import own_picture
 
 if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
@@ -42,7 +45,10 @@ def gray(picture: Tensor) -> Tensor:
     ------
     ValueError
         If the shape is different.
+    TypeError
+        If it is not a tensor.
     """
+    check_dense("picture", picture)
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
         raise ValueError(f"the picture must be (1 or 3, H, W), got {tuple(picture.shape)}")
     picture = picture.detach().cpu().float() / (255 if picture.dtype == torch.uint8 else 1)
@@ -93,7 +99,8 @@ def filters(
     -------
     Explorer
         Chooses filter and times; shows the original brightness, the kernel, and the result. Beyond
-        the border, the picture is padded with its border pixels.
+        the border, the picture is padded with its border pixels. On a page of the book, one can put
+        in a picture of one's own, which is shrunk to the same size.
 
     Raises
     ------
@@ -108,6 +115,7 @@ def filters(
     <Explorer of 2 states (filter: 1, times: 2)>
     """
     before = gray(photo("cat", 112) if picture is None else picture)
+    check_kind("kernels", kernels, Mapping, "a mapping from names to square kernels")
     tensors = {}
     for name, kernel in kernels.items():
         weights = torch.as_tensor(kernel, dtype=torch.float32)
@@ -122,7 +130,9 @@ def filters(
         return _filtered(before, weights, x[0, 0], filter, times)
 
     choices = {"filter": list(tensors), "times": times}
-    return explore(draw, first=preferred(choices, filter="vertical edges"), **choices)
+    weights = {name: kernel.tolist() for name, kernel in tensors.items()}
+    own = own_picture("filters", before.shape, weights, only={"times": str(times[0])})
+    return explored(draw, preferred(choices, filter="vertical edges"), choices, own)
 
 
 def _filtered(before: Tensor, weights: Tensor, after: Tensor, name: str, times: int) -> Figure:

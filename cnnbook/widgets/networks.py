@@ -10,6 +10,8 @@ from matplotlib.path import Path
 from torch import Tensor, nn
 
 from cnnbook import analysis
+from cnnbook._checks import check_count, check_dense
+from cnnbook._errors import check_kind
 from cnnbook.data import photo
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed, _stretched
@@ -60,6 +62,7 @@ def receptive_field(
     <Explorer of 4 states (layers: 2, kernel: 1, stride: 2)>
     """
     picture = photo("cat", 160) if picture is None else picture
+    check_dense("picture", picture)
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
         raise ValueError(f"the picture must be (1 or 3, H, W), got {tuple(picture.shape)}")
 
@@ -150,6 +153,9 @@ def feature_maps(
     >>> feature_maps(models.lenet5(), test.images[:1] / 255, ["c1"], channels=2)
     <Explorer of 2 states (layer: 1, channel: 2)>
     """
+    check_kind("model", model, nn.Module, "a network (a torch.nn.Module)")
+    check_dense("images", images)
+    check_count("channels", channels)
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must be (N, C, H, W), got {tuple(images.shape)}")
     maps: dict[str, Tensor] = analysis.activations(model, images, layers)
@@ -233,6 +239,9 @@ def architecture(model: nn.Module, image: Tensor, *, channels: int = 8) -> "Expl
     >>> architecture(models.lenet5(), test.images[:1] / 255, channels=1)
     <Explorer of 7 states (block: 7)>
     """
+    check_kind("model", model, nn.Module, "a network (a torch.nn.Module)")
+    check_dense("image", image)
+    check_count("channels", channels)
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(f"image must be (1, C, H, W), got {tuple(image.shape)}")
     table = analysis.summary(model, image.shape[1:])

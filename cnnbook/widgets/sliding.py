@@ -14,11 +14,13 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from torch import Tensor
 
+from cnnbook._errors import check_kind
 from cnnbook.data import load
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import CHART, COLORS, INK, SIGNED, new_figure
-from cnnbook.widgets.explore import explore
+from cnnbook.widgets.explore import explored
 from cnnbook.widgets.filters import gray, in_words
+from cnnbook.widgets.own import own_picture
 
 if TYPE_CHECKING:
     from cnnbook.widgets.linked import Explorer
@@ -29,8 +31,8 @@ BY_HAND: dict[str, Sequence[Sequence[float]]] = {
     "horizontal edges": [[-1] * 3, [0] * 3, [1] * 3],
     "blur": [[1 / 9] * 3] * 3,
 }
-# Of the boot that is shown by default: where its shaft meets its instep.
-ANKLE, ON_AN_EDGE = (12, 11, 6), 10
+# Of the boot that is shown by default: the front of its shaft.
+SHAFT, ON_AN_EDGE = (7, 10, 6), 10
 
 
 def convolution(
@@ -48,13 +50,13 @@ def convolution(
     ----------
     picture
         Pixels, uint8 or float in 0…1, ``(1 or 3, H, W)``. By default an ankle boot of
-        Fashion-MNIST, 28×28 pixels.
+        Fashion-MNIST's training images, 28×28 pixels.
     kernels
         Name to square kernel, ``(k, k)`` with k of 1 to 5.
     window
         Top row, left column and side of the square of 3 to 8 pixels that the kernel slides over. By
-        default the whole picture if it is that small, and otherwise its center; of the boot, its
-        ankle.
+        default the whole picture if it is that small, and otherwise its center; of the boot, the
+        front of its shaft.
     strides, paddings, dilations
         Values to choose from. Where there is only one, nothing is to be chosen.
 
@@ -64,7 +66,8 @@ def convolution(
         Chooses kernel, stride, padding, dilation, and the position, counted row by row. Brightness
         is stretched over the picture and rounded to 0…9, so that the sum can be checked by mental
         arithmetic. On the left are the whole picture, and its feature map under the same kernel. A
-        setting with fewer positions than another stays at its last one.
+        setting with fewer positions than another stays at its last one. On a page of the book, one
+        can put in a picture of one's own, which is shrunk to the same size.
 
     Raises
     ------
@@ -79,11 +82,12 @@ def convolution(
     >>> convolution(corner, {"sum of four": [[1, 1], [1, 1]]}, strides=(1,), paddings=(0,))
     <Explorer of 9 states (position: 9)>
     """
+    check_kind("kernels", kernels, Mapping, "a mapping from names to square kernels")
     start = 1
     if picture is None:
-        _, test = load("fashion-mini")
-        picture = test.images[test.labels == test.classes.index("Ankle boot")][0]
-        window, start = window or ANKLE, ON_AN_EDGE
+        train, _ = load("fashion-mini")
+        picture = train.images[train.labels == train.classes.index("Ankle boot")][1]
+        window, start = window or SHAFT, ON_AN_EDGE
     whole = gray(picture)
     whole = (9 * (whole - whole.min()) / (whole.max() - whole.min()).clamp(min=1e-6)).round()
     window = _checked(window, whole)
@@ -115,7 +119,10 @@ def convolution(
     }
     several = {name: values for name, values in choices.items() if len(values) > 1}
     first = {"position": min(start, most)}
-    return explore(draw, first=first, **several, position=range(1, most + 1))
+    only = {name: str(next(iter(values))) for name, values in choices.items()}
+    weights = {name: kernel.tolist() for name, kernel in tensors.items()}
+    own = own_picture("convolution", whole.shape, weights, side=window[2], only=only)
+    return explored(draw, first, several | {"position": range(1, most + 1)}, own)
 
 
 def _checked(window: tuple[int, int, int] | None, whole: Tensor) -> tuple[int, int, int]:
@@ -275,9 +282,9 @@ class _Sheet:
     panels share a pair of axes, and equal numbers are one collection of letters' outlines.
     """
 
-    def __init__(self, figure):
+    def __init__(self, figure, height: float = HEIGHT):
         figure.suppressComposite = True  # or all images would become one
-        self.axes = figure.add_axes((0, 0, 1, 1), xlim=(0, CHART), ylim=(0, HEIGHT))
+        self.axes = figure.add_axes((0, 0, 1, 1), xlim=(0, CHART), ylim=(0, height))
         self.axes.set_axis_off()
 
     def say(self, text: str, x: float, y: float, *, va: str = "center", **style) -> None:

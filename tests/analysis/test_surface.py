@@ -112,8 +112,8 @@ def test_surface_of_a_foreign_network():
     ("options", "message"),
     [
         ({"steps": 4}, "steps must be odd.*got 4"),
-        ({"steps": -1}, "steps must be odd.*got -1"),
-        ({"span": 0}, "span must be positive, got 0"),
+        ({"steps": -1}, "steps must be at least 1, got -1"),
+        ({"span": 0}, "span must be positive and finite, got span=0"),
     ],
 )
 def test_errors(images, options, message):

@@ -155,7 +155,7 @@ def test_entries_of_an_output_vector():
         ("1", 0, {}, "unknown layer '1'"),
         ("0", 4, {}, r"layer '0' has units 0 … 3, got \(4,\)"),
         ("0", [], {}, "at least one unit"),
-        ("0", 0, {"steps": 0}, "steps and lr must be positive, got steps=0"),
+        ("0", 0, {"steps": 0}, "steps must be at least 1, got 0"),
         ("0", 0, {"decay": 10}, "decay must be from 0 to less than 1/lr = 10, got 10"),
         ("0", 0, {"jitter": 2}, "jitter is a fraction from 0 to 1, got 2"),
         ("0", 0, {"std": (1.0, 2.0)}, "std needs 1 or 1 values, got 2"),

@@ -6,7 +6,7 @@ import shlex
 import pytest
 import torch
 
-from cnnbook import bench, experiments, results
+from cnnbook import bench, results
 from cnnbook.bench.run import COMPARISONS, _command
 from cnnbook.cli import build_parser, main
 from cnnbook.results import schema
@@ -38,7 +38,7 @@ def test_the_command_repeats_what_was_asked_for():
         "data_set": "imagefolder:my pictures",
         "seeds": 2,
     }
-    command = _command(["fashion"], options)
+    command = _command(["recipe"], options)
     chosen = build_parser().parse_args(shlex.split(command)[3:])
     found = (
         chosen.quick,
@@ -49,7 +49,7 @@ def test_the_command_repeats_what_was_asked_for():
         chosen.seeds,
     )
     assert found == tuple(options.values())
-    assert chosen.part == ["fashion"]
+    assert chosen.part == ["recipe"]
 
 
 def test_the_command_repeats_the_filters():
@@ -72,8 +72,7 @@ def test_the_command_repeats_the_filters():
 
 def test_parts_are_the_comparisons_and_the_experiments():
     assert [*COMPARISONS] == ["augment", "epoch", "accuracy", "models"]
-    own = ["throughput", "ceiling"]
-    assert [*bench.PARTS] == [*COMPARISONS, *own, *experiments.EXPERIMENTS, "recipe"]
+    assert [*bench.PARTS] == [*COMPARISONS, "throughput", "ceiling", "recipe"]
     titles = [bench.title(part) for part in bench.PARTS]
     assert all(titles)
     assert len(set(titles)) == len(titles)
@@ -111,10 +110,10 @@ def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
 def test_parts_of_different_columns_make_one_result():
     rows = (
         results.Row("epoch", "train", "cnnbook", 2.0, "seconds", 1.0),
-        results.Row("fashion", "learn", "lenet5", 0.9, "test accuracy", None, more={"lowest": 0.8}),
+        results.Row("recipe", "learn", "lenet5", 0.9, "test accuracy", None, more={"lowest": 0.8}),
     )
     machine = results.describe_machine()
-    found = bench.Result(rows, machine, "python -m cnnbook bench epoch fashion", "Both")
+    found = bench.Result(rows, machine, "python -m cnnbook bench epoch recipe", "Both")
     schema.check(found.to_dict())
     assert [row["lowest"] for row in found.to_dict()["rows"]] == [None, 0.8]
     with pytest.raises(ValueError, match="nothing to draw"):
@@ -135,7 +134,9 @@ def test_the_drawing_has_a_bar_for_each_other_contender():
 def test_an_option_that_no_part_takes_is_refused():
     for option in ({"networks": ["lenet5"]}, {"data_set": "digits"}, {"seeds": 2}):
         (name,) = option
-        with pytest.raises(ValueError, match=f"{name}= is for .*fashion.*; this runs only epoch"):
+        with pytest.raises(
+            ValueError, match=f"{name}= is for .*(ceiling|recipe); this runs only epoch"
+        ):
             bench.run(["epoch"], **option)
 
 

@@ -1,8 +1,8 @@
 """What the notebooks showed when the book was built: as rows, as values, and as text.
 
-Tables are read as rows (`tables`, `table`, `rows`, `row`), and values that a notebook showed as
-`cnnbook.tables.Facts` by name (`facts`). What stands in a sentence is read by the words before it
-(`said`); `printed` is all text.
+Tables are read as rows (`tables`, `table`, `rows`, `row`) or by `column`, and values that a
+notebook showed as `cnnbook.tables.Facts` by name (`facts`). What stands in a sentence is read by
+the words before it (`said`); `printed` is all text.
 """
 
 from functools import cache
@@ -82,6 +82,11 @@ def table(path: Path, *columns: str) -> list[dict[str, str]]:
     return [dict(zip(found[0].columns, row, strict=True)) for row in found[0].rows]
 
 
+def column(path: Path, name: str, *columns: str) -> dict[str, float]:
+    """Return a column's numbers by the first column, of the table that begins with `columns`."""
+    return {row[columns[0]]: number(row[name]) for row in table(path, *columns)}
+
+
 def rows(path: Path) -> list[tuple[str, ...]]:
     """Return all rows of all tables."""
     return [row for t in tables(path) for row in t.rows]
@@ -115,8 +120,8 @@ def said(path: Path, words: str) -> str:
 
 
 def number(text: str) -> float:
-    """Return the number that a text begins with: 1,516 or 85.3% or 61.1 (60.2 – 61.6)."""
-    return float(text.split()[0].rstrip("%,;:.>").replace(",", ""))
+    """Return the number that a text begins with: 1,516 or −85.3% or 61.1 (60.2 – 61.6)."""
+    return float(text.split()[0].rstrip("%,;:.>").replace(",", "").replace("−", "-"))
 
 
 def with_claims(paths: list[Path]) -> list[Path]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from executed import ROOT, facts, number, outputs, printed, row, said, table
-from prose import unsourced
+from prose import minutes, unsourced, visible_lines
 
 CHAPTER = ROOT / "chapters" / "00-convolution.ipynb"
 SOLUTIONS = ROOT / "chapters" / "solutions" / "00-convolution.ipynb"
@@ -14,6 +14,11 @@ def test_every_number_has_a_source():
     exact = [f"about {math.log(2):.3f}", "a factor of 0.9", "−0.2 and 0.2", "0.0005, 0.05"]
     exact += ["A probability of 99 %"]
     assert unsourced(CHAPTER, exact=exact) == []
+
+
+def test_the_chapter_is_short():
+    assert minutes(CHAPTER) <= 16  # its title promises fifteen without the exercises
+    assert visible_lines(CHAPTER) <= 170
 
 
 @pytest.mark.book
@@ -47,9 +52,14 @@ def test_softmax_and_cross_entropy():
     for c, shown in enumerate(table(CHAPTER, "class", "score", "probability")):
         p = math.exp(z[c]) / total
         assert number(shown["probability"]) == pytest.approx(p, abs=6e-4)
-        assert number(shown["loss if true"]) == pytest.approx(-math.log(p), abs=6e-4)
-        slope = number(shown["derivative, 0 true"].replace("−", "-"))
+        assert number(shown["loss if it is true"]) == pytest.approx(-math.log(p), abs=6e-4)
+        slope = number(shown["derivative if 0 is true"].replace("−", "-"))
         assert slope == pytest.approx(p - (c == 0), abs=6e-4)
+
+
+@pytest.mark.book
+def test_autograd_prints_what_the_table_computes():
+    assert "for w1: 12, for w2: 6" in printed(CHAPTER)
 
 
 @pytest.mark.book

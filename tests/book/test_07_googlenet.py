@@ -1,48 +1,238 @@
-"""What the chapter on GoogLeNet printed."""
+"""What the chapter on GoogLeNet says, and what it printed."""
 
 from pathlib import Path
 
 import pytest
-from executed import number, printed, said, table
+import torch
+from executed import facts, number, printed, rows, said, table
+from prose import percent, points, unsourced
+from torch import nn
+
+from cnnbook import analysis, experiments, models
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "07-googlenet.ipynb"
-pytestmark = pytest.mark.book
+SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
+
+book = pytest.mark.book
+
+# Parameters (1,024) and operations (millions) as Table 1 states them, from conv1 to the output.
+STATED = (
+    *((2.7, 34), (112, 360), (159, 128), (380, 304), (364, 73), (437, 88)),
+    *((463, 100), (580, 119), (840, 170), (1072, 54), (1388, 71), (1000, 1)),
+)
 
 
-def test_costs_of_the_source():
+def recorded() -> list[str]:
+    record = experiments.load("inception")
+    names = ("Inception", "naive", "one 3×3", "two 3×3")
+    ours, naive, one, two = (record[name] for name in names)
+    assert {run["steps"] for arm in record for run in arm.runs} == {564}
+    assert {len(arm.runs) for arm in record} == {3}
+    assert min(min(arm.values("train_error")) for arm in record) > 0.2
+    assert (ours.lr, naive.lr) == (0.3, 0.03)
+    more = [
+        experiments.of_difference(arm.values("test_error"), ours.values("test_error"))
+        for arm in (naive, one, two)
+    ]
+    assert [change.excludes_zero for change in more] == [True, False, True]
+    return [
+        f"a test error of {percent(ours)} with such modules, and of {percent(naive)} without",
+        f"the test error is {percent(ours)}, with naive ones {percent(naive)}",
+        f"The naive ones have {points(more[0])} more",
+        f"Two 3×3 layers have {percent(two)}, {points(more[2])} more",
+        f"one has {percent(one)}, and its difference of {points(more[1])}",
+    ]
+
+
+PAPERS = [
+    "a top-5 error of 6.67 %, VGG's entry 7.32 %",
+    "(Szegedy and others 2016, Section 3.1)",
+    "The paper says 12 times fewer than AlexNet",
+    "improved the top-1 error by about 0.6 %",
+    "dropout of 70 %",
+    "(around 0.5 %)",
+    "effect on accuracy of about 0.5 %",
+    "a gain of about 0.6 % on ImageNet",
+    "won ILSVRC 2014 with 6.67 %",
+    "errs on 10.07 %, and on 144 crops on 7.89 %",
+    "one of them wider, err on 8.09 % with one crop, and on 6.67 % with 144 crops",
+    "the 1.5 billion that the paper names as its budget (Section 1)",
+    "That these are the paper's 1.5 billion again",
+]
+EXACT = [
+    "costs 2.4 million MACs",
+    "reduced to 10.3 % of its operations, and so by 89.7 %",
+    "a reduction to 10.3 %, and so by 89.7 %",
+    "2.4 times fewer",
+    "13.9 times the parameters and 7.9 times the operations",
+    "would take 7.9 times the operations",
+    "equal within 3 %",
+    "agree within 2 % or 0.5",
+    "add up to 1.502 billion",
+    "We count 1.583 billion",
+    "The factor is 8.7",
+    "the factor is 8.7",
+    "Table 1 itself adds up to 6.96 million",
+    "its Table 1 adds up to 6.96 million",
+    "VGG-16 has 19.8 times GoogLeNet's parameters and 9.8 times its MACs",
+    "2.5 from the larger kernels in 3a, 3.1 in 4d, and 1.3 in 5b",
+    "8.3 times as many",
+    "with 14.6 % of the parameters",
+    "In AlexNet such layers hold 96.2 %, in VGG-16 89.4 %",
+    "58.6 million multiply–adds",
+    "5.4 % fewer parameters",
+    "1.498 billion MACs",
+    "6.9 times fewer",
+    "training errors are still above 20 %",
+    # Of the paper, in paragraphs that do not name it; the first is in Table 1, the others are in
+    # the code that the page runs.
+    "The stated 2.7K",
+    "the main loss plus 0.3 of each auxiliary one",
+    "The main loss counts fully, each auxiliary loss 0.3 times",
+]
+
+
+def test_every_number_has_a_source():
+    assert unsourced(CHAPTER, recorded(), PAPERS, EXACT) == []
+
+
+def count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def macs(net: nn.Module, side: int = 224) -> int:
+    return analysis.summary(net, (3, side, side)).total_macs
+
+
+def test_numbers_that_are_counted():
+    with torch.device("meta"):
+        net, naive, flat, normalized = (
+            models.create(name, auxiliary=False, **options)
+            for name, options in (
+                ("googlenet", {}),
+                ("googlenet", {"naive": True}),
+                ("googlenet", {"head": "fc"}),
+                ("googlenet_bn", {}),
+            )
+        )
+        alexnet, vgg16 = models.create("alexnet"), models.create("vgg16")
+        with_auxiliary = models.create("googlenet")
+    ours, operations = count(net), macs(net)
+    assert (ours, count(with_auxiliary)) == (6_998_552, 13_378_280)
+    assert count(with_auxiliary) - ours == 6_379_728
+    assert f"{operations / 1e9:.3f}" == "1.583"
+    assert count(naive) == 97_526_008
+    assert f"{count(naive) / ours:.1f} {macs(naive) / operations:.1f}" == "13.9 7.9"
+    assert naive.get_submodule("inception5b").out_channels == 4_944
+    assert f"{count(alexnet) / ours:.1f} {count(vgg16) / ours:.1f}" == "8.7 19.8"
+    assert f"{macs(vgg16) / operations:.1f}" == "9.8"
+    assert macs(alexnet, 227) < operations / 2
+    assert (count(flat), f"{count(flat) / ours:.1f}") == (58_379_800, "8.3")
+    assert f"{count(net.output) / ours:.1%}" == "14.6%"
+    for other, share in ((alexnet, "96.2%"), (vgg16, "89.4%")):
+        layers = [m for m in other.modules() if isinstance(m, nn.Linear)]
+        assert f"{sum(map(count, layers)) / count(other):.1%}" == share
+    # torchvision's, which is counted on the page.
+    assert f"{1 - 6_624_904 / count(normalized):.1%}" == "5.4%"
+
+
+def test_numbers_of_table_1():
+    stated, operations = (sum(row[i] for row in STATED) for i in (0, 1))
+    assert operations == 1_502
+    assert f"{1024 * stated / 1e6:.2f}" == "6.96"
+    assert round((1_582_671_872 - 118_013_952 - 51_079_168) / 1e6) == 1_502 - 34 - 54
+    assert 64 * 64 + 9 * 64 * 192 == 112 * 1024
+    # conv1 as stated, and what is missing in it.
+    assert round((7 + 7) * 3 * 64 * 112**2 / 1e6) == 34
+    assert round(7 * 7 * 3 * 64 * 112**2 / 1e6) == 118
+    # 4c: 498K with its filters.
+    filters = 512 * (128 + 128 + 24 + 64) + 9 * 128 * 256 + 25 * 24 * 64
+    assert (round(filters / 1024), round(filters * 14**2 / 1e6)) == (498, 100)
+    # 5a with 32 and with 48 channels before its 5×5 kernels.
+    for reduced, thousands, millions in ((32, 1018, 51), (48, 1081, 54)):
+        filters = 832 * (256 + 160 + reduced + 128) + 9 * 160 * 320 + 25 * reduced * 128
+        assert (round(filters / 1024), round(filters * 7**2 / 1e6)) == (thousands, millions)
+
+
+def test_sizes_of_reductions():
+    assert f"{12_443_648 / 120_422_400:.1%} {1 - 12_443_648 / 120_422_400:.1%}" == "10.3% 89.7%"
+    assert f"{303_464_448 / 128_049_152:.1f}" == "2.4"
+    assert (9 * 64 * 32, 64 * 64 + 9 * 64 * 32) == (18_432, 22_528)
+    assert (25 * 256 * 64, 256 * 32 + 25 * 32 * 64) == (409_600, 59_392)
+    assert f"{409_600 / 59_392:.1f}" == "6.9"
+    larger = {
+        name: (row[2] + row[4]) / row[0] for name, row in models.googlenet.INCEPTIONS.items() if row
+    }
+    chosen = [f"{larger[f'inception{name}']:.1f}" for name in ("3a", "4d", "5b")]
+    assert chosen == ["2.5", "3.1", "1.3"]
+
+
+def test_a_relu_between_two_1x1_layers_gives_the_distance():
+    a, b = torch.randn(2, 100)
+    assert torch.allclose(torch.relu(a - b) + torch.relu(b - a), (a - b).abs())
+
+
+@book
+def test_the_module():
+    found = facts(CHAPTER)
+    assert found["output_channels"] == 256
+    assert found["branches_stay_apart"] is found["a_1x1_convolution_is_a_matrix_product"] is True
     text = printed(CHAPTER)
     assert "28·28·192·5·5·32 = 120,422,400" in text
     assert "2,408,448 + 10,035,200 = 12,443,648" in text
-    assert "7·7·1024·1024 = 51,380,224" in text
-    assert "average of each feature map: 0 parameters" in text
+    for cells in (
+        ("naive", "387,296", "303,464,448", "416"),
+        ("with reductions", "163,696", "128,049,152", "256"),
+        ("naive", "4,944", "97,526,008", "12,568,061,056"),
+        ("with reductions", "1,024", "6,998,552", "1,582,671,872"),
+        ("Inception", "31", "74,872", "5,484,276"),
+        ("naive", "16", "94,422", "5,480,576"),
+    ):
+        assert cells in rows(CHAPTER)
+    assert found["one_layer"] is True
+    assert found["rank"] == 16
 
 
+@book
 def test_the_network_built_here_is_the_papers():
-    text = printed(CHAPTER)
-    assert text.count("same output: True") == 2
-    assert "identical scores: True" in text
-    assert said(CHAPTER, "parameters without auxiliary classifiers:") == "6,998,552"
-    assert said(CHAPTER, "parameters with them:") == "13,378,280"
-    assert "= 22 layers deep, 27 with pooling" in text
-    # Of the 24 figures of Table 1 five differ: both of conv1 and 5a, the parameters of 4c. The
-    # five counts by hand all agree.
-    assert text.count("DIFFERS") == 5
-    assert text.count("agrees") == 19 + 5
+    found = facts(CHAPTER)
+    assert found["identical_scores"] is True
+    assert (found["parameters"], found["parameters_in_training"]) == (6_998_552, 13_378_280)
+    assert found["layers"] == 22
+    compared = table(CHAPTER, "row", "params (K), paper")
+    differs = [row["row"] for row in compared if row[""] == "differs"]
+    assert differs == ["conv1", "inception4c", "inception5a"]
+    assert compared[-1]["ops (M), counted"] == "1,582.7"
+    assert "1×1 branch 27×27, 3×3 branch 43×43, 5×5 branch 59×59" in printed(CHAPTER)
 
 
-def test_what_reductions_take():
-    text = printed(CHAPTER)
-    assert "through 16 channels: (192, 800), rank 16" in text
-    assert "free: (192, 800), rank 192" in text
+@book
+def test_the_average():
+    found = facts(CHAPTER)
+    assert "7·7·1024·1024 = 51,380,224" in printed(CHAPTER)
+    assert found["parameters_with_such_a_layer"] == 58_379_800
+    assert found["score_of_the_mean_is_mean_of_the_scores"] is True
+    assert found["fully_connected_loses_more"] is True
 
 
-def test_gradients_vanish_from_the_default_start_only():
-    starts = table(CHAPTER, "start", "without", "with auxiliary")
-    gradient = {start["start"]: number(start["without"]) for start in starts}
-    assert gradient["default"] < 1e-5 < 1e-3 < gradient["He"]
+@book
+def test_auxiliary_classifiers():
+    found = facts(CHAPTER)
+    assert found["a_weighted_sum"] is found["larger_by_tens"] is True
+    assert found["good_start_alone_does_far_more"] is found["from_a_good_start_little"] is True
+    assert found["naive_modules_have_more"] is True
 
 
-def test_the_loss_is_a_sum_with_weights():
-    loss = number(said(CHAPTER, "the loss:"))
-    assert loss == pytest.approx(number(said(CHAPTER, "main + 0.3·(…+…):")), abs=2e-4)
-    assert loss != pytest.approx(number(said(CHAPTER, "their average:")), abs=2e-4)
+@book
+def test_todays_network():
+    assert ("torchvision's", "6,624,904", "1,498,376,192") in rows(CHAPTER)
+
+
+@book
+def test_solutions_confirm_the_calculations():
+    text = printed(SOLUTIONS)
+    assert "parameters: 376,176, multiply–adds: 73,608,192" in text
+    assert said(SOLUTIONS, "costs the most:") == "3×3"
+    assert "5×5: bound 154.8, by trial up to 154, used 16" in text
+    branches = table(SOLUTIONS, "branch", "receptive field")
+    assert [number(branch["parameters"]) for branch in branches] == [15_920, 16_976, 10_048]

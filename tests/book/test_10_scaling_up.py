@@ -21,7 +21,7 @@ GOYAL = [
     *("23.60 %", "41.67 %", "26.22 %", "24.84 %", "23.74 %", "24.79 %", "about 90 %"),
 ]
 WU = ["23.6 % with 32 images per GPU", "34.7 % with two", "24.1 % for both"]
-SECTIONS = [f"Section {section}" for section in ("2.3", "3.1", "3.2", "3.4")]
+SECTIONS = [f"Section {section}" for section in ("3.1", "3.2", "3.4")]
 MICIKEVICIUS = ["75.92 % in float32", "76.04 % in mixed precision"]
 # Settings of the papers and of the code, and definitions.
 SETTINGS = ["| 0.1 |", "momentum 0.9, weight decay 0.0001", "Nesterov's momentum 0.9"]
@@ -146,12 +146,8 @@ def test_number_formats():
 
 @in_book
 def test_small_steps_are_lost_in_bfloat16():
-    shares = [(number(r["bfloat16"]), number(r["float32"])) for r in table(CHAPTER, "lr")]
-    assert len(shares) == 4
-    assert shares == sorted(shares)
-    assert all(half > full for half, full in shares)
     seen = facts(CHAPTER)
-    assert abs(seen["mixed_ends_at"]) < 0.05 < 0.1 < seen["bfloat16_ends_at"]
+    assert abs(seen["mixed_minus_float32"]) < 0.05 < 0.1 < seen["bfloat16_minus_float32"]
 
 
 @in_book

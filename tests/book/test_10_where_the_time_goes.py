@@ -65,7 +65,7 @@ def test_layout_changes_strides_only():
 @in_book
 def test_the_compiler_sees_one_graph():
     seen = facts(PAGE)
-    assert (seen["heavy"], seen["cheap"], seen["runs"]) == (21, 48, 20)
+    assert (seen["heavy"], seen["cheap"], seen["groups"]) == (21, 48, 20)
 
 
 @in_book

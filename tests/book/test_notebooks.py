@@ -9,11 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from executed import chapters_and_pages, executed_cells, executed_rows, with_claims
+from executed import chapters_and_pages, executed_cells
 from prose import REWRITTEN
 
 import cnnbook
-from cnnbook.tables import VERDICTS
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "chapters").rglob("*.ipynb"))
@@ -172,18 +171,3 @@ def test_executed_without_error_or_warning(path):
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
-
-
-@pytest.mark.book
-@pytest.mark.parametrize("path", with_claims(CHAPTERS), ids=lambda p: p.stem)
-def test_claims_are_shown_where_the_table_says(path):
-    markdown = "\n".join(cell.source for cell in cells(path, "markdown"))
-    headings = re.findall(r"^##+ (.+)$", markdown, flags=re.M)
-    assert len(headings) == len(set(headings))
-    rows = executed_rows(path)
-    assert len(rows) >= 5
-    for row in rows:
-        assert row.says
-        assert row.verdict in VERDICTS
-        assert row.found
-        assert row.where in headings

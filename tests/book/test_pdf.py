@@ -93,3 +93,33 @@ def test_the_file_has_an_outline_and_every_page(page, browser, tmp_path):
     for chapter in ("LeNet-5: features learned, not designed", "Glossary", "Solutions: VGG"):
         assert chapter.encode() in outline
     assert b"file://" not in content
+
+
+@pytest.mark.book
+def test_contents_name_the_page_of_each_entry(browser, tmp_path):
+    """More than eight pages, so that their order is a tree; some take two."""
+    names = [f"chapters/{i:02}-x" for i in range(12)]
+    entries = "".join(
+        f'<li><a href="#{name}">T</a><span class="page-number" data-page="{name}">000</span></li>'
+        for name in names
+    )
+    long = '<p style="break-before: page">more</p>'
+    articles = "".join(
+        f'<article id="{name}"><h1>{name}</h1>{long if i % 3 == 0 else ""}</article>'
+        for i, name in enumerate(names)
+    )
+    source, pdf = tmp_path / "page.html", tmp_path / "page.pdf"
+    style = "article { break-before: page }"
+    source.write_text(f"<style>{style}</style><ul>{entries}</ul>{articles}")
+    make_pdf.print_page(source, pdf)
+    expected, page = {}, 2
+    for i, name in enumerate(names):
+        expected[name] = page
+        page += 2 if i % 3 == 0 else 1
+    assert make_pdf.pages_of_targets(pdf.read_bytes()) == expected
+    # The numbers are written into the entries, with the same pages after that.
+    browser.get(source.as_uri())
+    assert browser.execute_script(make_pdf.NUMBER, expected) is True
+    assert browser.execute_script(make_pdf.NUMBER, expected) is False
+    shown = "return [...document.querySelectorAll('.page-number')].map(e => e.textContent)"
+    assert browser.execute_script(shown) == [str(n) for n in expected.values()]

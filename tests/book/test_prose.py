@@ -20,7 +20,13 @@ from prose import (
 every_chapter = pytest.mark.parametrize("path", rewritten(), ids=lambda p: p.stem)
 
 # A finding that opens like this says that its author has not looked, or will not tell.
-HEDGE = re.compile(r"^(If (the|neither|both|one|a|two)|Where the|Whether|Should the) ", re.I)
+HEDGE = re.compile(r"(\*\*[^*]+\*\*:? *)?(If|Where|Whether|Should the)\b")
+
+
+def hedges(text: str) -> list[str]:
+    """Return the paragraphs, list items and cells of tables that open with a condition."""
+    parts = re.split(r"\n\s*(?:[-*]|\d+\.) |\n\s*\n|\|", "\n" + text)
+    return [part for part in parts if HEDGE.match(part.strip())]
 
 
 def write(path, *cells):
@@ -56,12 +62,12 @@ def test_a_picture_comes_before_code(path):
 
 
 @every_chapter
-def test_no_finding_is_a_condition(path):
-    text = text_of(path)
+@pytest.mark.parametrize("folder", ["", "solutions"])
+def test_no_finding_is_a_condition(path, folder):
+    text = text_of(path.parent / folder / path.name)
     for heading in ("\n## Exercises", "\n## Check yourself"):
         text = text.split(heading)[0]
-    told = re.sub(r"\*\*What to notice\.\*\* ", "", text)
-    assert [p for p in re.split(r"\n\s*\n", told) if HEDGE.match(p)] == []
+    assert hedges(text) == []
 
 
 @every_chapter
@@ -78,6 +84,20 @@ def test_exercises_are_graded(path):
     marks = re.findall(r"^\d\. (★+) ", exercises, flags=re.M)
     assert marks == sorted(marks)
     assert 4 <= len(marks) <= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("If the loss falls, it learned.\n\nWhere both meet, stop.", 2),
+        ("- If it has grown\n- Whether it has\n\n1. Where it is", 3),
+        ("| layer | note |\n| --- | --- |\n| conv1 | If both agree |", 1),
+        ("**What to notice.** If one curve is above, and\n- **B.** Where it changes", 2),
+        ("It is so. If not, it is not.\n\nIffy; wherever.", 0),
+    ],
+)
+def test_what_counts_as_a_condition(text, count):
+    assert len(hedges(text)) == count
 
 
 def headings_of(chapter: str) -> set[str]:
@@ -128,9 +148,9 @@ def test_numbers_without_a_source_are_found(tmp_path):
 
 
 def test_lines_and_minutes_count_what_is_read(tmp_path):
-    cells = ["word " * 220, ">a = 1\nb = 2", "%folded = 3", "## Exercises\n\n" + "word " * 440]
+    cells = ["word " * 220, ">a = 1\nb = 2", "%folded = 3", "## Exercises\n\n" + "word " * 438]
     path = write(tmp_path / "x.ipynb", *cells)
     assert visible_lines(path) == 2
-    assert minutes(path) == pytest.approx(1 + 2 / 30)
+    assert minutes(path) == pytest.approx(3 + 2 / 30)
     assert len(paragraphs(path)) == 3
     assert json.loads(path.read_text())["nbformat"] == 4

@@ -1,6 +1,5 @@
 """Pages to look things up: claims, corrections, references, package, cheat sheet, notation."""
 
-import html
 import importlib
 import inspect
 import pkgutil
@@ -140,17 +139,6 @@ def test_only_cells_of_claims_that_follow_each_other_are_joined():
     assert [block.astext() for block in blocks] == ["a", "b", "c\n\nd\n\ne", "f"]
     assert [block["language"] for block in blocks] == 4 * ["ipython3"]
     assert document[-2].astext().endswith("the table")
-
-
-@pytest.mark.book
-@pytest.mark.parametrize("path", with_claims(CHAPTERS), ids=lambda p: p.stem)
-def test_one_button_unfolds_the_code_of_a_table_of_claims(path):
-    text = (HTML.parent / f"{path.stem}.html").read_text()
-    assert len(re.findall(r'class="cell [^"]*tag_claims', text)) == 1
-    source = [c.source for c in nbformat.read(path, as_version=4).cells if is_claims(c)]
-    (shown_code,) = re.findall(r'<div class="cell [^"]*tag_claims.*?<pre>(.*?)</pre>', text, re.S)
-    code = html.unescape(re.sub(r"<.*?>", "", shown_code))
-    assert code.strip() == "\n\n".join(source).strip()
 
 
 @pytest.mark.book

@@ -599,3 +599,26 @@ def test_a_distributed_sampler_has_divided_the_images_already():
         assert not torch.equal(*epochs)
         seen.append(epochs[0])
     assert len(torch.cat(seen)) == 24
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        data.load("digits")[0][:6],
+        TensorDataset(X, Y),
+        DataLoader(TensorDataset(X, Y), 4),
+    ],
+    ids=["our data set", "torch data set", "loader"],
+)
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ((-1,), ValueError, "number must be an integer from 0, got -1"),
+        (("x",), TypeError, "number must be an integer from 0, got 'x'"),
+        ((0, -1), ValueError, "start must be an integer from 0, got -1"),
+        ((0, 0.5), TypeError, "start must be an integer from 0, got 0.5"),
+    ],
+)
+def test_the_number_of_an_epoch_and_of_a_batch_is_checked(source, given, kind, words):
+    with pytest.raises(kind, match=words):
+        next(make_batches(source, device="cpu").epoch(*given))

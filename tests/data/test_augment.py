@@ -211,7 +211,7 @@ def test_strength():
     assert augment.scaled(0) == Augment()
     assert augment.scaled(1) == augment
     assert augment.scaled(3).flip == 1
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="0 or more, got -1"):
         augment.scaled(-1)
 
 

@@ -55,7 +55,7 @@ def test_malformed_idx(content, message):
 
 @pytest.mark.parametrize(("suffix", "module"), [("gz", gzip), ("xz", lzma)])
 def test_checked_reading(tmp_path, suffix, module):
-    file, path = IdxFile(f"x.{suffix}", SHA), tmp_path / f"x.{suffix}"
+    file, path = IdxFile(f"x.{suffix}", SHA, ["https://x"]), tmp_path / f"x.{suffix}"
     whole = module.compress(CONTENT)
 
     path.write_bytes(whole)

@@ -52,6 +52,19 @@ def test_every_image_once_with_its_label(folder, workers):
     assert torch.equal(first[16:], again)
 
 
+@pytest.mark.parametrize("side", [(60_000, 1), (1, 60_000)])
+def test_a_thin_image_is_not_made_huge(tmp_path, side):
+    for part in ("train", "val"):
+        (tmp_path / part / "ant").mkdir(parents=True)
+        Image.new("RGB", side).save(tmp_path / part / "ant" / "thin.png")
+    train, test = load(f"imagefolder:{tmp_path}", size=224)
+    assert train[0][0].shape == (3, 224, 224)  # a random crop is never larger than asked for
+    with pytest.raises(DataError, match=r"thin.png cannot be used: .* resized to 256"):
+        test[0]
+    with pytest.raises(DataError, match=r"thin.png cannot be used"):
+        list(StreamingBatches(test, 1, device="cpu", workers=0).epoch(0))
+
+
 def test_one_image_and_its_label(folder):
     train, test = load(f"imagefolder:{folder}", size=16)
     for index in (1, np.int64(1), torch.tensor(1), -6):

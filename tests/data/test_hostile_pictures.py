@@ -1,8 +1,10 @@
 """Pictures from strangers: nothing is started, memory is bounded, errors name the file."""
 
+import errno
 import io
 import os
 import shutil
+import socket
 import struct
 import tracemalloc
 import warnings
@@ -124,17 +126,65 @@ def test_palettes_are_resolved_and_transparency_is_dropped(pictures):
     assert np.array_equal(np.array(read(pictures, content)), np.array(GRAY))
 
 
-def test_what_is_no_file_is_refused_at_once(pictures):
-    os.mkfifo(pictures / "train" / "a" / "2.png")
+def test_what_is_no_file_is_never_opened(pictures):
+    folder = pictures / "train" / "a"
+    (folder / "2.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(folder / "3.png"))  # these names must be short
+    os.mkfifo(folder / "4.png")
+    (folder / "5.png").symlink_to(folder / "gone.png")
+    (folder / "6.png").symlink_to(folder / "6.png")
+    with pytest.warns(UserWarning, match=r"a: 2 dangling links, 3 special files$"):
+        train, _ = load(f"imagefolder:{pictures}", size=4)
+    assert [os.path.basename(path) for path in train.paths.tolist()] == [b"1.png"]
+    os.unlink(folder / "1.png")
+    os.mkfifo(folder / "1.png")
+    with pytest.raises(DataError, match=r"1\.png .*not a file but a pipe"):
+        train[0]
+
+
+def test_links_are_followed_but_to_each_folder_once(pictures, tmp_path_factory):
+    folder, other = pictures / "train" / "a", tmp_path_factory.mktemp("other")
+    GRAY.save(other / "2.png")
+    for name in ("one", "two"):
+        (folder / name).symlink_to(other)
+    (other / "round").symlink_to(other)
+    (other / "back").symlink_to(folder)
+    (folder / "up").symlink_to(pictures)
+    (pictures / "train" / "b").symlink_to(pictures / "train")
     train, _ = load(f"imagefolder:{pictures}", size=4)
-    with pytest.raises(DataError, match=r"2\.png .*not a file but a pipe"):
-        train[1]
+    assert train.classes == ("a",)
+    assert train.paths.tolist() == [b"a/1.png", b"a/one/2.png"]
+
+
+def test_names_that_are_no_text(pictures):
+    folder = os.fsencode(pictures / "train" / "a")
+    os.rename(os.path.join(folder, b"1.png"), os.path.join(folder, b"\xff\xe9.png"))
+    train, _ = load(f"imagefolder:{pictures}", size=4)
+    assert train[0][1] == 0
+    os.truncate(os.path.join(folder, b"\xff\xe9.png"), 20)
+    with pytest.raises(DataError, match="png is damaged"):
+        train[0]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(pictures, monkeypatch):
+    scandir = os.scandir
+
+    def denied(folder):
+        if os.fspath(folder).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    (pictures / "train" / "a" / "deep").mkdir()
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DataError, match=r"train/a/deep cannot be listed: Permission denied$"):
+        load(f"imagefolder:{pictures}", size=4)
 
 
 def test_images_that_cannot_be_read_are_counted_and_other_files_are_not(pictures):
     for name in ("2.heic", "3.HEIC", "4.svg", "notes.txt", "labels.json", "Thumbs.db", ".5.heic"):
         (pictures / "train" / "a" / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"train/a: left out.*: 2 \.heic, 1 \.svg$"):
+    with pytest.warns(UserWarning, match=r"train: left out.*: a: 2 \.heic, 1 \.svg$"):
         load(f"imagefolder:{pictures}", size=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -153,6 +203,10 @@ def test_a_bad_image_is_named_without_a_workers_traceback(pictures, workers):
         list(batches.epoch(0))
     assert str(caught.value).startswith(str(pictures / "train" / "a" / "2.png"))
     assert "Traceback" not in str(caught.value)
+    if workers:
+        with pytest.raises(DataError) as torchs:
+            list(torch.utils.data.DataLoader(train, batch_size=2, num_workers=1))
+        assert str(torchs.value) == str(caught.value)
 
 
 def test_no_damage_escapes_as_another_error(pictures):

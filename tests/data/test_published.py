@@ -180,7 +180,7 @@ def test_an_altered_archive_is_not_read(server, monkeypatch, tmp_path):
         data.load("cifar10")
     assert list((tmp_path / "chosen" / "cifar10").iterdir()) == []
     (tmp_path / "chosen" / "cifar10" / spec.archive.name).write_bytes(packed[:-20])
-    with pytest.raises(DataError, match=r"SHA-256 is .*Delete .* and run again"):
+    with pytest.raises(DataError, match=r"SHA-256 of its content is .*Delete .* and run"):
         data.load("cifar10")
 
 

@@ -73,6 +73,36 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
     )
 
 
+def test_a_run_that_learned_nothing_is_counted_and_not_averaged(make_result):
+    died = [0.10, 0.11, 0.90]
+    dead = {"ReLU, own start": {"test_error": died}}
+    result = make_result("activation", dead, **ALIKE)
+    assert "test error is 10.5 % with ReLU" in result.verdict
+    assert result.verdict.endswith(
+        "ReLU with its own start ends no better than by guessing in 1 of 3 seeds; means leave "
+        "these runs out."
+    )
+    row = next(row for row in result.table() if row["arm"] == "ReLU, own start")
+    assert row["test_error"] == pytest.approx(10.5)
+    assert row["seeds"] == "2 of 3"
+    assert "ReLU (1 of 3 lost) ends at" in result.plot().alt
+
+
+def test_an_arm_of_which_hardly_a_run_learned_is_averaged_as_a_whole(make_result):
+    died = [0.10, 0.90, 0.90]
+    dead = {"ReLU, own start": {"test_error": died}}
+    arm = make_result("activation", dead, **ALIKE)["ReLU, own start"]
+    assert len(arm.learned.runs) == 1
+    assert arm.compared is arm
+
+
+def test_runs_that_hardly_differ_are_averaged_together(make_result):
+    poor = {"ReLU, own start": {"test_error": [0.78, 0.79, 0.81]}}
+    arm = make_result("activation", poor, **ALIKE)["ReLU, own start"]
+    assert len(arm.learned.runs) == 2
+    assert arm.compared is arm
+
+
 def test_figure_names_every_arm(make_result):
     figure = make_result("activation", {}, **ALIKE).plot()
     for name in ("logistic sigmoid", "tanh", "scaled tanh", "ReLU"):

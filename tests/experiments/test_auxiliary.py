@@ -61,14 +61,14 @@ START = (
             {"weak start, without": {**GUESSES, "first_gradient": [0.001, 0.0001, 0.01]}},
             f"With auxiliary classifiers, from a weak {START.format('100 times')} in the end 59.0 "
             "points higher (56.5 to 61.5): 0 of 3 runs learn without, 3 with; from He’s "
-            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, −2.3 to 2.3) "
+            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, 0.0 to 0.0) "
             "(95 % intervals).",
         ),
         (
             {"weak start, with": GUESSES},
             f"With auxiliary classifiers, from a weak {START.format('1.0 times')} in the end 59.0 "
             "points lower (56.5 to 61.5): 3 of 3 runs learn without, 0 with; from He’s "
-            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, −2.3 to 2.3) "
+            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, 0.0 to 0.0) "
             "(95 % intervals).",
         ),
     ],

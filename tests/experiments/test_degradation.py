@@ -76,7 +76,7 @@ def test_longer_arm_takes_as_many_times_the_steps(monkeypatch):
         (
             {"plain-56": WORSE, "residual-56": BETTER, "plain-56, 2 times the steps": WORSE},
             "With 56 instead of 20 layers, the training error of plain networks is 20.0 points "
-            "higher (17.7 to 22.3): degradation; that of residual networks is 5.0 points lower "
+            "higher (17.7 to 22.3); that of residual networks is 5.0 points lower "
             "(2.7 to 7.3); after twice the steps, that of plain-56 is still 20.0 points higher "
             "(17.7 to 22.3), compared with plain-20 (95 % intervals).",
         ),

@@ -86,16 +86,16 @@ def test_verdict_tells_higher_lower_and_open(make_result):
     result = make_result(
         "first_layer",
         {
-            f"cluttered: {RANDOM}": {**ALIKE, "test_error": errors(0.41)},
-            f"cluttered: {MANY}": {**ALIKE, "test_error": errors(0.21)},
+            f"cluttered: {RANDOM}": {**ALIKE, "test_error": errors(0.41)[::-1]},
+            f"cluttered: {MANY}": {**ALIKE, "test_error": errors(0.21)[::-1]},
         },
         **ALIKE,
     )
     assert (
         "Behind a frozen first layer learned from one photograph, accuracy on cluttered clothes "
-        "with 2,000 labels is higher than with random filters (+10.0 (7.7 to 12.3)), and is lower "
-        "than with filters learned from many labels (−10.0 (−12.3 to −7.7)), and is not shown to "
-        "differ from that with blurred random filters (0.0 (−2.3 to 2.3)) or with"
+        "with 2,000 labels is higher than with random filters (+10.0 (5.0 to 15.0)), and is lower "
+        "than with filters learned from many labels (−10.0 (−15.0 to −5.0)), and is not shown to "
+        "differ from that with blurred random filters (0.0 (0.0 to 0.0)) or with"
     ) in result.verdict
     upright = result.verdict.split("; ")[1]
     assert "higher" not in upright

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cnnbook.experiments import intervals, of_difference, of_mean
+from cnnbook.experiments import intervals, of_difference, of_mean, of_pairs
 
 numbers = st.lists(st.floats(0, 1).map(lambda x: round(x, 4)), min_size=2, max_size=12)
 
@@ -34,6 +34,28 @@ def test_interval_of_a_difference_is_welchs_with_freedom_rounded_down(first, sec
         error = (np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second)) ** 0.5
         half = stats.t.ppf(0.975, min(20, int(test.df + 1e-9))) * error
         assert found.high - found.mean == pytest.approx(half, rel=1e-3, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12))
+def test_interval_of_pairs_is_that_of_their_differences(pairs):
+    first, second = ([pair[i] for pair in pairs] for i in range(2))
+    found = of_pairs(first, second)
+    gained = np.array(first) - np.array(second)
+    mean = gained.sum() / len(pairs)
+    variance = ((gained - mean) ** 2).sum() / (len(pairs) - 1)
+    half = stats.t.ppf(0.975, len(pairs) - 1) * (variance / len(pairs)) ** 0.5
+    expected = (mean - half, mean, mean + half)
+    assert (found.low, found.mean, found.high) == pytest.approx(expected, abs=1e-3)
+    assert found.n == len(pairs)
+
+
+def test_what_pairs_share_does_not_widen_their_interval():
+    second = np.array([0.1, 0.5, 0.9])  # mostly what each seed's images add to both errors
+    first = second + np.array([0.05, 0.06, 0.04])
+    assert of_pairs(first, second).excludes_zero
+    assert not of_difference(first, second).excludes_zero
+    with pytest.raises(ValueError, match="equally many of both, got 3 and 2"):
+        of_pairs(first, second[:2])
 
 
 def test_three_clearly_separated_runs_exclude_zero():

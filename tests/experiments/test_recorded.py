@@ -34,7 +34,9 @@ def test_every_arm_has_its_seeds_and_a_learning_rate_from_within_its_grid(name):
         tried = {float(lr): error for lr, error in arm.tried.items()}
         if tried:
             assert tried[arm.lr] == min(tried.values())
-            assert min(tried) < arm.lr < max(tried), f"{arm.name}: {arm.lr} of {sorted(tried)}"
+            learns = min(tried.values()) < 0.8  # of ten classes; if not, no rate is the best
+            inside = min(tried) < arm.lr < max(tried)
+            assert inside or not learns, f"{arm.name}: {arm.lr} of {sorted(tried)}"
         else:
             assert planned[arm.name].rates == (arm.lr,)
         for run in arm.runs:

@@ -10,7 +10,7 @@ from cnnbook import experiments
 from cnnbook.cli.run import main
 from cnnbook.experiments import Arm, Experiment, Size, figures
 from cnnbook.experiments.registry import REGISTRY
-from cnnbook.experiments.running import TUNING_SEED
+from cnnbook.experiments.running import FAILED, TUNING_SEED
 
 TRAINED: list[tuple] = []
 STOP_AT: list[int] = []
@@ -94,6 +94,30 @@ def test_the_worst_of_several_tries_counts(toy, monkeypatch):
         assert not result.is_stale
 
 
+def test_a_rate_that_spoils_the_weights_in_the_last_step_is_not_chosen(toy, monkeypatch):
+    def spoiled(options, settings, lr, seed):
+        if lr == 0.3 and seed == TUNING_SEED:
+            raise FloatingPointError("the scores of 10 of 10 images are not numbers")
+        return toy_train(options, settings, lr, seed)
+
+    monkeypatch.setitem(REGISTRY, "toy", replace(toy, train=spoiled))
+    monkeypatch.setitem(BEST, "low", 0.3)
+    low = experiments.run("toy", arms=["low"], progress=False)["low"]
+    assert low.tried["0.3"] == FAILED == max(low.tried.values())
+    assert low.lr == 0.1
+
+
+def test_a_training_that_is_reported_is_not_made_up(toy, monkeypatch):
+    def spoiled(options, settings, lr, seed):
+        if seed == 1:
+            raise FloatingPointError("the scores of 10 of 10 images are not numbers")
+        return toy_train(options, settings, lr, seed)
+
+    monkeypatch.setitem(REGISTRY, "toy", replace(toy, train=spoiled))
+    with pytest.raises(FloatingPointError, match="the scores of 10"):
+        experiments.run("toy", arms=["low"], progress=False)
+
+
 def test_a_search_that_finds_no_end_stops(toy, monkeypatch):
     monkeypatch.setitem(BEST, "low", 1e-30)
     result = experiments.run("toy", arms=["low"], progress=False)
@@ -113,6 +137,27 @@ def test_an_interrupted_run_continues_where_it_was(toy):
     TRAINED.clear()
     assert experiments.run("toy", "desk", jobs=1, progress=False).arms == result.arms
     assert TRAINED == []
+
+
+def test_minutes_are_those_of_all_sessions(toy, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("cnnbook.experiments.running.time.monotonic", lambda: now[0])
+    train = toy.train
+
+    def slow(*arguments):
+        now[0] += 60
+        return train(*arguments)
+
+    monkeypatch.setitem(REGISTRY, "toy", replace(toy, train=slow))
+    STOP_AT.append(7)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run("toy", "desk", jobs=1, progress=False)
+    STOP_AT.clear()
+    now[0] += 9_999  # nobody ran anything
+    minutes = experiments.run("toy", "desk", jobs=1, progress=False).minutes
+    assert minutes == {"minutes": len(TRAINED), "processor_minutes": len(TRAINED)}
+    again = experiments.run("toy", "desk", jobs=1, progress=False).minutes
+    assert again == minutes
 
 
 def test_a_cut_off_line_of_the_kept_file_is_trained_again(toy, tmp_path):
@@ -166,7 +211,9 @@ def test_other_settings_make_a_record_stale(toy, tmp_path, monkeypatch):
 )
 def test_a_file_that_is_no_record_is_refused_with_its_name(toy, tmp_path, change, told):
     path = experiments.run("toy", progress=False).save(tmp_path)
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    content = json.loads(path.read_text())
+    del content["sha256"]  # as in a record of before there was one
+    path.write_text(json.dumps(change(content)))
     with pytest.raises(ValueError, match=told) as error:
         experiments.load(path)
     assert str(path) in str(error.value)
@@ -177,8 +224,8 @@ def test_a_file_that_is_no_record_is_refused_with_its_name(toy, tmp_path, change
     [
         ({"size": "huge"}, "unknown size 'huge'"),
         ({"arms": ["loww"]}, "Did you mean 'low'"),
-        ({"seeds": 0}, "seeds is at least 1, got 0"),
-        ({"jobs": 0}, "jobs is at least 1, got 0"),
+        ({"seeds": 0}, "seeds is a whole number from 1 to 1,000, got seeds=0"),
+        ({"jobs": 0}, "jobs is a whole number from 1 to 1,000, got jobs=0"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_trained(toy, arguments, told):

@@ -96,33 +96,67 @@ def result_of(make_result, gains):
 
 
 def test_verdict_tells_the_best_those_like_it_and_times(make_result):
-    told = result_of(make_result, {"VGG-11": 0.1, "ResNet-18": 0.095}).verdict
+    told = result_of(make_result, {"VGG-11": 0.1, "ResNet-18": 0.1}).verdict
     assert (
-        "VGG-11 has the highest accuracy on upright clothes (79.0), no difference from ResNet-18 "
-        "being shown, and 10.0 (7.7 to 12.3) more than the lowest, that of LeNet-5"
+        "on upright clothes, VGG-11 is best by validation error, with a test accuracy of 79.0 "
+        "(76.5 to 81.5), and its lead is 10.0 (10.0 to 10.0) over LeNet-5, 10.0"
     ) in told
+    assert "; no difference from ResNet-18 is shown; " in told
     assert (
-        "on changed images (noise, blur, shift) LeNet-5 loses least, 0.0 (0.0 to 0.0) on average, "
-        "and ResNet-50 most, 10.0 (10.0 to 10.0)"
+        "averaged over noise, blur and shift, accuracy falls least in LeNet-5, by "
+        "0.0 (0.0 to 0.0), and most in ResNet-50, by 10.0 (10.0 to 10.0)"
     ) in told
     assert "an image takes AlexNet 4.4 times as long in training as LeNet-5" in told
 
 
+def test_the_best_is_not_chosen_by_test_errors(make_result):
+    lucky = {"ResNet-18, upright": {**ALIKE, "test_error": errors(0.2)}}
+    better = {"VGG-16, upright": {**ALIKE, "val_error": errors(0.3)}}
+    result = make_result("side_by_side", lucky | better, **ALIKE)
+    assert "on upright clothes, VGG-16 is best by validation error" in result.verdict
+    assert "its lead is −11.0 (−11.0 to −11.0) over ResNet-18; no difference" in result.verdict
+
+
+def test_networks_are_compared_in_pairs(make_result):
+    """What a seed's order of images does to both networks does not count."""
+    spread = {"test_error": [0.2, 0.3, 0.4]}
+    changes = {"VGG-11, upright": {**ALIKE, "test_error": [0.17, 0.28, 0.39]}}
+    changes["AlexNet, upright"] = ALIKE | spread
+    change = side_by_side.lead(
+        make_result("side_by_side", changes, **ALIKE), "upright", "VGG-11", "AlexNet"
+    )
+    assert str(change) == "2.0 (−0.5 to 4.5)"
+
+
+def test_drops_are_means_over_changes_for_each_seed(make_result):
+    changes = {"VGG-11, upright": {**ALIKE, "noise_error": errors(0.41)}}
+    result = make_result("side_by_side", changes, **ALIKE)
+    for kinds, drop in ((("noise",), 0.1), (("noise", "blur"), 0.05), (("shift",), 0)):
+        found = side_by_side.drops(result, "upright", "VGG-11", *kinds)
+        assert found == pytest.approx([drop] * 3)
+
+
 def test_verdict_where_nothing_differs(make_result):
     told = result_of(make_result, {}).verdict
-    assert "more than the lowest" not in told
-    assert "ResNet-34 or ResNet-50 being shown" in told
+    assert "its lead is" not in told
+    assert "ResNet-34 or ResNet-50 is shown" in told
 
 
-def test_a_network_that_has_not_learned_is_not_called_robust(make_result):
-    told = result_of(make_result, {"AlexNet": -0.58}).verdict
-    assert "that of AlexNet; on changed images" in told
-    assert "(noise, blur, shift) LeNet-5 loses least" in told
+@pytest.mark.slow
+def test_runs_that_have_not_learned_are_told_and_not_called_robust(make_result):
+    one_lost = {key: [0.3, 0.31, 0.9] for key in KEYS}
+    changes = {"AlexNet, cluttered": ALIKE | one_lost}
+    result = make_result("side_by_side", changes, **ALIKE)
+    assert "; 1 of 3 runs of AlexNet learned nothing; averaged" in result.verdict
+    assert "falls least in LeNet-5" in result.verdict
+    assert "AlexNet (1 of 3 lost) unchanged 69.5" in result.plot().alt
 
 
 @pytest.mark.slow
 def test_figure_names_every_network_and_change(make_result):
-    text = str(result_of(make_result, {}).plot())
+    figure = result_of(make_result, {}).plot()
+    text = str(figure)
+    assert figure.stacks
     for name in (*side_by_side.NETWORKS, *side_by_side.CHANGES, *TASKS):
         assert name in text
 

@@ -41,10 +41,17 @@ def test_verdict_compares_the_deepest_with_the_shallowest(make_result, errors, s
     )
 
 
-def test_figure_names_every_configuration(make_result):
-    alt = make_result("vgg_depth", {}, **EQUAL).plot().alt
+def test_figure_shows_both_errors_of_every_configuration(make_result):
+    figure = make_result("vgg_depth", {"E": {"train_error": [0.4, 0.41, 0.42]}}, **EQUAL).plot()
     for name, layers in zip("ABCDE", (11, 13, 16, 16, 19), strict=True):
-        assert f"{name} ({layers} layers) 69.0 %" in alt
+        assert f"{name} ({layers} layers) 31.0 %" in figure.alt
+    assert "training images A (11 layers) 31.0 %" in figure.alt
+    assert figure.alt.endswith("E (19 layers) 41.0 %.")
+    (axes,) = figure.axes
+    titles = [label.get_text() for label in axes.get_xticklabels()]
+    assert titles[0] == "A\n11 layers"
+    seeds = sorted(y for line in axes.lines if line.get_marker() == "." for y in line.get_ydata())
+    assert seeds == pytest.approx([*sorted(9 * [30.0, 31.0, 32.0]), 40.0, 41.0, 42.0])
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ def test_every_option_on_small_images(width, size, channels, towers, pool, lrn):
     [
         (lambda: meta(stem="smal"), "Did you mean 'small'"),
         (lambda: meta(towers=3), "1 or 2 towers, got towers=3"),
-        (lambda: meta(width=0), "width must be positive, got 0"),
+        (lambda: meta(width=0), "width must be positive and finite, got width=0"),
         (lambda: meta(input_size=32), "32×32 are too small .* or stem='small'"),
         (lambda: AlexNet(10, **SMALL)(torch.zeros(1, 3, 28, 28)), r"got \(1, 3, 28, 28\)"),
         (lambda: AlexNet(10, **SMALL)(torch.zeros(1, 1, 32, 32)), r"\(N, 3, 32, 32\)"),

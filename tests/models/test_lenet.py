@@ -212,7 +212,7 @@ def test_steps_lower_the_loss(net, loss, lr):
         (lambda: lenet5_1998(5), r"5 classes need \(5, 84\)"),
         (lambda: lenet5()(torch.zeros(2, 1, 28, 28)), r"\(N, 1, 32, 32\), got \(2, 1, 28, 28\)"),
         (lambda: lenet5()(torch.zeros(2, 3, 32, 32)), r"got \(2, 3, 32, 32\)"),
-        (lambda: map_loss(torch.zeros(1, 2), torch.tensor([0]), j=0), "positive, got 0"),
+        (lambda: map_loss(torch.zeros(1, 2), torch.tensor([0]), j=0), "positive and finite, got 0"),
     ],
 )
 def test_errors_name_what_was_given_and_what_is_allowed(call, message):

@@ -192,3 +192,48 @@ def test_what_a_network_does_not_have_is_refused_with_those_that_have_it():
         models.torchvision_model("googlenet")
     with pytest.raises(ValueError, match="Did you mean 'vgg1"):
         models.torchvision_model("vgg17")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\x1b[31m", "tab\t", "\x00", " space", "space ", "\u202e"]
+)
+def test_a_name_can_be_printed_on_a_line(empty_shelf, name):
+    with pytest.raises(ValueError, match=r"control characters, or space around it, .* got"):
+        models.register_model(name, LINEAR)
+    assert name not in models.list_models()
+
+
+WRONG = [float("nan"), float("inf"), -0.5, "text", None]
+
+
+@pytest.mark.parametrize("given", WRONG, ids=repr)
+@pytest.mark.parametrize("option", ["dropout", "width"])
+def test_options_that_are_numbers_take_nothing_else(option, given):
+    having = [name for name in models.list_models() if option in models.model_options(name)]
+    assert len(having) > 10
+    for name in having:
+        with pytest.raises(ValueError, match=f"{option} must be "), torch.device("meta"):
+            models.create(name, **{option: given})
+
+
+@pytest.mark.parametrize("given", WRONG, ids=repr)
+def test_dropout_is_checked_by_the_constructors_as_well(given):
+    for build in (models.AlexNet, models.AlexNet2014, models.GoogLeNet, models.VGG):
+        words = "dropout must be a number from 0 to 1, got dropout="
+        with pytest.raises(ValueError, match=words), torch.device("meta"):
+            build(dropout=given)
+
+
+@pytest.mark.parametrize("given", ["text", None, 7, [1.0]], ids=repr)
+@pytest.mark.parametrize("loss", [models.map_loss, models.googlenet_loss])
+def test_losses_take_tensors(loss, given):
+    with pytest.raises(TypeError, match=r"^(scores|output) must be a torch tensor, got "):
+        loss(given, torch.tensor([0]))
+    with pytest.raises(TypeError, match=r"^target must be a torch tensor, got "):
+        loss(torch.zeros(1, 3), given)
+
+
+@pytest.mark.parametrize("j", [0, float("nan"), float("inf"), "text", None], ids=repr)
+def test_the_penalty_of_the_rubbish_class_is_positive(j):
+    with pytest.raises(ValueError, match="j must be positive and finite, got"):
+        models.map_loss(torch.zeros(1, 3), torch.tensor([0]), j=j)

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
-from torch import nn
+from torch import func, nn
+from torch.autograd import forward_ad, functional
+from torch.utils.checkpoint import checkpoint
 
 from cnnbook import analysis, models
 from cnnbook.models._response_norm import LocalResponseNorm
@@ -88,6 +90,226 @@ def test_sizes_are_at_least_one(options):
         LocalResponseNorm(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": "5"}, "size must be an integer, got '5'"),
+        ({"size": 2.5}, "size must be an integer, got 2.5"),
+        ({"size": True}, "size must be an integer, got True"),
+        ({"size": 5, "groups": None}, "groups must be an integer, got None"),
+        ({"size": 5, "alpha": "x"}, "alpha must be a finite number, got 'x'"),
+        ({"size": 5, "beta": float("nan")}, "beta must be a finite number, got nan"),
+        ({"size": 5, "k": None}, "k must be a finite number, got None"),
+    ],
+)
+def test_wrong_options_are_refused(options, said):
+    with pytest.raises(TypeError, match=said):
+        LocalResponseNorm(**options)
+
+
+def square(norm):
+    return lambda x: norm(x).square().sum()
+
+
+def leaf(x):
+    return x.clone().requires_grad_()
+
+
+def gradient(norm, x, **options):
+    return torch.autograd.grad(square(norm)(x), x, **options)[0]
+
+
+def several_gradients(norm, x, **options):
+    x = leaf(x)
+    y = norm(x)
+    each = torch.eye(y.numel(), dtype=y.dtype).view(-1, *y.shape)
+    return torch.autograd.grad(y, x, each, is_grads_batched=True, **options)[0]
+
+
+def tangent(norm, x):
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        return forward_ad.unpack_dual(norm(dual)).tangent
+
+
+def gradient_of_a_tangent(norm, x):
+    x = leaf(x)
+    return torch.autograd.grad(tangent(norm, x).sum(), x)[0]
+
+
+def tangent_of_a_gradient(norm, x):
+    """Only what comes after the layer has a tangent."""
+    x = leaf(x)
+    y = norm(x)
+    with forward_ad.dual_level():
+        weight = forward_ad.make_dual(torch.full_like(x, 2), torch.ones_like(x))
+        return forward_ad.unpack_dual(torch.autograd.grad((y * weight).sum(), x)[0]).tangent
+
+
+def gradient_of_gradients(norm, x, times):
+    x = leaf(x)
+    value = square(norm)(x)
+    for _ in range(times):
+        value = torch.autograd.grad(value, x, create_graph=True)[0].square().sum()
+    return torch.autograd.grad(value, x)[0]
+
+
+def gradient_by_what_it_is_multiplied_with(norm, x):
+    x, v = leaf(x), leaf(torch.ones_like(x))
+    (found,) = torch.autograd.grad(norm(x), x, v, create_graph=True)
+    return torch.autograd.grad(found.square().sum(), v)[0]
+
+
+def after_a_change_in_place(norm, x):
+    x = leaf(x)
+    y = norm(x)
+    y.mul_(2)
+    return torch.autograd.grad(y.square().sum(), x)[0]
+
+
+def in_inference_mode(norm, x):
+    with torch.inference_mode():
+        return norm(x.clone())
+
+
+def of_a_subclass(norm, x):
+    kind = type("Kind", (torch.Tensor,), {})
+    y = norm(x.as_subclass(kind).requires_grad_())
+    assert type(y) is kind
+    return y.detach().as_subclass(torch.Tensor)
+
+
+DERIVATIVES = {
+    "jacobian": functional.jacobian,
+    "jacobian, vectorized": lambda f, x: functional.jacobian(f, x, vectorize=True),
+    "jacobian, forward": lambda f, x: functional.jacobian(
+        f, x, vectorize=True, strategy="forward-mode"
+    ),
+    "hessian, vectorized": lambda f, x: functional.hessian(square(f), x, vectorize=True),
+    "hessian, forward": lambda f, x: functional.hessian(
+        square(f), x, vectorize=True, outer_jacobian_strategy="forward-mode"
+    ),
+    "jvp by double backward": lambda f, x: functional.jvp(f, x, torch.ones_like(x))[1],
+    "vhp": lambda f, x: functional.vhp(square(f), x, torch.ones_like(x))[1],
+    "hvp": lambda f, x: functional.hvp(square(f), x, torch.ones_like(x))[1],
+    "several gradients": several_gradients,
+    "several gradients, with graph": lambda f, x: several_gradients(f, x, create_graph=True),
+    "tangent": tangent,
+    "tangent without gradients": lambda f, x: torch.no_grad()(tangent)(f, x),
+    "gradient of a tangent": gradient_of_a_tangent,
+    "tangent of a gradient": tangent_of_a_gradient,
+    "double backward": lambda f, x: gradient_of_gradients(f, x, 1),
+    "triple backward": lambda f, x: gradient_of_gradients(f, x, 2),
+    "gradient's gradient": gradient_by_what_it_is_multiplied_with,
+    "changed in place": after_a_change_in_place,
+    "applied twice": lambda f, x: gradient(lambda y: f(f(y)), leaf(x)),
+    "checkpoint": lambda f, x: gradient(lambda y: checkpoint(f, y, use_reentrant=False), leaf(x)),
+    "inference mode": in_inference_mode,
+    "subclass": of_a_subclass,
+    "parameter": lambda f, x: gradient(f, nn.Parameter(x)),
+    "func.grad": lambda f, x: func.grad(square(f))(x),
+    "func.vjp": lambda f, x: func.vjp(f, x)[1](torch.ones_like(x))[0],
+    "func.jvp": lambda f, x: func.jvp(f, (x,), (torch.ones_like(x),))[1],
+    "func.linearize": lambda f, x: func.linearize(f, x)[1](torch.ones_like(x)),
+    "func.jacfwd": lambda f, x: func.jacfwd(f)(x),
+    "func.jacrev": lambda f, x: func.jacrev(f, chunk_size=5)(x),
+    "func.hessian": lambda f, x: func.hessian(square(f))(x),
+    "func.jacfwd twice": lambda f, x: func.jacfwd(func.jacfwd(square(f)))(x),
+    "func.jacrev twice": lambda f, x: func.jacrev(func.jacrev(square(f)))(x),
+    "vmap": lambda f, x: func.vmap(lambda one: f(one[None])[0])(x),
+    "vmap of dimension 1": lambda f, x: func.vmap(f, 1, 1)(torch.stack([x, 2 * x], 1)),
+    "vmap of gradients": lambda f, x: func.vmap(func.grad(lambda y: square(f)(y[None])))(x),
+    "backward of vmap": lambda f, x: gradient(func.vmap(lambda one: f(one[None])[0]), leaf(x)),
+}
+
+
+def by_torch(size, groups, **options):
+    norm = nn.LocalResponseNorm(size, **options)
+    return lambda x: torch.cat([norm(part) for part in x.chunk(groups, 1)], 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch itself
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr:UserWarning")  # of torch itself
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", DERIVATIVES)
+def test_every_derivative_is_torchs(kind, groups):
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 2, 1, dtype=torch.float64)
+    for beta in (0.75, 1.3):
+        options = {"alpha": 0.5, "beta": beta, "k": 1.5, "groups": groups}
+        expected = DERIVATIVES[kind](by_torch(5, **options), x)
+        found = DERIVATIVES[kind](LocalResponseNorm(5, **options), x)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+torch.manual_seed(1)
+X = torch.randn(2, 6, 4, 3)
+INPUTS = {
+    "64 bits": X.double(),
+    "channels last": X.contiguous(memory_format=torch.channels_last),
+    "transposed": X.transpose(2, 3),
+    "channels inside": torch.randn(2, 4, 3, 6).permute(0, 3, 1, 2),
+    "strided": torch.randn(4, 12, 8, 6)[::2, ::2, ::2, ::2],
+    "one image expanded": X[:1].expand(2, -1, -1, -1),
+    "one channel expanded": X[:, :1].expand(-1, 6, -1, -1),
+    "negative view": torch._neg_view(X),
+    "no images": X[:0],
+    "no rows": X[:, :, :0],
+    "no channels": X[:, :0],
+    "one pixel": X[:1, :, :1, :1],
+    "not numbers": X.where(X < 1, torch.tensor(float("nan"))),
+    "infinite": X.where(X < 1, torch.tensor(float("inf"))),
+    "large": X * 1e18,
+    "overflowing": X * 1e25,
+    "tiny": X * 1e-30,
+    "sequences": X[..., 0],
+    "volumes": X[:, :, None],
+    "volumes, channels last": X[:, :, None].contiguous(memory_format=torch.channels_last_3d),
+    "six dimensions": X[:, :, None, None],
+}
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("kind", INPUTS)
+def test_every_input_gives_what_torch_gives(kind, groups):
+    for size in (1, 4, 5, 13):
+        options = {"size": size, "groups": groups, "alpha": 0.5, "k": 1.5}
+        norms = by_torch(**options), LocalResponseNorm(**options)
+        values, gradients = zip(
+            *[with_gradient(norm, INPUTS[kind], torch.ones_like(INPUTS[kind])) for norm in norms],
+            strict=True,
+        )
+        torch.testing.assert_close(*values, equal_nan=True, check_stride=False)
+        torch.testing.assert_close(*gradients, equal_nan=True, check_stride=False)
+        with torch.no_grad():
+            values = [norm(INPUTS[kind]) for norm in norms]
+        torch.testing.assert_close(*values, equal_nan=True, check_stride=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*[Qq]uant:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: (X * 10).long(), "floating-point numbers .* got torch.int64, .*x.float()"),
+        (lambda: (X * 10).byte(), "got torch.uint8"),
+        (lambda: X > 0, "got torch.bool"),
+        (lambda: torch.complex(X, X), "got torch.complex64"),
+        (lambda: torch.complex(X, X).requires_grad_(), "got torch.complex64"),
+        (lambda: X.to(torch.float8_e4m3fn), "got torch.float8_e4m3fn"),
+        (lambda: torch.quantize_per_tensor(X, 0.1, 0, torch.quint8), "got torch.quint8"),
+        (lambda: X.to_sparse(), "got torch.float32, torch.sparse_coo"),
+        (lambda: torch.nested.nested_tensor([X[0], X[1]]), "got a nested tensor"),
+        (lambda: X.numpy(), "input must be a torch tensor, got a numpy array"),
+        (lambda: [1.0, 2.0], "input must be a torch tensor, got a list"),
+        (lambda: None, "input must be a torch tensor, got NoneType"),
+    ],
+)
+def test_other_inputs_are_refused(make, said):
+    with pytest.raises(TypeError, match=said):
+        LocalResponseNorm(5)(make())
+
+
 def test_less_is_kept_for_the_backward_pass():
     def kept(layer):
         sizes = {}
@@ -132,12 +354,18 @@ def test_networks_that_have_it_train_as_with_torchs():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_traced_exported_and_batched():
+def test_traced_scripted_compiled_exported_and_batched():
     layer, x = LocalResponseNorm(5, groups=2), torch.rand(2, 8, 4, 4, requires_grad=True)
     expected = layer(x)
     torch.testing.assert_close(torch.jit.trace(layer, x)(x), expected)
     exported = torch.export.export(layer, (x.detach(),)).module()
     torch.testing.assert_close(exported(x.detach()), expected.detach())
+    scripted = torch.jit.script(nn.Sequential(layer))
+    torch.testing.assert_close(scripted(x), expected)
+    assert scripted(x.half()).dtype == torch.float16
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), expected)
+    torch.testing.assert_close(compiled(x.detach()), expected.detach())
     single = torch.func.vmap(lambda one: layer(one[None])[0])(x.detach())
     torch.testing.assert_close(single, expected.detach())
     grads = torch.func.vmap(torch.func.grad(lambda one: layer(one[None]).square().sum()))

@@ -139,10 +139,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def serve(url, monkeypatch, folder):
-    enum = types.SimpleNamespace(
-        url=url, get_state_dict=functools.partial(torch.hub.load_state_dict_from_url, url)
-    )
-    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: enum)
+    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: types.SimpleNamespace(url=url))
     monkeypatch.setattr(torch.hub, "_hub_dir", str(folder / "hub"))
 
 
@@ -271,25 +268,26 @@ def test_weights_that_do_not_exist(call, message):
 
 
 @pytest.mark.slow
-def test_weights_bring_their_options(monkeypatch):
+def test_weights_bring_their_options(tmp_path, monkeypatch):
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50()
-    asked = []
-    enum = types.SimpleNamespace(
-        url="https://example.org/resnet50-01234567.pth",
-        get_state_dict=lambda **options: asked.append(options) or theirs.state_dict(),
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(theirs.state_dict(), folder / "part")
+    digits = hashlib.sha256((folder / "part").read_bytes()).hexdigest()[:8]
+    path = (folder / "part").rename(folder / f"resnet50-{digits}.pth")
+    serve(f"http://127.0.0.1:1/{path.name}", monkeypatch, tmp_path)
+    asked, get_weight = [], torchvision.models.get_weight
+    monkeypatch.setattr(
+        torchvision.models, "get_weight", lambda name: asked.append(name) or get_weight(name)
     )
-    monkeypatch.setattr(torchvision.models, "get_weight", lambda name: asked.append(name) or enum)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = theirs.eval()(x)
         for options in ({}, {"version": "v1.5"}):
             ours = models.create("resnet50", weights="imagenet", **options).eval()
             torch.testing.assert_close(ours(x), expected)
-            name, given = asked[-2:]
-            assert name == "ResNet50_Weights.IMAGENET1K_V1"
-            assert given["check_hash"]
-            assert given["weights_only"]
+            assert asked[-1] == "ResNet50_Weights.IMAGENET1K_V1"
 
 
 def test_weights_of_a_network_from_outside(monkeypatch):
@@ -365,20 +363,54 @@ def test_license_and_credit_are_the_packages():
     assert Path(str(license_file.locate())).is_file()
 
 
-@pytest.mark.parametrize("hidden", [True, False])
-def test_nothing_is_announced_where_progress_is_hidden(hidden, monkeypatch, tmp_path, capsys):
+def test_where_weights_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, message in (
+        ("~/.cache/torch/hub", "no home directory to keep weights in. Set TORCH_HOME"),
+        ("/proc/nope", "nothing can be written to /proc/nope/checkpoints: .* Set TORCH_HOME"),
+    ):
+        monkeypatch.setattr(torch.hub, "get_dir", lambda folder=folder: folder)
+        with pytest.raises(WeightsError, match=message):
+            models.create("resnet18", weights="imagenet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_printed_but_progress(monkeypatch, tmp_path, capsys):
     """A page of the book shows what its cells print."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
-    monkeypatch.setenv("TQDM_DISABLE", "1") if hidden else monkeypatch.delenv(
-        "TQDM_DISABLE", raising=False
-    )
+    serve("http://127.0.0.1:1/resnet18-01234567.pth", monkeypatch, tmp_path)
     with pytest.raises(models.WeightsError, match="could not download"):
-        models.create("vgg16", weights="imagenet")
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert ("Downloading" in said.err) is not hidden
+        models.create("resnet18", weights="imagenet")
+    assert capsys.readouterr() == ("", "")
 
 
-def refused(*arguments, **options):
-    raise OSError("no route to host")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"resize": 0}, "resize must be a positive number of pixels, got 0"),
+        ({"crop": "8"}, "crop must be a positive number"),
+        ({"crop": True}, "crop must be a positive number"),
+        ({"padded_to": 4}, "padded_to=4 is less than the crop of 8"),
+        ({"mean": ()}, "mean and std have a value per channel, got 0 and 1"),
+        ({"std": (1.0, 1.0, 1.0)}, "got 1 and 3"),
+        ({"std": (0.0,)}, "std positive"),
+        ({"std": (float("nan"),)}, "mean must be finite"),
+    ],
+)
+def test_preprocessing_that_makes_no_images_is_refused(change, said):
+    options = {"resize": 8, "crop": 8, "mean": (0.5,), "std": (0.5,)}
+    with pytest.raises(ValueError, match=said):
+        models.Preprocessing(**options | change)
+
+
+@pytest.mark.parametrize("width", [float("nan"), float("inf"), 0])
+def test_a_width_is_positive_and_finite(width):
+    with pytest.raises(ValueError, match="width must be positive and finite"):
+        models.create("vgg11", 10, 3, width=width)
+
+
+def test_an_image_that_would_be_huge_once_resized_is_refused():
+    spec = models.model_spec("efficientnet_lite0").weights["imagenet"].preprocessing
+    thin = torch.zeros(3, 1, 60_000, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="1×60000 pixels would have 3,010,560,000"):
+        spec(thin)
+    assert spec(torch.zeros(3, 10, 300, dtype=torch.uint8)).shape == (3, 224, 224)

@@ -37,6 +37,13 @@ def test_color_filters_are_gray_at_zero_and_share_a_scale():
         plots.filters(torch.ones(2, 1, 3, 3), color=True)
 
 
+def test_titles_of_filters_take_the_place_of_numbers():
+    figure = plots.filters(torch.randn(2, 1, 3, 3), titles=["before", "after"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["before", "after"]
+    with pytest.raises(ValueError, match="2 tiles need as many titles, got 1"):
+        plots.filters(torch.randn(2, 1, 3, 3), titles=["before"])
+
+
 @pytest.mark.slow
 def test_of_many_tiles_evenly_chosen_ones_are_shown_and_the_figure_says_so():
     figure = plots.feature_maps(torch.rand(101, 4, 4), limit=5)
@@ -211,7 +218,8 @@ def test_factorization_shows_the_numbers_of_each_row_on_one_scale():
     for row in (images[:3], images[3:]):
         largest = max(abs(np.asarray(image.get_array())).max() for image in row)
         assert {image.get_clim() for image in row} == {(-largest, largest)}
-    assert figure.axes[1].get_ylabel() == "weight, upper row"
+    assert figure.axes[1].get_ylabel() == "upper row"
+    assert figure.axes[2].get_ylabel() == "lower row"
     kernel, product, difference, *pairs = (np.asarray(i.get_array()) for i in images)
     assert kernel - product == pytest.approx(difference, abs=1e-9)
     assert [tile.shape for tile in pairs] == [(3, 3)] * 4
@@ -237,6 +245,9 @@ def test_patches_stand_in_rows_of_units_behind_the_images_made_for_them():
     figure = plots.top_patches(found, made)
     assert len(figure.axes) == 2 * 7
     assert [axes.get_ylabel() for axes in figure.axes[::7]] == ["unit 2", "unit 0"]
+    maps = found.plot(made, kind="map")
+    assert [axes.get_ylabel() for axes in maps.axes[::7]] == ["map 2", "map 0"]
+    assert "Activations, map 2: " in maps.alt
     assert titles(figure)[1] == f"{found.activation[0, 0]:.3g}"
     other = analysis.maximize_activation(model, "0", [1, 0], shape=(1, 8, 8), steps=1)
     with pytest.raises(ValueError, match=r"holds units \[1, 0\] of '0', the patches"):

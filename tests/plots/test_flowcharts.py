@@ -257,8 +257,8 @@ def test_towers_are_two_rows_that_cross_at_conv3_and_the_fully_connected_layers(
     assert found["max pool"] == found["3×3 /2"] == 3
     arrows = patches(figure, FancyArrowPatch)
     crossing = [a for a in arrows if to_rgb(a.get_edgecolor()) == to_rgb(COLORS[1])]
-    assert len(crossing) == 2 * 3  # in both directions before conv3, fc6 and fc7
-    assert len(arrows) == len(crossing) + 2 * 8  # each row's own, from the input to fc8
+    assert len(crossing) == 2 * 4  # in both directions before conv3, fc6 and fc7; from both to fc8
+    assert len(arrows) == len(crossing) + 2 * 7  # each row's own, from the input to fc7
     assert "conv4 (3×3) 192×13×13;" in figure.alt
     assert figure.alt.count("reading both GPUs") == 4
     heights = {round(a._path_original.vertices[-1][1], 3) for a in arrows}

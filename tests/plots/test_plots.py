@@ -7,6 +7,7 @@ import matplotlib.colors
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from cnnbook import analysis, plots
 from cnnbook.plots import style
@@ -160,6 +161,30 @@ def test_every_figure_can_be_put_on_a_page(name, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.png", "f.svg"]
 
 
+def test_words_added_to_a_figure_have_the_color_of_the_page():
+    with style.new_figure(4, 3) as figure:
+        figure.add_subplot().plot([1, 2], label="a line")
+    drawn = plots.Figure(figure, "A line.")
+    before = drawn.svg().count("currentColor")
+    drawn.axes[0].legend(loc="upper left")
+    drawn.axes[0].set_title("A title", color=(1.0, 0.0, 0.0))
+    drawn.axes[0].set_xlabel("x", color=np.array([0.0, 1.0, 0.0]))
+    assert drawn.svg().count("currentColor") == before + 1
+    assert "#ff0000" in drawn.svg()
+
+
+def test_words_of_a_figure_that_stacks_are_looked_at_once(monkeypatch):
+    with style.new_figure(4, 2) as figure:
+        for axes in figure.subplots(1, 3):
+            axes.text(0.5, 0.5, "added", color="black")
+    looked, find = [], figure.findobj
+    monkeypatch.setattr(figure, "findobj", lambda kind: looked.append(kind) or find(kind))
+    text = plots.Figure(figure, "three", stacks=True).svg()
+    assert looked == [Text]
+    assert text.count("<svg") == 3
+    assert "#000000" not in text
+
+
 @pytest.mark.slow
 def test_same_figure_same_bytes_and_other_figures_share_no_id():
     a, b, c = (
@@ -202,7 +227,7 @@ def test_data_colors_stand_out_on_light_and_dark_pages(color, page):
 @pytest.mark.slow
 def test_text_is_at_least_nine_points():
     for make in FIGURES.values():
-        for text in make().figure.findobj(matplotlib.text.Text):
+        for text in make().figure.findobj(Text):
             if text.get_text():
                 assert text.get_fontsize() >= 9
 
@@ -287,7 +312,7 @@ def test_errors(call, message):
         (lambda: plots.feature_maps(np.zeros((1, 4, 4))), "maps must be a torch tensor"),
         (lambda: plots.filters(np.zeros((1, 1, 4, 4))), "weight must be a torch tensor"),
         (lambda: plots.filters(torch.nn.Conv2d(1, 1, 3)), r"Conv2d: conv\.weight, not conv"),
-        (lambda: plots.curves(history(1)), r"\{'my network': \[history\]\}; got History"),
+        (lambda: plots.curves(history(1)), r"\{'my network': \[history\]\}, got a History"),
         (lambda: plots.bars(["a"], np.ones(1), xlabel="x"), "values must be a torch tensor"),
         (lambda: plots.confusion_matrix(np.eye(2), ["a", "b"]), "matrix must be a torch tensor"),
         (
@@ -298,11 +323,11 @@ def test_errors(call, message):
             lambda: plots.activations({"c1": np.zeros((1, 2, 2, 2))}, torch.zeros(1, 4, 4)),
             r"maps\['c1'\] must be a torch tensor",
         ),
-        (lambda: plots.gradient_flow(torch.nn.ReLU()), "table must be a table .* got ReLU"),
-        (lambda: plots.linear_probes(torch.nn.ReLU()), "table must be a table .* got ReLU"),
-        (lambda: plots.gradient_history(torch.nn.ReLU()), "table must be a table .* got ReLU"),
-        (lambda: plots.layer_costs(torch.nn.ReLU()), "table must be a table .* got ReLU"),
-        (lambda: plots.curves({"a": history(1)}), r"one per seed: \[history\]; got History"),
+        (lambda: plots.gradient_flow(torch.nn.ReLU()), "table must be a table .* got a ReLU"),
+        (lambda: plots.linear_probes(torch.nn.ReLU()), "table must be a table .* got a ReLU"),
+        (lambda: plots.gradient_history(torch.nn.ReLU()), "table must be a table .* got a ReLU"),
+        (lambda: plots.layer_costs(torch.nn.ReLU()), "table must be a table .* got a ReLU"),
+        (lambda: plots.curves({"a": history(1)}), r"\[history\], got a History"),
     ],
 )
 def test_what_is_of_another_type_is_named(call, message):
@@ -336,3 +361,19 @@ def test_bars_show_their_numbers():
     assert "two 25.2" in figure.alt
     with pytest.raises(ValueError, match="one value for each label"):
         plots.bars(["one"], torch.zeros(2), xlabel="times")
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: plots.images(torch.rand(0, 1, 8, 8)), "nothing to draw in a tensor of shape"),
+        (lambda: plots.images(torch.rand(2, 1, 8, 8), columns=0), "columns must be at least 1"),
+        (lambda: plots.images(torch.rand(2, 1, 8, 8).to("meta")), "must be a dense tensor"),
+        (lambda: plots.images(torch.rand(2, 1, 8, 8) + 0j), "pictures must be real numbers"),
+        (lambda: plots.filters(torch.rand(0, 1, 3, 3)), "nothing to draw"),
+        (lambda: plots.feature_maps(torch.rand(0, 3, 3)), r"of one image, got \(0, 3, 3\)"),
+    ],
+)
+def test_what_has_no_picture_is_refused(draw, said):
+    with pytest.raises(ValueError, match=said):
+        draw()

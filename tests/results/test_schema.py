@@ -62,7 +62,7 @@ def change(content, where, value):
         (["machine", "torch"], None, "machine: 'torch' is missing; its fields are processor"),
         (["machine", "gpu"], "none", "machine: 'gpu' is unknown; its fields are processor"),
         (["rows"], [], "rows is empty"),
-        (["rows", 1], [1], "row 1: 'part' is missing"),
+        (["rows", 1], [1], r"row 1 is \[1\], not an object with part"),
         (["rows", 1, "unit"], None, "row 1: 'unit' is missing; its fields are part, task"),
         (["rows", 0, "unit"], None, "row 0: 'unit' is missing; its fields are part, task"),
         (["rows", 1, "laps"], None, "row 1: 'laps' is missing; its fields are part.*, note, laps"),

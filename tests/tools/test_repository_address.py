@@ -30,7 +30,7 @@ def addresses(root: Path) -> dict[str, str]:
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
     hub = re.search(r'hub\.load\("(.+?)"', (root / "hubconf.py").read_text())[1]
     badge = re.search(r"colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/", readme)[1]
-    binder = re.search(r"mybinder\.org/v2/gh/([\w-]+/[\w.-]+)/main", readme)[1]
+    binder = re.search(r"mybinder\.org/v2/gh/([\w-]+/[\w.-]+)/v", readme)[1]
     picture = re.search(r"raw\.githubusercontent\.com/([\w-]+/[\w.-]+)/main/", readme)[1]
     found = {
         "_config.yml": tool.current(root),

@@ -4,13 +4,16 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import book
 import check_machine
 import nbformat
+import psutil
 import pytest
 from jupyter_cache import get_cache
 
@@ -79,6 +82,60 @@ def test_a_failing_notebook_is_named_and_not_kept(empty_book, capsys):
     with pytest.raises(KeyError):
         cache.match_cache_file(str(bad))
     assert set(book.seconds_before()) == {"good.ipynb"}
+
+
+def running(processes):
+    """Return those that have not ended; a dead one that nobody has waited for has."""
+    found = []
+    for process in processes:
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_runs_on_when_the_build_is_ended(tmp_path, number):
+    for name in ("tools/book.py", "_config.yml", "cnnbook/chapters.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    # More than there are workers, so that some wait; each keeps a core busy.
+    code = "import pathlib; pathlib.Path({!r}).touch()\nwhile True: pass"
+    began = [tmp_path / f"began-{i}" for i in range(9)]
+    pages = [notebook(tmp_path / f"{i}.ipynb", code.format(str(b))) for i, b in enumerate(began)]
+    with open(tmp_path / "log", "w") as log:
+        build = subprocess.Popen(
+            [sys.executable, tmp_path / "tools" / "book.py", "execute", *pages],
+            stdout=log,
+            stderr=log,
+        )
+    started = []
+    try:
+        assert wait_until(lambda: any(path.exists() for path in began), 120), "no notebook began"
+        started = psutil.Process(build.pid).children(recursive=True)
+        assert any("ipykernel_launcher" in process.cmdline() for process in started)
+        build.send_signal(number)
+        build.wait(30)
+        assert wait_until(lambda: not running(started), 30), running(started)
+    finally:
+        if build.poll() is None:
+            whole = psutil.Process(build.pid)
+            started += [whole, *whole.children(recursive=True)]
+        for process in running(started):
+            process.kill()
+        build.wait(30)
+    assert build.returncode != 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Fetching the widgets' JavaScript: only what was published is served, and offline is no error."""
 
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -143,18 +142,29 @@ def widget(kind: str, **state) -> dict:
 
 
 def test_slim_data_lack_only_what_widgets_know_themselves():
-    state = {
+    models = {
         "a": widget("LayoutModel", width="100%", height=None, _view_count=None),
-        "b": widget("HTMLModel", value="</script><!-- ×", tooltip=None, description=None),
+        "b": widget("HTMLModel", value="×", tooltip=None, description=None),
     }
-    slim = book_extension.slimmed(json.dumps({"version_major": 2, "state": state}))
-    assert "</script" not in slim
-    assert "<!--" not in slim
-    models = json.loads(slim)["state"]
+    book_extension.slim(models)
     assert models["a"]["state"] == {"width": "100%"}
     # null is kept where it may differ from what a widget starts with
-    assert models["b"]["state"] == {"value": "</script><!-- ×", "description": None}
+    assert models["b"]["state"] == {"value": "×", "description": None}
     assert models["b"]["model_name"] == "HTMLModel"
+
+
+def test_widgets_are_with_all_they_refer_to_and_with_what_links_them():
+    models = {
+        "a1": widget("VBoxModel", children=["IPY_MODEL_b1", "IPY_MODEL_c1"]),
+        "a2": widget("VBoxModel", children=["IPY_MODEL_b2"]),
+        "b1": widget("SelectionSliderModel", layout="IPY_MODEL_absent"),
+        "c1": widget("StackModel"),
+        "b2": widget("HTMLModel"),
+        "l1": widget("LinkModel", source=["IPY_MODEL_b1", "index"], target=["IPY_MODEL_c1", "i"]),
+    }
+    groups = book_extension.together(models)
+    assert sorted(map(sorted, groups)) == [["a1", "b1", "c1", "l1"], ["a2", "b2"]]
+    assert groups[0]["a1"] is models["a1"]
 
 
 @pytest.mark.book
@@ -187,7 +197,7 @@ def test_a_machine_without_the_registry_builds_the_book_with_the_cdns_script(tmp
         (tmp_path / "_build/html/chapters" / name).read_text()
         for name in ("page.html", "plain.html")
     )
-    assert f'integrity="{widget_scripts.SCRIPT_INTEGRITY}"' in page
-    assert f'src="{widget_scripts.CDN}"' in page
+    assert f'data-integrity="{widget_scripts.SCRIPT_INTEGRITY}"' in page
+    assert f'data-manager="{widget_scripts.CDN}"' in page
     assert "chosen: 1</p>" in page
     assert "html-manager" not in plain

@@ -452,9 +452,9 @@ def test_an_average_counts_shared_weights_once(sets):
         (lambda: training.EMA(1.5), "decay=1.5"),
         (lambda: training.TargetAccuracy(85), "accuracy=85"),
         (lambda: training.TimeLimit(0), "seconds=0"),
-        (lambda: training.Checkpoint("x", every=0), "every=0"),
+        (lambda: training.Checkpoint("x", every=0), "every must be at least 1, got 0"),
         (lambda: training.EarlyStopping("val_acc"), "Did you mean 'val_accuracy'"),
-        (lambda: training.EarlyStopping(patience=0), "patience=0"),
+        (lambda: training.EarlyStopping(patience=0), "patience must be at least 1, got 0"),
         (lambda: training.EarlyStopping(min_delta=-1), "min_delta=-1"),
     ],
 )

@@ -66,13 +66,13 @@ def test_a_network_with_auxiliary_classifiers(sets):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs=0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"lr": -0.1}, "lr=-0.1"),
         ({"weight_decay": 2}, "weight_decay=2"),
         ({"ema_decay": -1}, "ema_decay=-1"),
         ({"target_accuracy": 85}, "target_accuracy=85"),
-        ({"checkpoint": "x", "checkpoint_every": 0}, "checkpoint_every=0"),
-        ({"batch_size": 0}, "batch_size must be positive, got batch_size=0"),
+        ({"checkpoint": "x", "checkpoint_every": 0}, "checkpoint_every must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
 def test_numbers_out_of_range(fit, small, options, message):
@@ -144,11 +144,11 @@ def test_contradictory_options_are_refused(fit, small, options, message):
 
 # For each refusal: options, made for a network, and what the message says.
 OF_THE_WRONG_TYPE = {
-    "half an epoch": (lambda net: {"epochs": 1.5}, r"epochs is a whole number, got epochs=1\.5"),
-    "a string for lr": (lambda net: {"lr": "0.1"}, "lr is a number, got lr='0.1' of type str"),
-    "a string for batch_size": (lambda net: {"batch_size": "64"}, "batch_size is a number, got"),
-    "a string for seed": (lambda net: {"seed": "a"}, "seed is a number, got seed='a' of type str"),
-    "yes for a target": (lambda net: {"target_accuracy": True}, "target_accuracy is a number"),
+    "half an epoch": (lambda net: {"epochs": 1.5}, r"epochs must be an integer, got 1\.5"),
+    "a string for lr": (lambda net: {"lr": "0.1"}, "lr must be a number, got lr='0.1' of type str"),
+    "a string for batch_size": (lambda net: {"batch_size": "64"}, "batch_size must be an integer"),
+    "a string for seed": (lambda net: {"seed": "a"}, "seed must be a number, got seed='a' of type"),
+    "yes for a target": (lambda net: {"target_accuracy": True}, "target_accuracy must be a number"),
     "optimizer's class": (
         lambda net: {"optimizer": torch.optim.Adam},
         r"got Adam; create one, for example torch\.optim\.Adam\(model\.parameters\(\)",

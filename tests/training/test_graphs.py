@@ -166,8 +166,9 @@ CASES = {
     "fused sgd, halved": fused,
     "average": lambda model: {"ema_decay": 0.9},
     "label smoothing": lambda model: {"label_smoothing": 0.1},
+    # Not 3: the batches that are compared have as many of it, so a lost mask changes no sum.
     "weights of classes": lambda model: {
-        "loss": nn.CrossEntropyLoss(torch.linspace(0.5, 2, 10), ignore_index=3)
+        "loss": nn.CrossEntropyLoss(torch.linspace(0.5, 2, 10), ignore_index=5)
     },
     "augmentation": lambda model: {"augment": data.Augment(rotate=10, translate=0.1)},
     "bfloat16": lambda model: {"precision": "bfloat16"},

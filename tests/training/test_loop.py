@@ -1,5 +1,8 @@
 """The training loop against a slower, obvious one."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,13 +97,72 @@ def test_same_seed_same_numbers_other_seed_others(tiny, sets):
     assert run(1) != run(2)
 
 
-def test_the_callers_random_state_is_left_alone(tiny, sets):
-    model = tiny()
-    torch.manual_seed(9)
-    expected = torch.rand(4)
-    torch.manual_seed(9)
-    training.fit(model, *sets, epochs=1, progress=False)
-    assert torch.equal(torch.rand(4), expected)
+DRAWS = {
+    "torch": lambda: torch.rand(()).item(),
+    "Python": random.random,
+    "NumPy": np.random.rand,
+}
+
+
+def seed_all(seed):
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (the generator that is tested)
+
+
+def drawing(net, draw):
+    """A network and a loss that draw in each step."""
+
+    class Draws(nn.Module):
+        def forward(self, x):
+            return x * draw() if self.training else x
+
+    def loss(scores, labels):
+        return F.cross_entropy(scores, labels) * (1 + draw())
+
+    return nn.Sequential(Draws(), net), loss
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_the_callers_random_state_is_left_alone(tiny, sets, draw):
+    seed_all(9)
+    expected = draw()
+    net, loss = drawing(tiny(), draw)
+    seed_all(9)
+    training.fit(net, *sets, epochs=1, loss=loss, progress=False)
+    assert draw() == expected
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_what_a_network_and_a_loss_draw_depends_on_the_seed_alone(tiny, sets, draw):
+    def run(seed, before):
+        net, loss = drawing(tiny(), draw)
+        seed_all(before)
+        options = {"epochs": 2, "loss": loss, "device": "cpu", "progress": False}
+        return training.fit(net, sets[0], seed=seed, **options).step_loss
+
+    assert run(-1, before=0) == run(-1, before=1) != run(1, before=0)
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_run_that_draws_is_resumed_to_the_bit(tiny, sets, draw, tmp_path):
+    class Stop(training.Callback):
+        def on_step(self, run):
+            if run.step == 7:
+                run.stop()
+
+    def run(*callbacks, **options):
+        net, loss = drawing(tiny(), draw)
+        options |= {"epochs": 3, "loss": loss, "callbacks": callbacks, "device": "cpu"}
+        return training.fit(net, sets[0], progress=False, **options).step_loss
+
+    seed_all(0)
+    whole = run()
+    seed_all(1)
+    run(Stop(), checkpoint=tmp_path / "run")
+    seed_all(2)
+    assert run(checkpoint=tmp_path / "run") == whole
+    assert len(set(whole)) == len(whole)
 
 
 def test_infinite_loss_stops_and_names_the_step(tiny, sets):

@@ -96,6 +96,15 @@ def test_more_processes_than_gpus_are_refused_in_words(processes, gpus, said, mo
         raise AssertionError("joined")
 
 
+def test_an_error_about_a_file_is_not_taken_for_a_lost_process(monkeypatch):
+    for name, value in {"is_initialized": True, "get_rank": 0, "get_world_size": 2}.items():
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    said = "could not write /gloo/socket (timed out)"
+    raised = pytest.raises(training.CheckpointError, match=re.escape(said))
+    with raised, training.processes.losses_explained():
+        raise training.CheckpointError(said)
+
+
 def test_as_many_processes_as_gpus_are_joined(monkeypatch):
     joined = []
     for name, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
@@ -103,8 +112,12 @@ def test_as_many_processes_as_gpus_are_joined(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", joined.append)
-    monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
+    monkeypatch.setattr(
+        torch.distributed,
+        "init_process_group",
+        lambda backend, timeout: joined.extend([backend, timeout.total_seconds()]),
+    )
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
-    with training.join_processes() as device:
+    with training.join_processes(timeout=90) as device:
         assert device == torch.device("cuda:1")
-    assert joined == [device, "nccl"]
+    assert joined == [device, "nccl", 90.0]

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from cnnbook import data, training
+from cnnbook.training.made_of import plain
 
 RUN = """
 import json, sys, torch
@@ -206,12 +208,204 @@ def test_a_refused_file_leaves_the_network_as_it_was(fit, small, tmp_path):
     assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
 
 
-def test_another_optimizer_is_refused(fit, small, tmp_path):
-    adam = torch.optim.Adam(small[0].parameters())
-    fit(small, epochs=1, checkpoint=tmp_path / "run", optimizer=adam)
-    sgd = torch.optim.SGD(small[0].parameters(), lr=0.1, momentum=0.9)
-    with pytest.raises(training.CheckpointError, match="another optimizer"):
-        fit(small, epochs=2, checkpoint=tmp_path / "run", optimizer=sgd)
+def focal(gamma):
+    def loss(scores, labels):
+        each = nn.functional.cross_entropy(scores, labels, reduction="none")
+        return ((1 - (-each).exp()) ** gamma * each).mean()
+
+    return loss
+
+
+class Centered(nn.Module):
+    def __init__(self, share):
+        super().__init__()
+        self.share = share
+
+    def forward(self, scores, labels):
+        return nn.functional.cross_entropy(scores, labels) + self.share * scores.square().mean()
+
+
+def with_optimizer(name, scheduler=None, **options):
+    def make(net):
+        optimizer = getattr(torch.optim, name)(net.parameters(), **options)
+        return {"optimizer": optimizer} | ({"scheduler": scheduler(optimizer)} if scheduler else {})
+
+    return make
+
+
+def with_loss(loss):
+    return lambda net: {"loss": loss}
+
+
+def frozen(net):
+    net[1].bias.requires_grad_(False)
+    return {}
+
+
+def in_evaluation(net):
+    net[0].eval()
+    return {}
+
+
+def in_double(net):
+    net.double()
+    return {}
+
+
+STEPS = torch.optim.lr_scheduler.StepLR
+WEIGHTS = torch.arange(1.0, 11)
+cross_entropy = nn.functional.cross_entropy
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (with_optimizer("Adam"), with_optimizer("AdamW"), "optimizer was Adam, is AdamW"),
+        (with_optimizer("Adam"), with_optimizer("SGD"), "optimizer was Adam, is SGD"),
+        (with_optimizer("Adam"), lambda net: {}, "optimizer was Adam, is SGD"),
+        (
+            with_optimizer("SGD", lr=0.1, momentum=0.9),
+            with_optimizer("SGD", lr=0.01, momentum=0.9),
+            r"optimizer lr was 0\.1, is 0\.01",
+        ),
+        (
+            with_optimizer("Adam"),
+            with_optimizer("Adam", betas=(0.5, 0.9)),
+            r"optimizer betas was \[0\.9, 0\.999\], is \[0\.5, 0\.9\]",
+        ),
+        (
+            with_optimizer("SGD", lambda sgd: STEPS(sgd, 2)),
+            with_optimizer("SGD", lambda sgd: STEPS(sgd, 3)),
+            "scheduler step_size was 2, is 3",
+        ),
+        (
+            with_optimizer("SGD", lambda sgd: STEPS(sgd, 2)),
+            with_optimizer("SGD", lambda sgd: torch.optim.lr_scheduler.ExponentialLR(sgd, 0.1)),
+            "scheduler was StepLR, is ExponentialLR",
+        ),
+        (with_optimizer("SGD", lambda sgd: STEPS(sgd, 2)), with_optimizer("SGD"), "is None"),
+        (with_optimizer("SGD"), with_optimizer("SGD", lambda sgd: STEPS(sgd, 2)), "was None"),
+        (with_loss(nn.CrossEntropyLoss()), with_loss(nn.MultiMarginLoss()), "is MultiMarginLoss"),
+        (lambda net: {}, with_loss(nn.MultiMarginLoss()), "was cross_entropy, is MultiMarginLoss"),
+        (
+            with_loss(nn.CrossEntropyLoss()),
+            with_loss(nn.CrossEntropyLoss(label_smoothing=0.1)),
+            r"loss label_smoothing was 0\.0, is 0\.1",
+        ),
+        (
+            with_loss(nn.CrossEntropyLoss(WEIGHTS)),
+            with_loss(nn.CrossEntropyLoss(WEIGHTS.flip(0))),
+            r"loss weight was \[1\.0, 2.*is \[10\.0, 9",
+        ),
+        (with_loss(Centered(0.1)), with_loss(Centered(0.2)), r"loss share was 0\.1, is 0\.2"),
+        (with_loss(focal(1)), with_loss(focal(2)), "loss gamma was 1, is 2"),
+        (
+            with_loss(partial(cross_entropy, label_smoothing=0.1)),
+            with_loss(partial(cross_entropy, label_smoothing=0.2)),
+            r"loss label_smoothing was 0\.1, is 0\.2",
+        ),
+        (lambda net: {}, lambda net: {"output": lambda y: y}, "output was None, is "),
+        (lambda net: {}, frozen, r"parameter 1\.bias was trained, is frozen"),
+        (frozen, lambda net: {}, r"parameter 1\.bias was frozen, is trained"),
+        (lambda net: {}, in_evaluation, "layer 0 was in training mode, is in evaluation mode"),
+        (lambda net: {}, in_double, r"weights was \['torch\.float32'\], is \['torch\.float64'\]"),
+    ],
+)
+def test_another_run_is_refused_with_what_is_different(small, fit, tmp_path, first, second, said):
+    def run(options, **more):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))
+        given = options(net)
+        before = net[1].weight.detach().clone()
+        try:
+            return fit((net, *small[1:]), epochs=2, checkpoint=tmp_path / "run", **given, **more)
+        except training.CheckpointError:
+            assert torch.equal(net[1].weight, before)
+            raise
+
+    run(first, callbacks=[stop_after(3)])
+    with pytest.raises(training.CheckpointError, match=f"of another run: .*{said}"):
+        run(second)
+    assert len(run(first).step_loss) == 8  # but the same options are accepted
+
+
+def test_many_values_are_described_by_a_checksum():
+    values = torch.arange(100.0)
+    assert plain(values) == plain(values.clone())
+    assert plain(values) != plain(values.flip(0))
+    assert plain(values[:3]) == [0, 1, 2]
+    assert plain(torch.eye(30).to_sparse()) == "(30, 30) values"
+
+
+def test_the_objects_of_an_interrupted_run_can_be_used_again(small, fit, tmp_path):
+    def run(net, *callbacks, **options):
+        path = tmp_path / f"run {len(options)}"
+        return fit((net, *small[1:]), epochs=2, checkpoint=path, callbacks=callbacks, **options)
+
+    def make():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))
+        sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.CyclicLR(sgd, 0.01, 0.1, 3)
+        return net, {"optimizer": sgd, "scheduler": schedule, "loss": Centered(0.1)}
+
+    net, options = make()
+    run(net, stop_after(3), **options)
+    run(net, stop_after(6), **options)
+    history = run(net, **options)
+    whole, options = make()
+    expected = fit((whole, *small[1:]), epochs=2, **options)
+    assert history.step_loss == expected.step_loss
+    assert torch.equal(net[1].weight, whole[1].weight)
+
+
+class Whitened(nn.Module):
+    """Divides by a running mean that its state_dict() does not have, in its first run made."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.head = nn.Linear(1024, 10)
+        self.register_buffer("size", torch.ones(()) if made else None, persistent=False)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            now = x.detach().abs().mean()
+            self.size = now if self.size is None else 0.9 * self.size + 0.1 * now
+        return self.head(x / self.size)
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_statistics_outside_the_state_dict_are_resumed(small, fit, tmp_path, ema_decay, made):
+    def run(name, *callbacks):
+        torch.manual_seed(0)
+        net = Whitened(made)
+        options = {"epochs": 2, "ema_decay": ema_decay, "checkpoint_every": 1}
+        history = fit((net, *small[1:]), **options, checkpoint=tmp_path / name, callbacks=callbacks)
+        return net, history
+
+    whole, expected = run("whole")
+    run("parts", stop_after(3))
+    resumed, history = run("parts")
+    assert history.step_loss == expected.step_loss
+    assert history.val_loss == expected.val_loss
+    assert torch.equal(resumed.size, whole.size)
+    assert torch.equal(resumed.head.weight, whole.head.weight)
+    # What was validated is what is left in the network.
+    evaluated = training.evaluate(whole, small[2], device="cpu")
+    assert evaluated.loss == pytest.approx(expected.val_loss[-1], rel=1e-5)
+
+
+def test_the_best_epoch_has_its_own_statistics(small, fit):
+    torch.manual_seed(0)
+    net, sizes = Whitened(True), []
+    see = SimpleNamespace(on_epoch_end=lambda run: sizes.append(run.model.size.clone()))
+    stopping = training.EarlyStopping("val_loss", patience=1, min_delta=100)
+    fit((net, *small[1:]), epochs=3, callbacks=[see, stopping])
+    assert len(sizes) == 2
+    assert torch.equal(net.size, sizes[0])
+    assert sizes[0] != sizes[1]
 
 
 @pytest.mark.parametrize("at_first", [True, False])
@@ -252,7 +446,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(fit, small, tmp_pat
 
     monkeypatch.setattr("tempfile.mkstemp", read_only)
     assert fit(small, epochs=1, checkpoint=tmp_path / "run") == first
-    with pytest.raises(training.CheckpointError, match=r"cannot write the checkpoint .*Read-only"):
+    with pytest.raises(training.CheckpointError, match=r"cannot write .*Read-only"):
         fit(small, epochs=1, checkpoint=tmp_path / "run", resume=False)
 
 
@@ -260,7 +454,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_training(fit, small, 
     (tmp_path / "file").write_text("")
     steps = []
     options = {"checkpoint": tmp_path / "file" / "run", "epochs": 1}
-    with pytest.raises(training.CheckpointError, match="cannot write the checkpoint"):
+    with pytest.raises(training.CheckpointError, match=r"cannot write .*choose another name"):
         fit(small, callbacks=[SimpleNamespace(on_step=steps.append)], **options)
     assert not steps
 

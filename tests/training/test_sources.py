@@ -150,7 +150,7 @@ def test_what_is_no_data_is_refused_before_its_options(fit, net, given, message)
     [
         ({"loss": nn.CrossEntropyLoss}, "the class CrossEntropyLoss"),
         ({"loss": "mse"}, "got 'mse'"),
-        ({"batch_size": 2.5}, "batch_size is a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be an integer"),
     ],
 )
 def test_options_of_evaluate_of_the_wrong_type(net, options, message):

@@ -364,3 +364,30 @@ def test_what_is_told_of_a_network_is_checked(sets):
         training.model_info("lenet5", train, "relu")
     with pytest.raises(ValueError, match="Did you mean 'width'"):
         training.model_info("resnet18", train, {"widht": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean", [0.0, 0.0]),
+        ("mean", [1e300]),
+        ("mean", [10**400]),
+        ("std", [0.0]),
+        ("std", [-1.0]),
+        ("std", [1e-320]),
+        ("std", [1.0, 1.0]),
+        ("image", [1, 100_000, 100_000]),
+        ("side", 100_000),
+        ("margin", 99.9),
+    ],
+)
+def test_a_file_cannot_ask_for_absurd_preprocessing(tmp_path, name, value):
+    train, _ = data.load("digits")
+    net = training.build_for("lenet5", train.padded(32))
+    info = training.model_info(net, train.padded(32))
+    path = tmp_path / "net.safetensors"
+    training.save_checkpoint(path, net.state_dict(), {"info": info})
+    training.load(path)
+    training.save_checkpoint(path, net.state_dict(), {"info": {**info, name: value}})
+    with pytest.raises(training.CheckpointError, match=f"its '{name}' is"):
+        training.load(path)

@@ -11,6 +11,7 @@ when it can be deleted.
 import html
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -35,8 +36,10 @@ logger = logging.getLogger(__name__)
 def mathml(node: nodes.Element, display: str) -> str:
     """Return the formula of `node` as a ``<math>`` element, its TeX as text alternative."""
     tex = node.astext()
+    # latex2mathml 3.81.1 aligns lines in these environments only, and elsewhere shows the “&”.
+    aligned = re.sub(r"\\(begin|end)\{(aligned|split)\}", r"\\\1{align*}", tex)
     try:
-        element = convert(tex, display=display)
+        element = convert(aligned, display=display)
     except Exception as error:
         logger.warning("cannot convert the formula %r: %s", tex, error, location=node)
         return f"<code>{html.escape(tex)}</code>"
@@ -91,18 +94,20 @@ def drop_launch(app, pagename, templatename, context, doctree) -> None:
 
 
 def open_tag(app, pagename, templatename, context, doctree) -> None:
-    """Have Colab open the chapter at the tag of its version, which is what its first cell installs.
+    """Have Colab and Binder open the chapter at the tag of its version.
 
-    The page shows the newest text, of the branch main; so does Binder, with the package of main.
+    It is the tag whose package the chapter's first cell installs, and Binder, too. The page shows
+    the text of the branch main.
 
     Cause: sphinx-book-theme 1.3.0 has one branch for launching and for editing, which needs main.
-    Delete when: it has an option for the branch or tag that Colab opens.
+    Delete when: it has an option for the branch or tag that is launched.
     """
-    branch = f"/blob/{app.config.html_theme_options['repository_branch']}/"
+    branch = re.escape(app.config.html_theme_options["repository_branch"])
+    launched = rf"^(https://(?:colab\.research|mybinder)\.[^?]*?/){branch}(?=[/?])"
     for group in context.get("header_buttons", ()):
         for button in group.get("buttons", ()):
-            if "colab.research" in button.get("url", ""):
-                button["url"] = button["url"].replace(branch, f"/blob/v{VERSION}/", 1)
+            if "url" in button:
+                button["url"] = re.sub(launched, rf"\1v{VERSION}", button["url"])
 
 
 def skip_fields(app, what, name, value, skip, options) -> bool | None:
@@ -138,13 +143,15 @@ def choose_widget_script(app: Sphinx, config) -> None:
     app.widget_script_missing = widget_scripts.provide(files / "html-manager")
     files.mkdir(parents=True, exist_ok=True)
     # Not in _static, whose scripts Jupyter Book puts on every page.
-    shutil.copy(Path(__file__).with_name("explorers.js"), files)
+    for name in ("explorers.js", "own-picture.js"):
+        shutil.copy(Path(__file__).with_name(name), files)
     config.html_static_path.append(str(files))
-    script, options = f"html-manager/{widget_scripts.SCRIPT}", {"defer": "defer"}
+    # explorers.js loads the manager, 1.9 MB, when an explorer comes near the window.
+    options = {"defer": "defer", "data-manager": f"html-manager/{widget_scripts.SCRIPT}"}
     if app.widget_script_missing:
-        script = widget_scripts.CDN
-        options |= {"integrity": widget_scripts.SCRIPT_INTEGRITY, "crossorigin": "anonymous"}
-    config.nb_ipywidgets_js = {"explorers.js": {"defer": "defer"}, script: options}
+        options["data-manager"] = widget_scripts.CDN
+        options["data-integrity"] = widget_scripts.SCRIPT_INTEGRITY
+    config.nb_ipywidgets_js = {"explorers.js": options}
 
 
 def say_where_widgets_come_from(app: Sphinx, exception) -> None:
@@ -187,14 +194,13 @@ class KeepFirstState(SphinxPostTransform):
                 forms[WIDGET_VIEW].insert(0, forms["text/html"].children)
 
 
-def slimmed(state: str) -> str:
-    """Return a page's widget data without what the widget manager knows by default.
+def slim(models: dict[str, dict]) -> None:
+    """Remove from a page's widget data what the widget manager knows by default.
 
     Every widget repeats its type, and a layout with one rule lists all others as null: a quarter of
     the data on a page with many small pictures.
     """
-    content = json.loads(state)
-    for model in content["state"].values():
+    for model in models.values():
         attributes = model["state"]
         unset = list(attributes) if model["model_name"] == "LayoutModel" else ALSO_UNSET
         for name in unset:
@@ -203,25 +209,58 @@ def slimmed(state: str) -> str:
         for name in ("model_name", "model_module", "model_module_version"):
             if attributes.get(f"_{name}") == model[name]:
                 del attributes[f"_{name}"]
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Within a script element, these would end it or start a comment.
-    return text.replace("</script", "<\\/script").replace("<!--", "\\u003c!--")
+
+
+def together(models: dict[str, dict]) -> list[dict[str, dict]]:
+    """Group widgets so that every one is with all that it refers to: one group per explorer.
+
+    A link between two widgets refers to both, and neither of them to the link.
+    """
+    groups = {name: {name} for name in models}
+    for name, model in models.items():
+        for other in set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(model["state"]))) & set(models):
+            if groups[name] is not groups[other]:
+                groups[name] |= groups[other]
+                for member in groups[other]:
+                    groups[member] = groups[name]
+    unique = {id(group): group for group in groups.values()}.values()
+    return [{name: models[name] for name in models if name in group} for group in unique]
 
 
 def move_widget_state(app, pagename, templatename, context, doctree) -> None:
-    """Move the widgets' data, which can be megabytes, from the head to the end of the page.
+    """Move the data of each explorer from the page to a file of its own, which explorers.js loads.
 
-    Cause: myst-nb 1.4.0 writes it into the head, where it delays the page, and in full.
-    Delete when: MyST-NB writes it last, or explorers need no widget script on a page.
+    A script and not JSON, which a browser would not load for a page that is opened as a file.
+
+    Cause: myst-nb 1.4.0 writes all data, which can be megabytes, into the head, where it delays the
+      page.
+    Delete when: MyST-NB loads it on demand, or explorers need no widget script on a page.
     """
-    head, data = [], []
-    for file in context["script_files"]:
-        is_data = getattr(file, "attributes", {}).get("type") == WIDGET_STATE
-        (data if is_data else head).append(file)
-    context["script_files"] = head
+
+    def is_data(file) -> bool:
+        return getattr(file, "attributes", {}).get("type") == WIDGET_STATE
+
+    data = [file for file in context["script_files"] if is_data(file)]
+    if not data:
+        return
+    context["script_files"] = [file for file in context["script_files"] if not is_data(file)]
+    views = re.findall(rf'<script type="{re.escape(WIDGET_VIEW)}">(.*?)</script>', context["body"])
+    shown = {json.loads(view)["model_id"] for view in views}
+    folder = Path(app.outdir) / "_static" / "explorers"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = pagename.replace("/", "-")
+    for old in folder.glob(f"{page}-{'[0-9a-f]' * 32}.js"):  # of an earlier execution
+        old.unlink()
     for file in data:
-        state = slimmed(file.attributes["body"])
-        context["body"] += f'<script type="{WIDGET_STATE}">{state}</script>'
+        content = json.loads(file.attributes["body"])
+        slim(content["state"])
+        for models in together(content["state"]):
+            text = json.dumps(
+                content | {"state": models}, ensure_ascii=False, separators=(",", ":")
+            )
+            for view in shown & set(models):
+                script = f'cnnbookExplorers["{view}"]={text};\n'
+                (folder / f"{page}-{view}.js").write_text(script, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

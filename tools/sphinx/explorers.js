@@ -1,9 +1,14 @@
-// Completes the interactive figures of a page. The widgets' own script, which draws them, neither
-// removes the picture that stands in for them nor names their controls for screen readers.
-// Cause: @jupyter-widgets/html-manager 1.0.15, which knows of no fallback and draws sliders and
-//   buttons without names and states.
-// Delete when: explorers need no widget script on a page, or it does both.
+// Loads the interactive figures of a page when they come near the window, and completes them. The
+// widgets' own script, which draws them, loads all at once, neither removes the picture that stands
+// in for them nor names their controls for screen readers.
+// Cause: @jupyter-widgets/html-manager 1.0.15, which knows of no fallback, draws everything when the
+//   page is complete, and draws sliders and buttons without names and states.
+// Delete when: explorers need no widget script on a page, or it does all three.
 (() => {
+  const NEAR = "1200px"; // to be drawn before it is seen, on a quick connection
+  const VIEWS = 'script[type="application/vnd.jupyter.widget-view+json"]';
+  const STATE = "application/vnd.jupyter.widget-state+json";
+
   // That script remarks on its own schema; a reader can do nothing about it.
   const warn = console.warn;
   console.warn = (...words) => {
@@ -12,12 +17,73 @@
     }
   };
 
-  // Buttons that do not fit on a phone are scrolled sideways; the chosen one must be in sight.
-  function showChosen(control) {
-    const chosen = control.querySelector("button.mod-active");
-    if (!chosen) return;
-    const [button, row] = [chosen, chosen.parentElement].map(e => e.getBoundingClientRect());
-    chosen.parentElement.scrollLeft += button.left + button.width / 2 - row.left - row.width / 2;
+  const { src: here, dataset } = document.currentScript;
+  const page = DOCUMENTATION_OPTIONS.pagename.replaceAll("/", "-");
+  const states = (window.cnnbookExplorers = {}); // filled by the files that are loaded
+  let ownPicture; // a promise of the script for readers' own pictures
+  let manager; // of widgets: a promise of the function that draws
+
+  function load(address, integrity) {
+    return new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      if (integrity) {
+        Object.assign(script, { integrity, crossOrigin: "anonymous" });
+      }
+      Object.assign(script, { src: new URL(address, here).href, onload: resolve, onerror: reject });
+      document.head.append(script);
+    });
+  }
+
+  // The widgets' script draws once, when the page is complete. What it registers for that moment is
+  // kept instead, and called for one explorer after the other.
+  async function loadManager() {
+    if (document.readyState !== "complete") {
+      await new Promise((resolve) => addEventListener("load", resolve, { once: true }));
+    }
+    const listen = window.addEventListener;
+    let draw;
+    window.addEventListener = function (type, listener, ...options) {
+      if (type === "load") {
+        draw = listener;
+      } else {
+        listen.call(this, type, listener, ...options);
+      }
+    };
+    try {
+      await load(dataset.manager, dataset.integrity);
+    } finally {
+      window.addEventListener = listen;
+    }
+    return draw;
+  }
+
+  async function start(view) {
+    const id = JSON.parse(view.textContent).model_id;
+    manager ??= loadManager();
+    const [draw] = await Promise.all([manager, load(`explorers/${page}-${id}.js`)]);
+    // It reads the data of all explorers that are on the page at this moment: only this one's.
+    const state = document.createElement("script");
+    state.type = STATE;
+    state.textContent = JSON.stringify(states[id]);
+    delete states[id];
+    document.body.append(state);
+    draw();
+    state.remove();
+  }
+
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (isIntersecting) {
+          near.unobserve(target);
+          start(target.parentElement.querySelector(`:scope > ${VIEWS}`));
+        }
+      }
+    },
+    { rootMargin: NEAR },
+  );
+  for (const view of document.querySelectorAll(VIEWS)) {
+    near.observe(view.previousElementSibling); // the picture of its first state
   }
 
   function nameControls(explorer) {
@@ -36,7 +102,6 @@
         for (const button of control.querySelectorAll("button")) {
           button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
         }
-        requestAnimationFrame(() => showChosen(control)); // when the row is laid out
       }
     }
     // The new picture is described when it changes.
@@ -50,6 +115,11 @@
       before.remove();
     }
     nameControls(explorer);
+    if (shown && !explorer.dataset.complete && explorer.querySelector("[data-own]")) {
+      explorer.dataset.complete = "true";
+      ownPicture ??= load("own-picture.js");
+      ownPicture.then(() => window.cnnbookOwnPicture(explorer));
+    }
   }
 
   new MutationObserver(() => {

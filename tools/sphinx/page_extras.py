@@ -9,16 +9,16 @@ when it can be deleted.
 
 import html
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from docutils import nodes
+from pages import kind, rewrite
+from reading import number
 from sphinx.application import Sphinx
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_DESCRIPTION = 200  # characters; search engines truncate longer ones
 
-CHAPTER = re.compile(r"chapters/\d\d-[^/]*")
 # Guesses for a student who reads for the first time; the result is rounded to five minutes.
 WORDS_A_MINUTE = 220
 CODE_LINES_A_MINUTE = 30
@@ -65,12 +65,24 @@ def reading_minutes(doctree: nodes.document) -> int:
             continue
         if isinstance(node, nodes.literal_block):
             is_code = "cell_input" in node.parent.get("classes", ())
-            is_folded = is_code and "tag_hide-input" in node.parent.parent.get("classes", ())
+            is_folded = is_code and is_in(node, "tag_hide-input")
             lines += (is_code and not is_folded) * sum(map(bool, node.astext().splitlines()))
         elif isinstance(node, (nodes.paragraph, nodes.title)):
             words += len(node.astext().split())
     minutes = words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE
     return max(5, 5 * round(minutes / 5))
+
+
+def is_in(node: nodes.Node | None, cls: str) -> bool:
+    """Return whether a node is inside an element of a class, at any depth.
+
+    Before a page is written, myst-nb puts folded code into one more container.
+    """
+    while node is not None:
+        if isinstance(node, nodes.Element) and cls in node.get("classes", ()):
+            return True
+        node = node.parent
+    return False
 
 
 def duration(seconds: float) -> str:
@@ -86,9 +98,9 @@ def say_how_long(app, pagename, templatename, context, doctree) -> None:
     Cause: this book: a reader wants to know; no maintained extension counts code and outputs.
     Delete when: chapters no longer say it.
     """
-    if doctree is None or not CHAPTER.fullmatch(pagename):
+    if doctree is None or kind(pagename) != "chapter":
         return
-    text = f"About {reading_minutes(doctree)} minutes to read."
+    text = f"Chapter {number(pagename)}. About {reading_minutes(doctree)} minutes to read."
     executed = app.env.nb_metadata.get(pagename, {}).get("exec_data") or {}
     if seconds := executed.get("runtime"):
         # Measured where the page is built; its first output names the machine.
@@ -165,33 +177,29 @@ def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
       from screen readers.
     Delete when: the theme makes fontawesome.js an option.
     """
-    for path, page in pages_written(app, exception):
+
+    def without_script(page: str, _path: Path) -> str:
         text = re.sub(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', "", page)
-        text = re.sub(r'<(i|span) (?=class="[^"]*\bfa-)', r'<\1 aria-hidden="true" ', text)
-        if text != page:
-            path.write_text(text, encoding="utf-8")
+        return re.sub(r'<(i|span) (?=class="[^"]*\bfa-)', r'<\1 aria-hidden="true" ', text)
+
+    rewrite(app, exception, without_script)
 
 
-def defer_search(app: Sphinx, exception: Exception | None) -> None:
-    """Load the search scripts alongside the page, not before it.
+def defer_scripts(app: Sphinx, exception: Exception | None) -> None:
+    """Load scripts alongside the page, not before it.
 
-    Cause: pydata-sphinx-theme 0.17.1 loads two scripts and the index of the whole book in the head
-      of every page.
-    Delete when: its layout.html defers them.
+    Cause: pydata-sphinx-theme 0.17.1 and Sphinx 7.4.7 load a dozen scripts, one of them the index
+      of the whole book, in the head of every page, which is drawn only after them.
+    Delete when: their layout.html defers them.
     """
-    for path, page in pages_written(app, exception):
-        scripts = r'<script (?=src="[^"]*(searchtools|language_data|searchindex)\.js)'
-        text = re.sub(scripts, "<script defer ", page)
-        if text != page:
-            path.write_text(text, encoding="utf-8")
+    # Options stay first: scripts within the page use them.
+    scripts = r'<script (?!defer)(?=[^>]*src="(?![^"]*documentation_options)[^"]+\.js)'
 
+    def deferred(page: str, _path: Path) -> str:
+        head, end, body = page.partition("</head>")
+        return re.sub(scripts, "<script defer ", head) + end + body
 
-def pages_written(app: Sphinx, exception: Exception | None) -> Iterator[tuple[Path, str]]:
-    """Yield the path and text of each page of a successful build."""
-    if exception or app.builder.name != "html":
-        return
-    for path in Path(app.outdir).rglob("*.html"):
-        yield path, path.read_text(encoding="utf-8")
+    rewrite(app, exception, deferred)
 
 
 def use_templates(app: Sphinx, config) -> None:
@@ -216,5 +224,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     ):
         app.connect("html-page-context", change, priority=900)
     app.connect("build-finished", drop_icon_script)
-    app.connect("build-finished", defer_search)
+    app.connect("build-finished", defer_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from cnnbook.analysis._hooks import unchanged
+from cnnbook.analysis._unchanged import unchanged
 
 # Whatever else a layer may refer to is looked into for tensors, except these.
 _OPAQUE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, str, bytes)

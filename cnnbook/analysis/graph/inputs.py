@@ -68,6 +68,8 @@ def _parsed(given: Any) -> Tensor | tuple[int, ...] | list[Tensor | tuple[int, .
     if isinstance(given, Tensor):
         if 0 in given.shape:
             raise ValueError(f"{_FORMS}; got an empty tensor of shape {tuple(given.shape)}")
+        if given.layout != torch.strided:
+            raise ValueError(f"{_FORMS}; got a tensor of layout {given.layout}: make it dense")
         return given
     if isinstance(given, Mapping | str | bytes) or not hasattr(given, "__len__"):
         raise ValueError(f"{_FORMS}; got {given!r}")

@@ -54,7 +54,7 @@ class OperationCall:
         All arguments, by their names in the operation's schema, defaults included. ``call["dim"]``
         is short for ``call.arguments["dim"]``.
     shapes
-        Shapes of the tensors that it returns.
+        Shapes of the tensors that it returns, then of those that it only writes to.
     find
         Returns the reach of a tensor, or None if it does not depend on the image.
 
@@ -134,8 +134,8 @@ def operation(
     """Decorate a function that teaches an operation to :func:`trace` and all that uses it.
 
     The function receives an :class:`OperationCall` and returns the :class:`Reach` of the result, or
-    a list with one for each tensor if the operation returns several; None if the result does not
-    depend on the values of the image. If that cannot be stated exactly, it raises
+    a list with one for each tensor if the operation returns several, or writes to some; None if the
+    result does not depend on the values of the image. If that cannot be stated exactly, it raises
     :class:`Untraceable` with the reason.
 
     Parameters
@@ -233,6 +233,11 @@ def _base(name: str) -> str:
     return name.split(".")[0].removesuffix("_").removeprefix("aten::")
 
 
+def is_known(name: str) -> bool:
+    """Return whether there is a function for an operation."""
+    return name in _KNOWN
+
+
 def role_of(name: str) -> Role | None:
     """Return the role of an operation in drawings, None if it has none."""
     return _KNOWN[name].role if name in _KNOWN else None
@@ -313,8 +318,17 @@ _COUNTED: dict[str, Callable[[Mapping[str, Any], tuple[int, ...]], int]] = {
     "_trilinear": lambda given, out: (
         prod(out[:-1]) * (given["i2"].numel() + given["i2"].numel() // given["i2"].shape[1])
     ),
+    # Distances: torch chooses by their number whether to compute them by a product of matrices.
+    "_euclidean_dist": lambda given, out: prod(out) * given["x1"].shape[-1],
+    "_cdist_forward": lambda given, out: (
+        prod(out) * given["x1"].shape[-1] if given["p"] == 2 else 0
+    ),
     "torchvision::deform_conv2d": lambda given, out: prod(out) * given["weight"][0].numel(),
 }
+
+# A product of complex numbers takes as many real ones: torch runs a complex convolution as three
+# real ones, and that is all that is seen of it.
+_REAL_PRODUCTS = 3
 
 # Names of operations that multiply matrices.
 _PRODUCTS = re.compile(
@@ -333,7 +347,7 @@ def count_macs(
     """Return the multiply–adds of convolutions and matrix products; None if not known.
 
     These are half the floating-point operations that torch's counter reports, where it knows the
-    operation.
+    operation; three times as many for complex numbers.
     """
     name = name_of(operation)
     registered = _KNOWN[name].macs if name in _KNOWN else None
@@ -344,11 +358,12 @@ def count_macs(
     # It imports triton, which nobody else here needs.
     from torch.utils.flop_counter import flop_registry
 
+    each = _REAL_PRODUCTS if any(out.is_complex() for out in outputs) else 1
     counter = flop_registry.get(operation.overloadpacket)
     if counter is not None:
-        return int(counter(*args, **kwargs, out_val=result)) // 2
+        return each * int(counter(*args, **kwargs, out_val=result)) // 2
     if name in _COUNTED:
-        return int(_COUNTED[name](arguments, shapes[0]))
+        return each * int(_COUNTED[name](arguments, shapes[0]))
     if _NO_PRODUCTS.search(name):
         return 0
     if "::" in name:

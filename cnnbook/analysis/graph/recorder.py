@@ -1,7 +1,7 @@
 """Recording a run of a network: every operation, and what its result depends on."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,13 +12,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cnnbook._networks import device_of, evaluating, is_lazy_network, unwrapped
-from cnnbook.analysis._hooks import check_model, unchanged
+from cnnbook.analysis._hooks import check_model
+from cnnbook.analysis._unchanged import unchanged
 from cnnbook.analysis.graph.copies import meta_copy
 from cnnbook.analysis.graph.inputs import InputLike, choose, does_not_run, materialized
+from cnnbook.analysis.graph.leaks import Leaks, values_that_leave
 from cnnbook.analysis.graph.operations import (
     NeedsValues,
     OperationCall,
     count_macs,
+    is_known,
     name_of,
     propagate,
     role_of,
@@ -109,7 +112,8 @@ def _in_mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 def _run(model: nn.Module, inputs: Sequence[Tensor | tuple[int, ...]], training: bool) -> Trace:
     device = device_of(model)
-    with torch.no_grad(), torch.inference_mode(False), _plain_kernels(model):
+    # The copy shares with the network whatever refuses to be copied. Its weights are no such thing.
+    with unchanged(model, weights=False), torch.no_grad(), _plain_kernels(model):
         found = None
         if not any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
             try:
@@ -139,13 +143,15 @@ def _record(model: nn.Module, running: nn.Module, inputs: Sequence[Tensor]) -> T
     image = next((x for x in inputs if x.ndim == 4 and not _is_integer(x)), None)
     if image is None:
         image = next((x for x in inputs if x.ndim > 2 and not _is_integer(x)), inputs[0])
-    recorder = _Recorder(inputs, image)
+    recorder = Recorder(inputs, image)
     names = [name for name, _ in running.named_modules()]
     # Layers without weights yet get them in the copy only.
     modules = list((running if is_lazy_network(model) else model).modules())
     with (
+        torch.no_grad(),  # unchanged() turns gradients on again
         _boundaries(dict(zip(names, modules, strict=True)), running, recorder),
         _EagerCircularPadding(),
+        Leaks(recorder),
         recorder,
     ):
         if isinstance(running, torch.jit.ScriptModule):  # scripts do not call Python's hooks
@@ -211,7 +217,7 @@ def _pad_circular(x: Tensor, pad: Sequence[int]) -> Tensor:
 
 @contextlib.contextmanager
 def _boundaries(
-    modules: Mapping[str, nn.Module], running: nn.Module, recorder: "_Recorder"
+    modules: Mapping[str, nn.Module], running: nn.Module, recorder: "Recorder"
 ) -> Iterator[None]:
     """Tell the recorder when layers begin and end, while the block runs."""
     with contextlib.ExitStack() as stack:
@@ -241,7 +247,7 @@ class _Known(NamedTuple):
     reach: Reach | Untraceable
 
 
-class _Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     """Records every operation of a run."""
 
     def __init__(self, inputs: Sequence[Tensor], image: Tensor):
@@ -256,6 +262,9 @@ class _Recorder(TorchDispatchMode):
         self.known[id(image)] = _Known(image, IMAGE, seen)
         # By memory: the last operation that changed in place what its values depend on.
         self.written: dict[int, int] = {}
+        # Why all that follows may depend on more than its operations show.
+        self.lost: Untraceable | None = None
+        self.inside = False  # an operation
 
     def begin(self, name: str, module: nn.Module) -> None:
         """Record that a layer starts to run."""
@@ -269,13 +278,16 @@ class _Recorder(TorchDispatchMode):
         if tensors:
             call.shape = tuple(tensors[0].shape[1:])
             found = self.find(tensors[0])
-            if found is not None and not (
-                isinstance(found.reach, Reach) and found.reach.sees_nothing
-            ):
+            if found is not None and not _sees_nothing(found.reach):
                 call.reach = found.reach
+                if isinstance(found.reach, Reach):
+                    call.channels_last = found.reach.channels_last
+            if self.lost is not None:
+                call.reach = self.lost
 
     def find(self, tensor: Tensor) -> _Known | None:
         """Return what is known of a tensor, None if it does not depend on the image."""
+        tensor = _unwrapped(tensor)
         known = self.known.get(id(tensor))
         written = self.written.get(_memory(tensor))
         if written is None or (known is not None and known.maker >= written):
@@ -283,6 +295,21 @@ class _Recorder(TorchDispatchMode):
         return _Known(
             tensor, written, Untraceable("a tensor was written to in place through a view")
         )
+
+    def lose(self, read: Iterable[object], how: str) -> None:
+        """Note that values leave torch: what follows can depend on them if they do on the image."""
+        found = [self.find(x) for x in read if isinstance(x, Tensor)]
+        if self.lost is None and any(k is not None and not _sees_nothing(k.reach) for k in found):
+            self.lost = Untraceable(
+                f"values that depend on the image {how}, and what follows may depend on them"
+            )
+
+    def equate(self, tensor: Tensor, source: Tensor) -> None:
+        """Note that a tensor has got the values of another without an operation."""
+        known = self.find(source)
+        self.known.pop(id(tensor), None)
+        if known is not None:
+            self.known[id(tensor)] = known._replace(tensor=tensor)
 
     def find_reach(self, tensor: Tensor) -> Reach | None:
         """Return the reach of a tensor that depends on the image, or raise Untraceable."""
@@ -300,8 +327,17 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, and record what it reads and returns."""
-        kwargs = kwargs or {}
+        """Run an operation, and record what it reads, returns and writes to."""
+        self.inside = True
+        try:
+            return self.run(operation, args, kwargs or {})
+        finally:
+            self.inside = False
+
+    def run(
+        self, operation: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Run an operation, and record it."""
         arguments = {
             parameter.name: args[i]
             if i < len(args)
@@ -312,14 +348,20 @@ class _Recorder(TorchDispatchMode):
         makers = tuple(dict.fromkeys(k.maker for k in map(self.find, read) if k is not None))
         result = operation(*args, **kwargs)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        name = name_of(operation)
 
         macs = count_macs(operation, arguments, args, kwargs, result)
         if macs != 0:
             self.add("macs", macs)
+        # Those of torch that are known return all that matters: running averages do not.
+        if "::" in name or not (outputs and is_known(name)):
+            outputs += _only_written(operation, arguments, outputs)
         if makers and outputs:
             reaches = self.follow(operation, arguments, outputs)
             if reaches is not None:
-                self.note(name_of(operation), makers, read, outputs, reaches)
+                self.note(name, makers, read, outputs, reaches)
+        if makers:
+            self.lose(*values_that_leave(operation, name, arguments))
         return result
 
     def add(self, what: str, amount: int | None) -> None:
@@ -371,7 +413,34 @@ class _Recorder(TorchDispatchMode):
                 self.written[_memory(tensor)] = number
 
 
+def _sees_nothing(reach: Reach | Untraceable) -> bool:
+    return isinstance(reach, Reach) and reach.sees_nothing
+
+
+def _only_written(
+    operation: torch._ops.OpOverload, arguments: Mapping[str, Any], outputs: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the tensors that an operation writes to without returning them."""
+    changed = (
+        arguments[parameter.name]
+        for parameter in operation._schema.arguments
+        if parameter.alias_info is not None and parameter.alias_info.is_write
+    )
+    return [x for x in tensors_in(changed) if not any(x is out for out in outputs)]
+
+
 def _memory(tensor: Tensor) -> int:
     """Return the identity of the memory that a tensor shares with its views."""
-    identity: int = tensor.untyped_storage()._cdata
+    if tensor.layout != torch.strided:  # sparse tensors have no memory of that kind
+        return -id(tensor)
+    with torch._C.DisableTorchFunction():  # not one of the network's own calls
+        identity: int = tensor.untyped_storage()._cdata
     return identity
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """Return the tensor that operations see inside a transform of torch.func."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor

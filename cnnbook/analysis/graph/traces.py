@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from cnnbook._checks import check_count
 from cnnbook._draw import draw
 from cnnbook.analysis.graph.operations import Role
 from cnnbook.analysis.graph.reach import Reach, Untraceable
@@ -65,6 +66,8 @@ class Call:
         whose number of products is not known.
     memory
         Bytes of all floating-point tensors created in it. Views and in-place operations take none.
+    channels_last
+        Whether the output is ``(N, H, W, C)``; None if it is no feature map, or not known.
     """
 
     name: str
@@ -74,11 +77,7 @@ class Call:
     reach: Reach | Untraceable | None = field(default=None, repr=False)
     macs: int | None = 0
     memory: int = 0
-
-    @property
-    def channels_last(self) -> bool | None:
-        """Whether the output is ``(N, H, W, C)``; None if it is no feature map, or not known."""
-        return self.reach.channels_last if isinstance(self.reach, Reach) else None
+    channels_last: bool | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -146,8 +145,7 @@ class Trace:
         ValueError
             If `depth` is not positive.
         """
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+        check_count("depth", depth)
         inner = {call.calls[-2] for call in self.calls if len(call.calls) > 1}
         return [
             number

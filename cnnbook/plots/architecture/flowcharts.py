@@ -6,6 +6,7 @@ from string import ascii_uppercase
 
 from torch import nn
 
+from cnnbook._checks import check_count
 from cnnbook.analysis import Trace
 from cnnbook.analysis.graph import InputLike
 from cnnbook.plots.architecture.boxes import KIND_COLORS, Box, boxes_of
@@ -79,8 +80,7 @@ def flowchart(
     <Figure: Flowchart of BasicBlock: input 64×56×56; 3×3 conv, 128, /2; 3×3 conv, 128;
     1×1 conv, 128, /2 of (input); addition of (3×3 conv, 128) and (1×1 conv, 128, /2): 128×28×28.>
     """
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
+    check_count("columns", columns)
     panels, texts = [], []
     for title, found in _traces(model, input_shape, training).items():
         boxes = boxes_of(found)

@@ -8,6 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle, Rectangle
 from torch import nn
 
+from cnnbook._errors import check_kind
 from cnnbook.analysis import trace
 from cnnbook.plots.architecture.boxes import Box, boxes_of
 from cnnbook.plots.architecture.layout import LINE, Point
@@ -93,6 +94,8 @@ def heads(
     ------
     ValueError
         If a module is not a head of this kind, or `input_shape` has not three dimensions.
+    TypeError
+        If `modules` is something else.
 
     Examples
     --------
@@ -103,6 +106,11 @@ def heads(
     170 parameters, 10 scores; 170 parameters in all. FC: 16×7×7, flatten, 784 values,
     7,850 parameters, 10 scores; 7,850 parameters in all.>
     """
+    needed = "a mapping from titles to heads, each a torch.nn.Module"
+    check_kind("modules", modules, Mapping, needed)
+    for title, module in modules.items():
+        check_kind(f"modules[{title!r}]", module, nn.Module, "a torch.nn.Module")
+    check_kind("input_shape", input_shape, list | tuple, "three numbers, (C, H, W)")
     if len(input_shape) != 3:
         raise ValueError(f"input_shape must be (C, H, W), got {tuple(input_shape)}")
     if not modules:

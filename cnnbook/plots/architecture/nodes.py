@@ -9,6 +9,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from torch import nn
 
+from cnnbook._errors import check_kind
 from cnnbook.analysis import Trace, trace
 from cnnbook.analysis.graph import IMAGE, Block, Call, InputLike, Role
 from cnnbook.plots.style import COLORS
@@ -151,8 +152,10 @@ def traced(
     Raises
     ------
     TypeError
-        If a model is given without `input_shape`, or a trace with one.
+        If a model is given without `input_shape`, a trace with one, or something else.
     """
+    needed = "a network (a torch.nn.Module), or its trace, as cnnbook.analysis.trace makes it"
+    check_kind("model", model, nn.Module | Trace, needed)
     if isinstance(model, Trace):
         if input_shape is not None:
             raise TypeError("a trace has its own input_shape; pass the trace alone")

@@ -33,7 +33,7 @@ CROSSING = 0.26  # … where the rows cross
 ROW_GAP = 0.14
 APART = 0.08  # between arrows of the same row and from another
 NOTE = "Height, slant: √ of feature map size; thickness: √ of channels; bars: √ of units."
-CROSSED = COLORS[1]  # color of arrows from one row to another
+CROSSED = COLORS[1]  # color of arrows from one row to another, and from all to a layer of none
 
 
 @dataclass
@@ -77,8 +77,8 @@ def towers(
     Figure
         Height and slant of a box are proportional to the square root of the feature map's sides,
         its thickness to that of the number of channels; the height of a bar to that of the length
-        of a vector. Orange arrows lead from one row to the other. Pooling is written at the layer
-        before.
+        of a vector. Orange arrows lead from one row to the other, or from all to a layer that is
+        not divided. Pooling is written at the layer before.
 
     Raises
     ------
@@ -314,7 +314,8 @@ def _draw_arrows(
                 a = before.x + (before.width + size.width(before.shapes[i])) / 2 + 0.02
                 b = column.x + (column.width - size.width(column.shapes[k])) / 2 - 0.02
                 left, right = before.x + before.width + 0.02, column.x - 0.04
-                across = column.crossed and len(column.shapes) > 1 and i != k
+                joined = column.crossed and len(column.shapes) == 1
+                across = column.crossed and not joined and i != k
                 shift = math.copysign(APART, start - end) if across else 0.0
                 high, low = start + 0.1 - shift, end + 0.1 + shift
                 points: list[Point] = [(a, high), (b, low)]
@@ -324,7 +325,9 @@ def _draw_arrows(
                     FancyArrowPatch(
                         path=rounded(points, 0.04),
                         arrowstyle="-|>,head_length=3.5,head_width=2",
-                        **{"color": CROSSED if across else INK, "lw": 1.3 if across else 1.0},
+                        **{"color": CROSSED, "lw": 1.3}
+                        if across or joined
+                        else {"color": INK, "lw": 1.0},
                         **{"joinstyle": "round", "capstyle": "butt"},
                     )
                 )
@@ -340,7 +343,7 @@ def _draw_legend(axes: Axes, columns: Sequence[Column]) -> None:
         axes.text(x + 0.16, y, role, va="center_baseline", size=TEXT)
         x += 0.16 + text_width(role) + 0.2
     axes.plot([x, x + 0.2], [y, y], color=CROSSED, lw=1.3)
-    axes.text(x + 0.25, y, "from the other GPU", va="center_baseline", size=TEXT)
+    axes.text(x + 0.25, y, "between GPUs", va="center_baseline", size=TEXT)
 
 
 def _describe(name: str, columns: Sequence[Column], rows: int) -> str:

@@ -287,3 +287,33 @@ def test_the_larger_of_two_tensors_is_elementwise():
     wide = nn.Conv2d(2, 2, 5, padding=2)
     assert field(after_a_convolution(lambda x: torch.max(x, wide(x)))).size == (7, 7)
     assert field(after_a_convolution(lambda x: x.max(3, keepdim=True).values)).size == (3, 20)
+
+
+def between(a, b, **options):
+    """Return the multiply–adds of distances between rows of three numbers."""
+    points = torch.zeros(1, b, 3)
+    net = Layer(lambda x: torch.cdist(x[0], points, **options))
+    return analysis.trace(net, (1, a, 3)).calls[0].macs
+
+
+def test_distances_count_as_a_product_of_matrices_however_torch_computes_them():
+    assert between(4, 5) == between(4, 5, compute_mode="use_mm_for_euclid_dist") == 4 * 5 * 3
+    assert between(30, 40) == 30 * 40 * 3  # by a product
+    assert between(4, 5, p=1) == 0
+
+
+def test_products_of_complex_numbers_count_as_three():
+    weight = torch.zeros(7, 4, dtype=torch.complex64)
+    shape = (4, 3, 3)
+
+    def macs(function):
+        net = Layer(lambda x: function(x.to(torch.complex64)).abs())
+        return analysis.trace(net, shape).calls[0].macs
+
+    for function in (
+        lambda x: F.conv2d(x, weight[..., None, None]),
+        lambda x: weight @ x.flatten(2)[0],
+        lambda x: torch.einsum("nchw,oc->nohw", x, weight),
+        lambda x: torch.stack([weight @ column for column in x.flatten(2)[0].T]),
+    ):
+        assert macs(function) == 3 * 7 * 4 * 9

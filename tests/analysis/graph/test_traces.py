@@ -107,3 +107,58 @@ def test_a_trace_draws_itself():
     found = analysis.trace(net, (48, 28, 28))
     assert found.plot(depth=2).svg() == plots.architecture(net, (48, 28, 28), depth=2).svg()
     assert found.plot(alt="Four branches.").alt == "Four branches."
+
+
+class NeedsArrays(nn.Module):
+    """Runs without gradients only."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y * float(y.numpy().std() + 1)
+
+
+def test_a_run_with_values_has_no_gradients_either():
+    net, seen = NeedsArrays(), []
+    net.conv.register_forward_hook(
+        lambda _module, _x, y: seen.append((y.device.type, torch.is_grad_enabled()))
+    )
+    assert analysis.summary(net, (1, 8, 8)).total_macs == 2 * 9 * 36
+    assert seen[-1] == ("cpu", False)
+    assert torch.is_grad_enabled()
+
+
+class SparseWeights(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.eye(64).to_sparse())
+        self.after = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.after(torch.sparse.mm(self.weight, x.flatten(1).T).T)
+
+
+def test_sparse_weights():
+    found = analysis.trace(SparseWeights(), (1, 8, 8))
+    assert found.calls[0].shape == (3,)
+    assert [(block.name, block.inputs) for block in found.blocks()] == [("after", (-1,))]
+    assert found.calls[1].macs == 64 * 3
+
+
+class OwnGradient(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.score, self.after = nn.Linear(64, 1), nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        return self.after(torch.func.grad(lambda a: self.score(a.flatten(1)).sum())(x))
+
+
+def test_a_gradient_inside_a_network():
+    found = analysis.trace(OwnGradient(), (1, 8, 8))
+    calls = {call.name: call for call in found.calls}
+    assert (calls["score"].shape, calls["after"].shape) == ((1,), (2, 6, 6))
+    assert calls["score"].reach.box(0, 0)[0] == (0, 7)
