@@ -401,6 +401,7 @@
       this.given = given;
       this.tool = "pen";
       this.pending = false;
+      this.owed = new Map(); // what is to be said, by subject
       this.interface = element("div", { class: "cnnbook-live-page" });
       root.append(this.interface);
       root.dataset.alive = "";
@@ -677,7 +678,7 @@
       this.chosen = { stage, at: [c, y, x] };
       if (this.stages[stage]) this.stages[stage].chosen = [c, y, x];
       this.redraw();
-      this.sayLater(() => `${this.heading.textContent}. ${this.words.textContent}`);
+      this.sayLater("unit", () => `${this.heading.textContent}. ${this.words.textContent}`);
     }
 
     // After a tap, the sum stays in sight on a phone, and so does what was tapped; or close it.
@@ -758,15 +759,22 @@
 
     // ------------------------------------------------------------ speaking
 
+    // At once. What is still to be said is said afterwards, not forgotten.
     say(text) {
-      clearTimeout(this.speaking);
       this.status.textContent = text;
+      if (this.owed.size) this.sayLater();
     }
 
-    // What changes with every movement is said when it has come to rest.
-    sayLater(text) {
+    // What changes with every movement is said when it has come to rest: of each subject the last.
+    sayLater(subject, text) {
+      if (subject) this.owed.set(subject, text);
       clearTimeout(this.speaking);
-      this.speaking = setTimeout(() => (this.status.textContent = text()), 400);
+      this.speaking = setTimeout(() => {
+        this.status.textContent = ["prediction", "unit"]
+          .flatMap((each) => this.owed.get(each)?.() ?? [])
+          .join(" ");
+        this.owed.clear();
+      }, 400);
     }
 
     // ------------------------------------------------------------ pictures
@@ -823,7 +831,9 @@
       if (this.tapped) this.uncover();
       if (this.spoken) {
         this.spoken = false;
-        this.sayLater(() => (isEmpty ? SAY.empty : SAY.guess(named(order[0]), named(order[1]))));
+        this.sayLater("prediction", () =>
+          isEmpty ? SAY.empty : SAY.guess(named(order[0]), named(order[1])),
+        );
       }
     }
 
