@@ -98,7 +98,7 @@ def cluttered(
     before. It lies on black, anywhere that keeps the bounding box of its own pixels above zero,
     turned and scaled, inside the canvas: nothing of it is cut off. Squares cut anywhere from
     *other* images of the data set are put anywhere. Where things overlap, the brighter pixel is
-    seen: a fragment covers only what is darker. (Mnih et al. add them, and cut at white.)
+    seen: a fragment covers only what is darker.
 
     Parameters
     ----------

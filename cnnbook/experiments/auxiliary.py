@@ -1,10 +1,11 @@
 """GoogLeNet with and without its auxiliary classifiers (Szegedy et al. 2015, Section 5).
 
-The paper adds them "to combat the vanishing gradient problem while providing regularization". So
-there are two starts: He et al.'s of 2015, with which every layer keeps the size of its signal, and
-a *weak* one, of which every weight is a fraction, and so is what a layer passes on. The fraction is
-one at which starting is hard but possible; in pilots with one seed and one learning rate, 312 steps
-from 0.8 taught the network nothing without auxiliary classifiers and little with them.
+The paper's CVPR version says that they were meant to combat vanishing gradients, and to regularize.
+So there are two starts: He et al.'s of 2015, with which every layer keeps the size of its signal,
+and a *weak* one, of which every weight is a fraction, and so is what a layer passes on. The
+fraction is one at which starting is hard but possible; in pilots with one seed and one learning
+rate, 312 steps from 0.8 taught the network nothing without auxiliary classifiers and little with
+them.
 
 All arms train the same network without batch normalization, as in the paper, from the same weights
 for the same seed; only the loss has two further terms of weight 0.3 or not. At test time the

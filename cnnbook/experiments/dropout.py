@@ -1,9 +1,9 @@
 """AlexNet with and without dropout, where it overfits (Krizhevsky et al. 2012, Section 4.2).
 
 The fully connected layers hold most of AlexNet's parameters. Without dropout, the paper's network
-"exhibits substantial overfitting"; with it, training needs "roughly double the number of
-iterations". So both arms are trained for several lengths, each with a learning rate of its own and
-a schedule that ends at nearly zero, and each is then judged at the length that is best for it on
+"exhibits substantial overfitting"; with it, training needs roughly twice as many iterations to
+converge. So both arms are trained for several lengths, each with a learning rate of its own and a
+schedule that ends at nearly zero, and each is then judged at the length that is best for it on
 validation images. One length for both would decide the outcome: a short one is against dropout, and
 a long one is against the network that overfits.
 

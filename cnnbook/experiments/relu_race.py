@@ -1,6 +1,6 @@
 """ReLU against tanh: how soon the training error falls (Krizhevsky et al. 2012, Figure 1).
 
-The paper trains "a four-layer convolutional network" on CIFAR-10, once with ReLU and once with
+The paper trains a convolutional network of four layers on CIFAR-10, once with ReLU and once with
 tanh, without regularization, "the learning rates … chosen independently to make training as fast as
 possible"; with ReLU, the training error is down to 25 % six times faster. It does not describe the
 network. Ours has the four weighted layers of the networks for CIFAR-10 in its author's code

@@ -84,7 +84,6 @@ PAPERS = [
     "a top-1 error of 25.03 %, the plain network 28.54 %",
     "a top-1 error of 24.52 %",
     "Section 4.1)",
-    "(Section 3.3)",
 ]
 EXACT = ["16.9 times fewer", "within 2 %", "an error of 90 %"]
 
