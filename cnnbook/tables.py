@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cnnbook._errors import unknown
 from cnnbook._frames import data_frame
 from cnnbook._notebook import in_book
 
@@ -253,44 +252,3 @@ class Facts:
         self, include: object = None, exclude: object = None
     ) -> tuple[dict[str, str], dict[str, object]]:
         return {"text/plain": repr(self)}, {"cnnbook": {"facts": self.values}}
-
-
-VERDICTS = ("holds", "holds in part", "does not hold", "open")
-
-
-def claim_table(claims: Sequence[tuple[str, str, str, str]]) -> Table:
-    """Return the table that ends a chapter: each of the source's claims and its verdict.
-
-    Parameters
-    ----------
-    claims
-        One tuple per claim: the source's statement; the verdict, one of ``"holds"``,
-        ``"holds in part"``, ``"does not hold"`` and ``"open"`` (not settled by what was run); what
-        was measured, or which paper settles it; the heading under which it is shown.
-
-    Returns
-    -------
-    Table
-        Columns ``the source says``, ``verdict``, ``what we found``, ``shown under``.
-
-    Raises
-    ------
-    ValueError
-        If a verdict is not one of the four, or one of the texts is empty.
-
-    Examples
-    --------
-    >>> claim_table([("5×5 is 25 weights", "holds", "25 counted", "Counting")])
-    the source says    verdict  what we found  shown under
-    5×5 is 25 weights  holds    25 counted     Counting
-    """
-    rows = []
-    for says, verdict, found, where in claims:
-        if verdict not in VERDICTS:
-            raise unknown("verdict", verdict, VERDICTS)
-        if not (says and found and where):
-            raise ValueError(f"a claim needs all its texts, got {(says, verdict, found, where)}")
-        texts = (says, verdict, found, where)
-        columns = ("the source says", "verdict", "what we found", "shown under")
-        rows.append(dict(zip(columns, texts, strict=True)))
-    return Table(rows)

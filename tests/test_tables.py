@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbook.tables import Facts, Table, claim_table
+from cnnbook.tables import Facts, Table
 
 ROWS = [{"layer": "C1", "n": 1516, "share": 0.25}, {"layer": "a<b", "n": 2, "share": None}]
 
@@ -76,15 +76,6 @@ def test_rows_must_agree():
 
 def test_empty_table():
     assert repr(Table([])) == ""
-
-
-def test_claims_need_a_known_verdict_and_all_their_texts():
-    (row,) = claim_table([("a", "holds in part", "b", "c")]).rows
-    assert list(row.values()) == ["a", "holds in part", "b", "c"]
-    with pytest.raises(ValueError, match=r"unknown verdict 'hold'.*Did you mean 'holds'"):
-        claim_table([("a", "hold", "b", "c")])
-    with pytest.raises(ValueError, match="needs all its texts"):
-        claim_table([("a", "holds", "", "c")])
 
 
 def test_facts_are_text_for_readers_and_values_for_tests():

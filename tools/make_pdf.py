@@ -106,8 +106,6 @@ def article(page: str, pages: set[str], site: str) -> Tag:
         raise ValueError(f"{HTML / page}.html has no article; has the theme changed?")
     for script in content("script"):
         script.decompose()
-    for folded in content.select(".tag_claims details"):
-        folded.decompose()  # only the table it makes is printed
     for folded in content("details"):
         folded["open"] = ""
     for element in content(id=True):

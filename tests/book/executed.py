@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import claims
-import nbformat
 import yaml
 from jupyter_cache import get_cache
 
@@ -19,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def chapters_and_pages() -> tuple[list[Path], list[Path]]:
-    """Return the chapters, and the pages below them, which have no claims and no solutions."""
+    """Return the chapters, and the pages below them, which have no solutions."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = [chapter for part in toc["parts"] for chapter in part["chapters"]]
     below = {page["file"] for chapter in listed for page in chapter.get("sections", [])}
@@ -54,10 +52,11 @@ def printed(path: Path) -> str:
     return "\n".join(texts)
 
 
-def tables_in(shown: list) -> list[Shown]:
-    """Return the tables among the outputs of cells."""
+@cache
+def tables(path: Path) -> list[Shown]:
+    """Return the tables that a notebook shows, in its order."""
     found = []
-    for output in shown:
+    for output in outputs(path):
         text = output.get("data", {}).get("text/html", "")
         if "cnnbook-table" in text:
             table = ElementTree.fromstring(text)
@@ -65,12 +64,6 @@ def tables_in(shown: list) -> list[Shown]:
             rows = [tuple(cell.text or "" for cell in row) for row in table.iterfind(".//tbody/tr")]
             found.append(Shown(columns, rows))
     return found
-
-
-@cache
-def tables(path: Path) -> list[Shown]:
-    """Return the tables that a notebook shows, in its order."""
-    return tables_in(outputs(path))
 
 
 def table(path: Path, *columns: str) -> list[dict[str, str]]:
@@ -122,21 +115,3 @@ def said(path: Path, words: str) -> str:
 def number(text: str) -> float:
     """Return the number that a text begins with: 1,516 or −85.3% or 61.1 (60.2 – 61.6)."""
     return float(text.split()[0].rstrip("%,;:.>").replace(",", "").replace("−", "-"))
-
-
-def with_claims(paths: list[Path]) -> list[Path]:
-    """Return the chapters that compute their verdicts on claims."""
-    return [path for path in paths if any(map(is_claims, nbformat.read(path, 4).cells))]
-
-
-def is_claims(cell) -> bool:
-    return "claims" in cell.metadata.get("tags", [])
-
-
-def executed_rows(path: Path) -> list[claims.Row]:
-    """Return the rows of the claim table that a chapter ends with, if it does."""
-    cells = [c for c in executed_cells(path) if is_claims(c)]
-    if not cells:
-        return []
-    (found,) = tables_in(cells[-1].outputs)
-    return [claims.Row(*row) for row in found.rows]

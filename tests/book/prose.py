@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import claims
 import nbformat
-from executed import ROOT, claims, is_claims
+from executed import ROOT
 
 from cnnbook.experiments import ArmResult, Interval
 
@@ -71,8 +72,8 @@ def plain(text: str) -> str:
 
 def answers_of(chapter: str) -> list[str]:
     """Return what the list of claims says that a chapter found."""
-    listed = claims.read_claims()
-    return [row.found for claim in listed for name, row in claim.answers if name == chapter]
+    answers = [answer for claim in claims.read_claims() for answer in claim.answers]
+    return [answer.found for answer in answers if answer.chapter == chapter]
 
 
 def unsourced(
@@ -131,7 +132,7 @@ def points(change: Interval) -> str:
 def visible_lines(path: Path) -> int:
     """Return the number of code lines that a reader sees without unfolding anything."""
     shown = [c for c in cells_of(path, "code") if not FOLDED & set(c.metadata.get("tags", ()))]
-    return sum(len(cell.source.splitlines()) for cell in shown if not is_claims(cell))
+    return sum(len(cell.source.splitlines()) for cell in shown)
 
 
 def minutes(path: Path) -> float:

@@ -7,12 +7,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import claims
 import nbformat
 import pytest
 import yaml
-from docutils import nodes
-from docutils.utils import new_document
-from executed import chapters_and_pages, claims, executed_rows, is_claims, with_claims
+from executed import chapters_and_pages
 from pybtex.database import parse_file
 
 import cnnbook
@@ -21,46 +20,6 @@ ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html" / "chapters" / "reference"
 REFERENCE = ROOT / "chapters" / "reference"
 CHAPTERS, PAGES = chapters_and_pages()
-every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-
-
-def rows_of_source(path: Path) -> list[claims.Row]:
-    code = [c.source for c in nbformat.read(path, as_version=4).cells if is_claims(c)]
-    return [claims.Row(says, "", "", where) for says, where in claims.statements_of_source(code)]
-
-
-def test_every_claim_of_the_source_has_a_row_and_every_row_a_claim():
-    rows = {path.stem: rows_of_source(path) for path in CHAPTERS}
-    assert all(len(rows[path.stem]) >= 5 for path in with_claims(CHAPTERS))
-    assert claims.unmatched(claims.read_claims(), rows) == []
-
-
-def test_claims_and_rows_without_each_other_are_named():
-    answered = ("01-depth", claims.Row("C holds.", "holds", "It does.", "Where"))
-    listed = [
-        claims.Claim("1-1", "A holds.", (("01-depth", "a "), ("01-depth", "c"))),
-        claims.Claim("1-2", "B holds."),
-        claims.Claim("1-3", "C holds.", (), (answered,)),
-    ]
-    rows = {"01-depth": [claims.Row("a b", "", "", ""), claims.Row("d", "", "", "")]}
-    first, second, third = claims.unmatched(listed, rows)
-    assert "claim 1-1: 0 rows of 01-depth begin with “c”" in first
-    assert second == "claim 1-2: nothing answers it"
-    assert "no claim in source-claims.yml names the row “d”" in third
-    assert claims.verdicts_on(listed[2], rows) == [answered]
-
-
-def test_rows_are_read_from_code():
-    code = "x = 1\nclaims = [(\n 'a '\n 'b', 'holds' if x else 'open', f'{x}', 'Where')]\n"
-    assert list(claims.statements_of_source([code])) == [("a b", "Where")]
-
-
-@every_chapter
-def test_rows_name_a_heading_of_the_chapter(path):
-    markdown = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
-    text = "\n".join(cell.source for cell in markdown)
-    headings = set(re.findall(r"^##+ (.+)$", text, flags=re.M))
-    assert {row.where for row in rows_of_source(path)} - headings == set()
 
 
 def test_the_page_of_claims_has_all_sections_of_the_source():
@@ -73,6 +32,28 @@ def test_the_page_of_claims_has_all_sections_of_the_source():
     assert re.findall(r"^## (.+)$", text, flags=re.M) == headings
 
 
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("[]", "claim 1-2: nothing answers it"),
+        ("[{verdict: hold, found: It does., where: 'a: B'}]", "1-2: the verdict 'hold' is none"),
+        ("[{verdict: holds, found: '', where: 'a: B'}]", "1-2: an answer needs `found`"),
+        ("[{verdict: holds, found: It does.}]", "1-2: an answer needs .*`where`"),
+        ("[{verdict: holds, found: It does., where: a}]", "1-2: an answer needs .*`where`"),
+    ],
+)
+def test_a_claim_without_a_whole_answer_is_refused_by_number(tmp_path, answers, message):
+    path = tmp_path / "claims.yml"
+    whole = "{says: A., answers: [{verdict: open, found: Not run., where: 'a-b: C: d'}]}"
+    path.write_text(f'"1":\n  claims:\n    - {whole}\n')
+    (read,) = claims.read_claims(path)
+    answer = claims.Answer("open", "Not run.", "a-b", "C: d")
+    assert read == claims.Claim("1-1", "A.", (answer,))
+    path.write_text(path.read_text() + f"    - {{says: B., answers: {answers}}}\n")
+    with pytest.raises(ValueError, match=message):
+        claims.read_claims(path)
+
+
 def plain(text: str) -> str:
     return " ".join(text.replace("’", "'").split())
 
@@ -82,7 +63,7 @@ class Tables(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.rows, self.before, self.inside, self.depth = [], set(), set(), 0
+        self.rows, self.before, self.inside, self.depth = [], [], [], 0
         self.feed(text)
         self.rows = [tuple(map(plain, row)) for row in self.rows if row]  # not the heads
 
@@ -95,7 +76,7 @@ class Tables(HTMLParser):
         elif self.depth and tag == "td":
             self.rows[-1].append("")
         elif tag == "a":
-            (self.inside if self.depth else self.before).add(attributes.get("href"))
+            (self.inside if self.depth else self.before).append(attributes.get("href"))
 
     def handle_endtag(self, tag):
         if tag == "table":
@@ -111,41 +92,24 @@ def shown(page: str) -> Tables:
 
 
 @pytest.mark.book
-def test_the_page_of_claims_shows_what_the_chapters_found():
-    rows = {path.stem: executed_rows(path) for path in CHAPTERS}
-    expected = [
-        (plain(f"{claim.number} {claim.says}"), row.verdict, plain(f"{row.found} → {row.where}"))
-        for claim in claims.read_claims()
-        for _, row in claims.verdicts_on(claim, rows)
+def test_the_page_of_claims_has_a_row_for_every_answer():
+    page, answered = shown("claims"), claims.read_claims()
+    assert len(answered) > 100
+    assert page.rows == [
+        (plain(f"{claim.number} {claim.says}"), a.verdict, plain(f"{a.found} → {a.heading}"))
+        for claim in answered
+        for a in claim.answers
     ]
-    assert len(expected) > 100
-    assert shown("claims").rows == expected
-
-
-def cell(code: str, *tags: str) -> nodes.container:
-    block = nodes.literal_block(code, code, language="ipython3")
-    return nodes.container(
-        "", nodes.container("", block), classes=["cell", *(f"tag_{tag}" for tag in tags)]
-    )
-
-
-def test_only_cells_of_claims_that_follow_each_other_are_joined():
-    document = new_document("a chapter")
-    document += [cell("a"), cell("b", "claims"), nodes.paragraph("", "between")]
-    document += [cell(code, "claims") for code in "cde"] + [cell("f")]
-    document[-2] += nodes.paragraph("", "the table")
-    claims.JoinCells(document).apply()
-    blocks = list(document.findall(nodes.literal_block))
-    assert [block.astext() for block in blocks] == ["a", "b", "c\n\nd\n\ne", "f"]
-    assert [block["language"] for block in blocks] == 4 * ["ipython3"]
-    assert document[-2].astext().endswith("the table")
+    chapters = [f"../{a.chapter}.html" for claim in answered for a in claim.answers]
+    assert [link.partition("#")[0] for link in page.inside] == chapters
+    assert all(link.partition("#")[2] for link in page.inside)
 
 
 @pytest.mark.book
 def test_every_claim_that_does_not_hold_is_corrected_in_words():
     page = shown("corrections")
     assert page.rows == [row for row in shown("claims").rows if row[1] == "does not hold"]
-    assert page.inside - page.before == set()
+    assert set(page.inside) - set(page.before) == set()
 
 
 def names_of(module) -> list[str]:
@@ -173,7 +137,7 @@ def test_every_public_name_of_the_package_is_on_its_pages():
     for name in modules:
         module = importlib.import_module(f"cnnbook.{name}")
         prefix = "cnnbook" if name == "settings" else module.__name__
-        public = [n for n in names_of(module) if n not in ("PRESETS", "T", "VERDICTS")]
+        public = [n for n in names_of(module) if n not in ("PRESETS", "T")]
         assert public
         assert [n for n in public if f'id="{prefix}.{n}"' not in text] == [], name
     assert 'id="cnnbook.bench.run"' in text

@@ -42,9 +42,6 @@ class Recorder:
     def add_directive(self, name, kind):
         """Add nothing: what the book's pages ask for by name is no patch."""
 
-    def add_node(self, kind):
-        """Add nothing, likewise."""
-
 
 def patches():
     for name in EXTENSIONS:
