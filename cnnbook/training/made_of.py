@@ -84,10 +84,19 @@ def parameters_of(run: Run) -> dict[str, nn.Parameter]:
     own = dict(run.model.named_parameters())
     plain = plain_names(run.model, own)
     named = {plain[name]: parameter for name, parameter in own.items()}
-    if isinstance(run.val_loss_fn, nn.Module):
-        of_loss = run.val_loss_fn.named_parameters()
-        named |= {f"{name} of the loss": parameter for name, parameter in of_loss}
+    if loss := loss_module(run):
+        named |= {f"{name} of the loss": parameter for name, parameter in loss.named_parameters()}
     return named
+
+
+def loss_module(run: Run) -> nn.Module | None:
+    """Return the module that computes the loss, if one does that is not part of the network."""
+    loss: Any = run.val_loss_fn  # as the caller gave it
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    loss = getattr(loss, "__self__", loss)  # of a method
+    own = isinstance(loss, nn.Module) and loss not in set(run.model.modules())
+    return loss if own else None
 
 
 def _layers_of(run: Run) -> dict[nn.Module, str]:

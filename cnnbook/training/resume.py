@@ -1,13 +1,12 @@
 """Saving a run to a checkpoint, and resuming from one as if nothing had happened."""
 
 import copy
-import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnnbook import _files
 from cnnbook.training import processes
@@ -30,6 +29,8 @@ from cnnbook.training.made_of import (
     PARAMETERS,
     description,
     differences,
+    loss_module,
+    parameters_of,
     set_as_saved,
     set_groups,
 )
@@ -182,7 +183,7 @@ def _state(run: Run, info: Any, *, with_callbacks: bool = True) -> dict[str, Any
         "scheduler": run.scheduler and run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
     }
-    loss = _loss_module(run)
+    loss = loss_module(run)
     if loss is not None and loss.state_dict():  # it may learn, too
         state["loss"] = loss.state_dict()
     if others := _other_parameters(run):
@@ -193,23 +194,12 @@ def _state(run: Run, info: Any, *, with_callbacks: bool = True) -> dict[str, Any
     return state
 
 
-def _loss_module(run: Run) -> nn.Module | None:
-    """Return the module that computes the loss, if it is one, with the caller's own state."""
-    loss: Any = run.val_loss_fn  # as the caller gave it
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    loss = getattr(loss, "__self__", loss)  # of a method
-    own = isinstance(loss, nn.Module) and loss not in set(run.model.modules())
-    return loss if own else None
-
-
 def _other_parameters(run: Run) -> list[Tensor]:
     """Return what the optimizer trains beside the network and the loss, as far as these are known.
 
     A function may use parameters of its own, such as a temperature, which have no names.
     """
-    modules = [run.model, _loss_module(run)]
-    known = {id(p) for module in modules if module is not None for p in module.parameters()}
+    known = {id(p) for p in parameters_of(run).values()}
     return [
         p for group in run.optimizer.param_groups for p in group["params"] if id(p) not in known
     ]
@@ -265,7 +255,7 @@ def _restore(run: Run, weights: dict[str, Tensor], state: dict[str, Any]) -> Non
         own = run.scheduler.state_dict()
         run.scheduler.load_state_dict(_typed(state["scheduler"], own))
     run.scaler.load_state_dict(state["scaler"])
-    loss = _loss_module(run)
+    loss = loss_module(run)
     if loss is not None and "loss" in state:
         loss.load_state_dict(state["loss"])
     with torch.no_grad():
