@@ -160,7 +160,7 @@ def set_groups(run: Run, last: Mapping[str, Any], groups: list[dict[str, Any]]) 
         If a parameter is not found; then nothing is changed.
     """
     now = names_in_groups(run)
-    names: list[list[str]] = last.get(PARAMETERS, now)
+    names: list[list[str]] = last[PARAMETERS]
     if names == now:
         return
     optimizer, named = run.optimizer, parameters_of(run)

@@ -26,7 +26,6 @@ from cnnbook.training.checkpoint import (
 )
 from cnnbook.training.history import History
 from cnnbook.training.made_of import (
-    PARAMETERS,
     description,
     differences,
     loss_module,
@@ -221,7 +220,7 @@ def resume_run(run: Run, path: Path) -> None:
         If the file is damaged or of another run; the network is left unchanged.
     """
     weights, state = load_checkpoint(path)
-    if not isinstance(state, dict) or not {"same", "step", "history"} <= state.keys():
+    if not isinstance(state, dict) or not {"same", "made of", "step"} <= state.keys():
         raise CheckpointError(
             f"{path} was not written by fit(); choose another file, or resume=False to replace it"
         )
@@ -243,13 +242,13 @@ def _restore(run: Run, weights: dict[str, Tensor], state: dict[str, Any]) -> Non
     """Set everything that a run has to what was saved."""
     # The resumed run may end for a different reason.
     history = History(**{**state["history"], "stopped": ""})
-    made_of = state.get("made of", {})
-    set_groups(run, made_of.get("last", {}), state["optimizer"]["param_groups"])
+    begun, last = state["made of"]["begun"], state["made of"]["last"]
+    set_groups(run, last, state["optimizer"]["param_groups"])
     others, kept_others = _other_parameters(run), state.get("other parameters", [])
     if [p.shape for p in others] != [p.shape for p in kept_others]:
         raise ValueError("the parameters in the optimizer that are not the network's are different")
     set_weights(run.model, state.get("model", weights))
-    set_other_buffers(run.model, state.get("buffers", {}))
+    set_other_buffers(run.model, state["buffers"])
     _restore_optimizer(run.optimizer, state["optimizer"])
     if run.scheduler is not None:
         own = run.scheduler.state_dict()
@@ -261,13 +260,12 @@ def _restore(run: Run, weights: dict[str, Tensor], state: dict[str, Any]) -> Non
     with torch.no_grad():
         for parameter, kept in zip(others, kept_others, strict=True):
             parameter.copy_(kept)
-    if "last" in made_of:
-        set_as_saved(run, made_of["last"])
+    set_as_saved(run, last)
     for name, callback in with_state(run.callbacks).items():
         callback.load_state_dict(state["callbacks"][name])
     run.go_on_from(state)
     run.history = history
-    run.begun = made_of.get("begun", run.begun)
+    run.begun = begun
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
@@ -342,12 +340,11 @@ def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
     ]
     for name in sorted(state.get("callbacks", {}).keys() ^ with_state(run.callbacks).keys()):
         other.append(f"the callback {name} was given to only one of the two runs")
-    awaits = state.get("awaits_validation", False)
+    awaits = state["awaits_validation"]
     begun = len(history["train_loss"]) > 0 and state["step"] < run.total_steps
     if (begun or awaits) and (bool(history["val_accuracy"]) or awaits) != (run.val is not None):
         other.append("validation images were given to only one of the two runs")
-    if "made of" in state:
-        other += differences(state["made of"], description(run))
+    other += differences(state["made of"], description(run))
     if other:
         raise CheckpointError(
             f"{path} is of another run: {'; '.join(other)}. Give the same options, another file, "
@@ -355,12 +352,8 @@ def _check_same_run(run: Run, path: Path, state: dict[str, Any]) -> None:
         )
     now = run.optimizer.state_dict()["param_groups"]
     kept = state["optimizer"]["param_groups"]
-    # Of parameters whose names are noted down, callbacks may have made other groups since. A newer
-    # torch may have options that the file lacks.
-    noted = PARAMETERS in state.get("made of", {}).get("last", {})
-    if (len(kept) != len(now) and not noted) or any(
-        a.keys() - b.keys() for a, b in zip(kept, now, strict=False)
-    ):
+    # A newer torch may have options that the file lacks.
+    if any(a.keys() - b.keys() for a, b in zip(kept, now, strict=False)):
         raise CheckpointError(
             f"{path} is of a run with another optimizer; give the same one, another file, or "
             "resume=False to start over"

@@ -245,7 +245,7 @@ class Run:
         self.correct.copy_(counters["correct"])
         self.counted.copy_(counters["counted"])
         self.without_classes.copy_(counters["without_classes"])
-        self.awaits_validation = self.val is not None and counters.get("awaits_validation", False)
+        self.awaits_validation = self.val is not None and counters["awaits_validation"]
 
     def training_mode(self) -> None:
         """Put the network into training mode, but for the layers that stay in evaluation mode."""

@@ -91,8 +91,11 @@ def test_a_state_that_nobody_saved_is_refused(tmp_path, state):
         training.load_checkpoint(with_state(tmp_path, state))
 
 
+PARTS = ["same", "made of", "history", "optimizer", "counted", "sizes", "step"]
+
+
 @pytest.mark.parametrize("value", [None, 3, "x", [], {}, {"train_loss": 3}, {"val_accuracy": []}])
-@pytest.mark.parametrize("part", ["same", "history", "optimizer", "counted", "sizes", "step"])
+@pytest.mark.parametrize("part", PARTS)
 def test_a_run_with_odd_parts_is_refused(fit, small, tmp_path, part, value):
     path = tmp_path / "run"
     fit(small, epochs=1, checkpoint=path)
