@@ -244,7 +244,7 @@ class Facts:
     def __repr__(self) -> str:
         """Return one line for each value."""
         return "\n".join(
-            f"{_heading(name)}: {_shown(value, self.formats.get(name))}"
+            f"{_LABELS.get(name, name.replace('_', ' '))}: {_shown(value, self.formats.get(name))}"
             for name, value in self.values.items()
         )
 

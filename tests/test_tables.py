@@ -90,6 +90,10 @@ def test_facts_are_text_for_readers_and_values_for_tests():
     assert facts["largest_error"] == 1.23456e-7
 
 
+def test_names_of_facts_are_words_also_with_digits():
+    assert repr(Facts(a_1x1_layer_is_a_product=True)) == "a 1x1 layer is a product: True"
+
+
 def test_one_number_of_torch_or_numpy_is_a_number():
     facts = Facts(a=torch.tensor(3), b=np.float64(0.5), c=torch.tensor(True))
     assert facts.values == {"a": 3, "b": 0.5, "c": True}
