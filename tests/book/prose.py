@@ -17,26 +17,10 @@ from pathlib import Path
 
 import claims
 import nbformat
-from executed import ROOT
 
 from cnnbook.experiments import ArmResult, Interval
 
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 220, 30
-
-# Chapters of the second edition; the others are still to be rewritten.
-REWRITTEN: tuple[str, ...] = (
-    "00-convolution",
-    "01-depth",
-    "02-small-filters",
-    "03-augmentation",
-    "04-lenet",
-    "05-alexnet",
-    "06-vgg",
-    "07-googlenet",
-    "08-resnet",
-    "09-side-by-side",
-    "10-scaling-up",
-)
 
 MEASURED = re.compile(
     r"[−+]?\d[\d,]*(?:\.\d+)?(?= %| percentage points?\b| points?\b| times\b)|[−+]?\b\d+\.\d+\b"
@@ -139,7 +123,3 @@ def minutes(path: Path) -> float:
     """Return how long a chapter takes to read, its exercises included."""
     words = len(text_of(path).split())
     return words / WORDS_PER_MINUTE + visible_lines(path) / LINES_PER_MINUTE
-
-
-def rewritten() -> list[Path]:
-    return [ROOT / "chapters" / f"{name}.ipynb" for name in REWRITTEN]

@@ -10,7 +10,6 @@ import nbformat
 import pytest
 import yaml
 from executed import chapters_and_pages, executed_cells
-from prose import REWRITTEN
 
 import cnnbook
 
@@ -71,12 +70,7 @@ def test_cells_are_short(path):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_chapter_follows_the_recipe(path):
     text = "\n".join(cell.source for cell in cells(path, "markdown"))
-    parts = ["## Common misreadings", "## Exercises", "## References"]
-    if path.stem in REWRITTEN:
-        parts[1:1] = ["## Check yourself"]
-    else:
-        parts[:0] = ["**The question.**", "**What you will see.**", "## The answer, in short"]
-        parts[3:3] = ["## What the source says"]
+    parts = ["## Common misreadings", "## Check yourself", "## Exercises", "## References"]
     positions = [text.index(part) for part in parts]
     assert positions == sorted(positions)
     exercises = text[positions[-2] : positions[-1]]

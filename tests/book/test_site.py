@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import set_repository
-from prose import REWRITTEN, minutes, rewritten
+from executed import chapters_and_pages
+from prose import minutes
 
 import cnnbook
 
@@ -20,6 +21,7 @@ PAGES = sorted(
 )
 
 pytestmark = pytest.mark.book
+every_chapter = pytest.mark.parametrize("chapter", chapters_and_pages()[0], ids=lambda p: p.stem)
 every_page = pytest.mark.parametrize("page", PAGES)
 
 # The first picture of a page: the top of whatever is drawn first.
@@ -127,9 +129,9 @@ def test_figures_can_be_read_in_both_themes(browser, site, page, theme):
     assert made or "/solutions/" in page or "/reference/" in page
 
 
-@pytest.mark.parametrize("name", REWRITTEN)
-def test_a_chapter_begins_with_a_picture(browser, site, name):
-    visit(browser, site, f"chapters/{name}.html", 1280)
+@every_chapter
+def test_a_chapter_begins_with_a_picture(browser, site, chapter):
+    visit(browser, site, f"chapters/{chapter.stem}.html", 1280)
     assert browser.execute_script(FIRST_PICTURE) <= 900
 
 
@@ -205,7 +207,7 @@ def test_chapters_say_what_they_ask_and_how_long_they_take():
         assert bool(re.search(times, text)) == is_chapter, page
 
 
-@pytest.mark.parametrize("chapter", rewritten(), ids=lambda path: path.stem)
+@every_chapter
 def test_the_minutes_on_a_page_are_those_of_its_text_and_visible_code(chapter):
     text = (HTML / "chapters" / f"{chapter.stem}.html").read_text()
     (said,) = re.findall(r"About (\d+) minutes to read", text)
