@@ -21,55 +21,6 @@ BOLD = 2.2
 THIN: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
 
 
-def learning_curves(
-    arms: Mapping[str, ArmResult],
-    key: str = "train_error",
-    *,
-    second: str | None = None,
-    ylabel: str | None = None,
-    top: float | None = None,
-    log: bool = False,
-    height: float = 3.4,
-    alt: str | None = None,
-) -> Figure:
-    """Draw a curve of every arm: the mean over the seeds, and a band from lowest to highest.
-
-    Parameters
-    ----------
-    arms
-        Label to arm.
-    key
-        Which of the runs' curves, in fractions.
-    second
-        Another curve, drawn in thin dashes, such as the error on validation images.
-    ylabel
-        What the curve shows; made from `key` if not given.
-    top
-        Largest percentage that is shown.
-    log
-        Whether the percentages are drawn on a logarithmic scale.
-    height
-        Height in inches.
-    alt
-        Text alternative; lists the final values if not given.
-    """
-    with new_figure(CHART, height) as figure:
-        axes = figure.add_subplot()
-        finals = [_curve(axes, i, *item, key, second) for i, item in enumerate(arms.items())]
-        what = ylabel or f"{key.replace('train', 'training').replace('_', ' ')} (%)"
-        axes.set(xlabel="epoch", ylabel=what)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if log:
-            axes.set_yscale("log")
-        elif top is not None:
-            axes.set_ylim(0, top)
-        else:
-            axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.legend()
-    return Figure(figure, alt or f"{what[:1].upper()}{what[1:]} by epoch. {'; '.join(finals)}.")
-
-
 def panels_of_curves(
     panels: Mapping[str, Mapping[str, ArmResult]],
     key: str = "val_error",
@@ -80,7 +31,9 @@ def panels_of_curves(
     height: float = 3.4,
     alt: str | None = None,
 ) -> Figure:
-    """Draw curves as :func:`learning_curves` does, in panels side by side with equal axes.
+    """Draw a curve of every arm, in panels side by side with equal axes.
+
+    Each is the mean over the seeds, with a band from lowest to highest.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def toy_verdict(result):
 
 
 def toy_plot(result):
-    return figures.learning_curves({arm.name: arm for arm in result})
+    return figures.panels_of_curves({"toy": {arm.name: arm for arm in result}}, "train_error")
 
 
 @pytest.fixture
