@@ -84,7 +84,7 @@ def parameters_of(run: Run) -> dict[str, nn.Parameter]:
     own = dict(run.model.named_parameters())
     plain = plain_names(run.model, own)
     named = {plain[name]: parameter for name, parameter in own.items()}
-    if loss := loss_module(run):
+    if (loss := loss_module(run)) is not None:
         named |= {f"{name} of the loss": parameter for name, parameter in loss.named_parameters()}
     return named
 

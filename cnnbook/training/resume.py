@@ -1,7 +1,8 @@
 """Saving a run to a checkpoint, and resuming from one as if nothing had happened."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,25 +218,59 @@ def resume_run(run: Run, path: Path) -> None:
     Raises
     ------
     CheckpointError
-        If the file is damaged or of another run; the network is left unchanged.
+        If the file is damaged or of another run; then network, loss, optimizer and scheduler are
+        left as they were.
     """
     weights, state = load_checkpoint(path)
     if not isinstance(state, dict) or not {"same", "made of", "step"} <= state.keys():
         raise CheckpointError(
             f"{path} was not written by fit(); choose another file, or resume=False to replace it"
         )
-    before_load = copy.deepcopy(state_of(run.model))
     try:
         _check_same_run(run, path, state)
-        _restore(run, weights, state)
+        with _unchanged_by_errors(run):
+            _restore(run, weights, state)
     except CheckpointError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        set_state(run.model, before_load)  # the tensors that fit had already been copied
         raise CheckpointError(
             f"{path} does not fit this network and optimizer: {error}. Choose another file, or "
             "resume=False to start over"
         ) from error
+
+
+@contextmanager
+def _unchanged_by_errors(run: Run) -> Iterator[None]:
+    """Undo what was done to objects of the caller's when one of them has refused its part.
+
+    What fits is found out by loading it, one part after the other.
+    """
+    optimizer, scheduler, loss = run.optimizer, run.scheduler, loss_module(run)
+    weights = copy.deepcopy(state_of(run.model))
+    trained = [(p, p.requires_grad) for p in parameters_of(run).values()]
+    groups = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
+    values = [value for group in groups for value in group.values() if isinstance(value, Tensor)]
+    written = [(x, x.detach().clone()) for x in [*_other_parameters(run), *values]]
+    state = dict(optimizer.state)  # loading replaces what it has for a parameter
+    of_scheduler = copy.deepcopy(scheduler.state_dict()) if scheduler is not None else None
+    of_loss = copy.deepcopy(loss.state_dict()) if loss is not None else None
+    try:
+        yield
+    except BaseException:
+        set_state(run.model, weights)
+        for parameter, was in trained:
+            parameter.requires_grad_(was)
+        with torch.no_grad():
+            for tensor, value in written:
+                tensor.copy_(value)
+        optimizer.param_groups[:] = groups
+        optimizer.state.clear()
+        optimizer.state.update(state)
+        if scheduler is not None and of_scheduler is not None:
+            scheduler.load_state_dict(of_scheduler)
+        if loss is not None and of_loss is not None:
+            loss.load_state_dict(of_loss)
+        raise
 
 
 def _restore(run: Run, weights: dict[str, Tensor], state: dict[str, Any]) -> None:

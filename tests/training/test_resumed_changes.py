@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cnnbook import training
+from cnnbook.training.made_of import plain
 
 OPTIONS = {"epochs": 4, "batch_size": 32, "device": "cpu", "progress": False}
 
@@ -209,6 +210,60 @@ def test_what_is_not_found_again_is_refused(make, change, message, tmp_path):
     assert [p.requires_grad for p in net.parameters()] == [
         p.requires_grad for p in network().parameters()
     ]
+
+
+class Refuses(training.Callback):
+    """Its state, whichever that is; what stands before it in the file has been loaded by then."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        raise ValueError("not this")
+
+
+def of_tensors(net, loss):
+    rate = torch.tensor(0.05)
+    adam = torch.optim.Adam([*net[3].parameters(), *loss.parameters()], lr=rate)
+    return {"optimizer": adam, "scheduler": torch.optim.lr_scheduler.StepLR(adam, 3, 0.5)}
+
+
+def state_of(net, loss, options):
+    """What is left of a run in objects of one's own, in values."""
+    optimizer = options["optimizer"]
+    return plain(
+        {
+            "weights": [*net.state_dict().values(), *loss.state_dict().values()],
+            "trained": [p.requires_grad for p in [*net.parameters(), *loss.parameters()]],
+            "optimizer": optimizer.state_dict(),
+            "parameters": [[id(p) for p in g["params"]] for g in optimizer.param_groups],
+            "scheduler": options["scheduler"].state_dict(),
+        }
+    )
+
+
+@pytest.mark.parametrize("make", [of_the_head, of_tensors])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_refusal_leaves_everything_as_it_was(make, used, tmp_path):
+    def regroup(run):
+        add_a_group(run)
+        freeze(run)
+
+    path = tmp_path / "run"
+    trained(make, regroup, StopAt(10), Refuses(), checkpoint=path)
+    net, loss = network(), Scaled()
+    given = {**make(net, loss), **OPTIONS, "loss": loss}
+    if used:  # before, so that it has a state
+        x, y = images()
+        loss(net(x), y).backward()
+        given["optimizer"].step()
+    before = state_of(net, loss, given)
+    tensors = [g["lr"] for g in given["optimizer"].param_groups]
+    with pytest.raises(training.CheckpointError, match="not this"):
+        training.fit(net, images(), callbacks=[After(regroup), Refuses()], **given, checkpoint=path)
+    assert state_of(net, loss, given) == before
+    after = [g["lr"] for g in given["optimizer"].param_groups]
+    assert all(a is b for a, b in zip(after, tensors, strict=True))
 
 
 def test_other_groups_than_before_are_refused(tmp_path):
