@@ -4,15 +4,22 @@ The claim is that depth divides a task into simple steps, so that fewer images a
 meets two tasks: garments turned, scaled and placed at random among fragments of others, and the
 same garments upright and centered. The shallow network has a single convolution of large kernels,
 the strongest activation in each of 4×4 regions, and a fully connected layer; the deep one six 3×3
-convolutions and global average pooling. Both have batch normalization and ReLU. They differ in
-their multiply–adds: equal parameters leave the deep network three times as many. More of them do
-not help one layer: with a stride of 2 instead of 4, which takes four times as many, it did no
-better in a pilot. A control gives both networks twice the steps, should one have lacked time.
+convolutions and global average pooling. Both have batch normalization and ReLU.
+
+They differ in their multiply–adds: equal parameters leave the deep network three times as many.
+More of them do not help one layer: with a stride of 2 instead of 4, which takes four times as many,
+it did no better in a pilot. And they differ in their heads, in what follows the layers. So a
+control exchanges the heads: each network gets exactly what the other has, and so many feature maps
+that its parameters remain equal. Then there are two networks with either head. (The maximum over
+all positions, which is nearer to one layer's own head, did no better than the average in a pilot.)
+A second control gives both networks twice the steps, should one have lacked time.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from cnnbook import data
@@ -25,23 +32,28 @@ from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 
 KERNEL, STRIDE, REGIONS = 11, 4, 4  # of the shallow network
+HEADS = {"six layers": "average", "one layer": "4×4 regions"}
 SIDE = 32  # upright images get a margin of two pixels
 
 
 def arms(settings: Mapping[str, Any]) -> list[Arm]:
-    """Return both networks for each set and number of images, and the control."""
+    """Return both networks for each set and number of images, and the controls."""
     rates = settings["rates"]
     found = []
     for task in settings["sets"]:
         for images in settings["counts"]:
-            for kind in ("six layers", "one layer"):
+            for kind in HEADS:
                 options = {"kind": kind, "set": task, "images": images, "steps": 1}
                 found.append(Arm(_name(kind, task, images), options, tuple(rates[kind])))
     if settings["control"]:
         task, images = settings["control"]
-        for kind in ("six layers", "one layer"):
+        for kind in HEADS:
             options = {"kind": kind, "set": task, "images": images, "steps": 2}
             name = f"{_name(kind, task, images)}, twice the steps"
+            found.append(Arm(name, options, tuple(rates[kind])))
+        for kind, head in zip(HEADS, reversed(HEADS.values()), strict=True):
+            options = {"kind": kind, "set": task, "images": images, "steps": 1, "head": head}
+            name = f"{_name(kind, task, images)}, {head}"
             found.append(Arm(name, options, tuple(rates[kind])))
     return found
 
@@ -50,34 +62,55 @@ def _name(kind: str, task: str, images: int) -> str:
     return f"{kind}, {task}, {images}"
 
 
-def build(kind: str, width: int, classes: int = 10, channels: int = 1) -> nn.Sequential:
-    """Return a new network: six layers, or one of as many parameters.
+def build(
+    kind: str, width: int, classes: int = 10, channels: int = 1, head: str | None = None
+) -> nn.Sequential:
+    """Return a new network: six layers, or one; equal parameters whatever the head.
 
     Parameters
     ----------
     kind
         ``"six layers"`` or ``"one layer"``.
     width
-        Feature maps of the first of six layers. The one layer has as many as parameters allow.
+        Feature maps of the first of six layers with their own head. The other networks have as many
+        as come closest to its parameters.
     classes, channels
         Of the task.
+    head
+        ``"average"`` or ``"4×4 regions"``: what precedes the fully connected layer. The network's
+        own if not given, see :data:`HEADS`.
 
     Examples
     --------
     >>> [sum(p.numel() for p in build(k, 16).parameters()) for k in ("six layers", "one layer")]
     [72666, 72741]
     """
-    if kind == "one layer":
-        each = KERNEL**2 * channels + 2 + REGIONS**2 * classes
-        count = round((_parameters(build("six layers", width, classes, channels)) - classes) / each)
-        layers = _layer(channels, count, KERNEL, STRIDE)
-        head = [nn.AdaptiveMaxPool2d(REGIONS), nn.Flatten()]
-        return nn.Sequential(*layers, *head, nn.Linear(REGIONS**2 * count, classes))
-    w = width
-    plan = [(channels, w, 1), (w, w, 2), (w, 2 * w, 1), (2 * w, 2 * w, 2)]
-    plan += [(2 * w, 4 * w, 1), (4 * w, 4 * w, 1)]
-    layers = [module for n_in, n_out, stride in plan for module in _layer(n_in, n_out, 3, stride)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, classes))
+    head = head or HEADS[kind]
+    if (kind, head) == ("six layers", HEADS["six layers"]):
+        return _network(kind, width, classes, channels, head)
+    wanted = _parameters(build("six layers", width, classes, channels))
+
+    def excess(count: int) -> int:
+        with torch.device("meta"):  # no weights are drawn
+            return _parameters(_network(kind, count, classes, channels, head)) - wanted
+
+    above = bisect_left(range(wanted), 0, lo=1, key=excess)
+    nearest = min(above, above - 1, key=lambda count: abs(excess(count)))
+    return _network(kind, nearest, classes, channels, head)
+
+
+def _network(kind: str, width: int, classes: int, channels: int, head: str) -> nn.Sequential:
+    plan = [(channels, width, KERNEL, STRIDE)]
+    if kind == "six layers":
+        w = width
+        plan = [(channels, w, 3, 1), (w, w, 3, 2), (w, 2 * w, 3, 1), (2 * w, 2 * w, 3, 2)]
+        plan += [(2 * w, 4 * w, 3, 1), (4 * w, 4 * w, 3, 1)]
+    layers = [module for one in plan for module in _layer(*one)]
+    features = plan[-1][1]
+    pool: nn.Module = nn.AdaptiveAvgPool2d(1)
+    if head == "4×4 regions":
+        pool, features = nn.AdaptiveMaxPool2d(REGIONS), features * REGIONS**2
+    return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(features, classes))
 
 
 def _layer(n_in: int, n_out: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -108,7 +141,8 @@ def train(
 ) -> dict[str, Any]:
     """Train one network on one number of images of one set."""
     parts = images_of(options["set"], options["images"], settings, seed)
-    net = build(options["kind"], settings["width"], len(parts[0].classes))
+    classes = len(parts[0].classes)
+    net = build(options["kind"], settings["width"], classes, head=options.get("head"))
     return learn(
         net,
         *parts,
@@ -130,22 +164,40 @@ def lead(result: Result, task: str, images: int, ending: str = "") -> Interval:
 
     In pairs, as a seed draws the same images for both.
     """
-    errors = {
-        kind: result[_name(kind, task, images) + ending].values("test_error")
-        for kind in ("six layers", "one layer")
-    }
-    return of_pairs(errors["one layer"], errors["six layers"])
+    name = {kind: f"{_name(kind, task, images)}{ending}" for kind in HEADS}
+    return _ahead(result, name["six layers"], name["one layer"])
+
+
+def lead_with(result: Result, head: str) -> Interval:
+    """Return by how much six layers lead, if this head follows both networks: the control."""
+    return _ahead(
+        result, with_head("six layers", head, result), with_head("one layer", head, result)
+    )
+
+
+def with_head(kind: str, head: str, result: Result) -> str:
+    """Return the name of an arm of the control with exchanged heads."""
+    name = _name(kind, *result.settings["control"])
+    return name if head == HEADS[kind] else f"{name}, {head}"
+
+
+def _ahead(result: Result, first: str, second: str) -> Interval:
+    """Return by how much the accuracy of the first arm exceeds that of the second."""
+    errors = [result[name].values("test_error") for name in (second, first)]
+    return of_pairs(*errors)
 
 
 def verdict(result: Result) -> str:
-    """Say with how many images of which set depth pays."""
+    """Say with how many images of which set depth pays, and what the controls show."""
     settings = result.settings
     said = [_about(result, task) for task in settings["sets"]]
     if settings["control"]:
         task, images = settings["control"]
         longer = lead(result, task, images, ", twice the steps")
+        average, regions = (lead_with(result, head) for head in HEADS.values())
         said.append(
-            f"after twice as many steps, the difference with {images:,} {task} images is {longer}"
+            f"after twice as many steps, the difference with {images:,} {task} images is {longer}, "
+            f"with the average after both networks {average}, with 4×4 regions after both {regions}"
         )
     text = "; ".join(said)
     return f"{text[:1].upper()}{text[1:]} (percentage points, 95 % intervals)."
@@ -201,24 +253,30 @@ def _listed(counts: list[int]) -> str:
 
 
 def plot(result: Result) -> Figure:
-    """Draw test accuracy against the number of images, a panel for each set."""
+    """Draw test accuracy against the number of images, a panel for each set; then the controls."""
     counts = result.settings["counts"]
     lines: dict[str, dict[str, list[ArmResult | None]]] = {
-        f"{task} clothes": {
-            kind: [result[_name(kind, task, n)] for n in counts]
-            for kind in ("six layers", "one layer")
-        }
+        f"{task} clothes": {kind: [result[_name(kind, task, n)] for n in counts] for kind in HEADS}
         for task in result.settings["sets"]
     }
+    controls = None
     if result.settings["control"]:
         task, images = result.settings["control"]
-        at = counts.index(images)
-        for kind in ("six layers", "one layer"):
-            longer = result[f"{_name(kind, task, images)}, twice the steps"]
-            lines[f"{task} clothes"][f"{kind}, twice the steps"] = [
-                longer if i == at else None for i in range(len(counts))
-            ]
-    return figures.panels(counts, lines, xlabel="training images")
+        own = {kind: _name(kind, task, images) for kind in HEADS}
+        controls = (
+            f"controls: {task} clothes, {images:,} images",
+            {
+                "own heads": {kind: result[name] for kind, name in own.items()},
+                "own heads,\ntwice the steps": {
+                    kind: result[f"{name}, twice the steps"] for kind, name in own.items()
+                },
+                **{
+                    f"{head}\nin both": {k: result[with_head(k, head, result)] for k in HEADS}
+                    for head in HEADS.values()
+                },
+            },
+        )
+    return figures.panels(counts, lines, xlabel="training images", last=controls)
 
 
 _RATES = (0.03, 0.1, 0.3)

@@ -123,6 +123,7 @@ def panels(
     log: bool = True,
     height: float = 2.7,
     alt: str | None = None,
+    last: tuple[str, Mapping[str, Mapping[str, ArmResult]]] | None = None,
 ) -> Figure:
     """Draw :func:`against` for several tasks, one below the other, with the same axes.
 
@@ -134,12 +135,17 @@ def panels(
         As there.
     height
         Height of each panel in inches.
+    last
+        Title of a last panel, and its rows: what was different, and label to arm.
     """
     told = []
     styles: dict[str, dict[str, Any]] = {}
-    with new_figure(CHART, height * len(arms)) as figure:
-        all_axes = figure.subplots(len(arms), squeeze=False, sharex=True, sharey=True)[:, 0]
-        for axes, (title, lines) in zip(all_axes, arms.items(), strict=True):
+    ratios = [height] * len(arms) + ([0.9 + 0.36 * len(last[1])] if last else [])
+    with new_figure(CHART, sum(ratios)) as figure:
+        grid = figure.add_gridspec(len(ratios), height_ratios=ratios)
+        axes = None
+        for i, (title, lines) in enumerate(arms.items()):
+            axes = figure.add_subplot(grid[i], sharex=axes, sharey=axes)
             ends = []
             for label, results in lines.items():
                 style = styles.setdefault(label, line_style(len(styles)))
@@ -154,7 +160,14 @@ def panels(
             axes.set(ylabel=ylabel, title=title)
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.legend()
-        axes.set(xlabel=xlabel)
+            axes.tick_params(labelbottom=i == len(arms) - 1)
+        if axes is not None:
+            axes.set(xlabel=xlabel)
+        if last is not None:
+            title, rows = last
+            axes = figure.add_subplot(grid[-1])
+            told.append(f"{title}: {'; '.join(draw_rows(axes, rows, key, accuracy, styles))}")
+            axes.set(xlabel=ylabel, title=title)
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
     return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}.")
 
@@ -181,6 +194,36 @@ def draw_line(
     dots = [(at, v) for at, values in zip(found, points, strict=True) for v in values]
     axes.plot(*zip(*dots, strict=True), ".", color=style["color"], markersize=4, alpha=0.6)
     return mean
+
+
+def draw_rows(
+    axes: Axes,
+    rows: Mapping[str, Mapping[str, ArmResult]],
+    key: str,
+    accuracy: bool,
+    styles: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Draw means, intervals and seeds of a few arms in each row; return the rows in words."""
+    said = []
+    for y, (name, arms) in enumerate(rows.items()):
+        means = []
+        for label, arm in arms.items():
+            number = list(styles).index(label)
+            color = styles[label]["color"]
+            values = _percentages(arm.values(key), accuracy)
+            means.append(float(np.mean(values)))
+            if len(values) > 1:
+                interval = arm.interval(key)
+                half = 100 * (interval.high - interval.mean)
+                axes.errorbar(means[-1], y, xerr=half, fmt="none", color=color, capsize=3)
+            axes.plot(values, [y] * len(values), ".", color=color, markersize=4, alpha=0.6)
+            axes.plot(means[-1], y, "osD^"[number], color=color, label=label if y == 0 else None)
+        listed = (f"{label} {mean:.1f} %" for label, mean in zip(arms, means, strict=True))
+        said.append(f"{name.replace(chr(10), ' ')}: {', '.join(listed)}")
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(alpha=0.25, linewidth=0.6, axis="x")
+    return said
 
 
 def intervals(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cnnbook import analysis, experiments
+from cnnbook import analysis, data, experiments
 from cnnbook.experiments import depth
 
 AT_30 = {"test_error": [0.30, 0.31, 0.32], "val_error": [0.3] * 3, "train_error": [0.2] * 3}
@@ -14,45 +14,84 @@ def errors(middle):
 
 
 @pytest.mark.parametrize("size", ["live", "desk", "full"])
-def test_parameters_are_equal_within_one_percent(size):
+def test_parameters_are_equal_within_one_percent_whatever_the_head(size):
     width = experiments.get("depth").sizes[size].settings["width"]
-    deep, shallow = (
-        sum(p.numel() for p in depth.build(kind, width).parameters())
-        for kind in ("six layers", "one layer")
+    deep, *others = (
+        sum(p.numel() for p in depth.build(kind, width, head=head).parameters())
+        for kind in depth.HEADS
+        for head in depth.HEADS.values()
     )
-    assert shallow == pytest.approx(deep, rel=0.01)
+    if size == "live":  # it has no control, and few feature maps to choose from
+        others = others[-1:]
+    assert others == pytest.approx([deep] * len(others), rel=0.01)
 
 
 @pytest.mark.slow
 def test_parameters_of_the_desk_size_and_multiply_adds_that_the_text_names():
     found = {}
-    for kind in ("six layers", "one layer"):
-        net = depth.build(kind, 16)
-        found[kind] = (
-            sum(p.numel() for p in net.parameters()),
-            analysis.summary(net, (1, 32, 32)).total_macs,
-        )
-    assert found == {"six layers": (72_666, 6_046_336), "one layer": (72_741, 2_031_328)}
+    for kind, own in depth.HEADS.items():
+        for head in depth.HEADS.values():
+            net = depth.build(kind, 16, head=head)
+            parameters = sum(p.numel() for p in net.parameters())
+            found[kind, head] = parameters, analysis.summary(net, (1, 32, 32)).total_macs
+            if head == own:
+                assert str(net) == str(depth.build(kind, 16))
+    assert found == {
+        ("six layers", "average"): (72_666, 6_046_336),
+        ("six layers", "4×4 regions"): (72_940, 5_331_840),
+        ("one layer", "average"): (72_628, 4_233_684),
+        ("one layer", "4×4 regions"): (72_741, 2_031_328),
+    }
 
 
-def test_there_are_six_convolutions_and_one():
+@pytest.mark.parametrize("head", depth.HEADS.values())
+def test_there_are_six_convolutions_and_one(head):
     for kind, count in (("six layers", 6), ("one layer", 1)):
-        net = depth.build(kind, 8)
+        net = depth.build(kind, 8, head=head)
         assert sum(isinstance(m, torch.nn.Conv2d) for m in net) == count
         assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
         assert net(torch.zeros(2, 1, 64, 64)).shape == (2, 10)
+
+
+def test_the_average_alone_ignores_where_something_is():
+    """A rolled image of stride 4 or less, compared where no edge interferes."""
+    image = torch.zeros(1, 1, 64, 64)
+    image[..., 24:32, 24:32] = torch.rand(8, 8)
+    for kind in depth.HEADS:
+        for head in depth.HEADS.values():
+            net = depth.build(kind, 8, head=head).eval()
+            with torch.no_grad():
+                scores, moved = net(image), net(image.roll((8, 8), (2, 3)))
+            assert torch.allclose(scores, moved, atol=1e-5) == (head == "average")
 
 
 @pytest.mark.parametrize("size", ["live", "desk", "full"])
 def test_networks_are_compared_in_pairs_that_differ_in_nothing_else(size):
     spec = experiments.get("depth")
     arms = spec.arms(spec.sizes[size].settings)
-    without_kind = [{k: v for k, v in a.options.items() if k != "kind"} for a in arms]
+    without_kind = [{k: v for k, v in a.options.items() if k not in ("kind", "head")} for a in arms]
     assert without_kind[::2] == without_kind[1::2]
     assert {a.options["kind"] for a in arms[::2]} == {"six layers"}
-    if size != "live":
-        assert all(len(a.rates) >= 3 for a in arms)
-        assert [a.options["steps"] for a in arms[-2:]] == [2, 2]
+    assert {a.options["kind"] for a in arms[1::2]} == {"one layer"}
+    if size == "live":
+        assert not any("head" in a.options for a in arms)
+        return
+    assert all(len(a.rates) >= 3 for a in arms)
+    assert [a.options["steps"] for a in arms[-4:]] == [2, 2, 1, 1]
+    assert [a.options.get("head") for a in arms[-4:]] == [None, None, "4×4 regions", "average"]
+
+
+def test_an_arm_is_trained_with_its_head(monkeypatch):
+    """Otherwise the control would repeat what it is compared with."""
+    spec, built = experiments.get("depth"), []
+    digits, _ = data.load("digits")
+    monkeypatch.setattr(depth, "images_of", lambda *_: (digits, digits, digits))
+    monkeypatch.setattr(depth, "learn", lambda net, *_, **__: built.append(net) or {})
+    settings = spec.sizes["desk"].settings
+    for arm in spec.arms(settings)[-2:]:
+        depth.train(arm.options, settings, 0.1, 0)
+    wanted = ("six layers", "4×4 regions"), ("one layer", "average")
+    assert [str(net) for net in built] == [str(depth.build(k, 16, head=h)) for k, h in wanted]
 
 
 @pytest.mark.slow
@@ -68,8 +107,11 @@ def test_both_networks_see_the_same_images_and_each_seed_others(monkeypatch):
     assert torch.equal(test.images, same.images)
 
 
-def result_of(make_result, cluttered, upright):
-    """Six layers at 30 %, one layer higher by what is given for 100, 400, 1,600 and 6,400."""
+def result_of(make_result, cluttered, upright, heads=(0.0, 0.0)):
+    """Six layers at 31 %, one layer higher by what is given for 100, 400, 1,600 and 6,400.
+
+    `heads` is what exchanging them adds to the errors of six layers and of one, with 6,400 images.
+    """
     changes = {}
     for task, leads in (("cluttered", cluttered), ("upright", upright)):
         for n, more in zip((100, 400, 1_600, 6_400), leads, strict=True):
@@ -77,11 +119,13 @@ def result_of(make_result, cluttered, upright):
                 "test_error": errors(0.31 + more)["test_error"][::-1]
             }
             changes[f"six layers, {task}, {n}"] = errors(0.31)
+    changes["six layers, cluttered, 6400, 4×4 regions"] = errors(0.31 + heads[0])
+    changes["one layer, cluttered, 6400, average"] = errors(0.31 + cluttered[-1] + heads[1])
     return make_result("depth", changes, **AT_30)
 
 
 def test_verdict_tells_where_depth_pays_where_not_and_where_nothing_is_shown(make_result):
-    result = result_of(make_result, (0, 0.1, 0.2, 0.3), (-0.1, 0, 0, 0))
+    result = result_of(make_result, (0, 0.1, 0.2, 0.3), (-0.1, 0, 0, 0), (0.05, -0.1))
     assert result.verdict == (
         "On cluttered clothes, six layers are more accurate than one layer of as many parameters "
         "with 400, 1,600 and 6,400 training images (by up to 30.0 (25.0 to 35.0), with 6,400), and "
@@ -90,7 +134,8 @@ def test_verdict_tells_where_depth_pays_where_not_and_where_nothing_is_shown(mak
         "accurate than six of as many parameters with 100 training images (by 10.0 (5.0 to 15.0)), "
         "and no difference is shown with 400, 1,600 and 6,400 training images (at most 0.0 (−5.0 "
         "to 5.0)); after twice as many steps, the difference with 6,400 cluttered images is 0.0 "
-        "(0.0 to 0.0) (percentage points, 95 % intervals)."
+        "(0.0 to 0.0), with the average after both networks 20.0 (20.0 to 20.0), with 4×4 regions "
+        "after both 25.0 (20.0 to 30.0) (percentage points, 95 % intervals)."
     )
 
 
@@ -101,10 +146,15 @@ def test_verdict_the_other_way_round(make_result):
 
 
 @pytest.mark.slow
-def test_figure_names_both_networks_sets_and_the_control(make_result):
-    text = str(result_of(make_result, (0,) * 4, (0,) * 4).plot())
-    for name in ("six layers", "one layer", "cluttered", "upright", "twice the steps"):
-        assert name in text
+def test_figure_names_both_networks_sets_and_the_controls(make_result):
+    text = str(result_of(make_result, (0, 0, 0, 0.3), (0,) * 4, (0.05, -0.1)).plot())
+    assert "cluttered clothes: six layers from 69.0 to 69.0 %; one layer from 69.0 to 39.0" in text
+    assert "upright clothes" in text
+    assert (
+        "controls: cluttered clothes, 6,400 images: own heads: six layers 69.0 %, one layer 39.0 %;"
+        " own heads, twice the steps: six layers 69.0 %, one layer 69.0 %; average in both: six "
+        "layers 69.0 %, one layer 49.0 %; 4×4 regions in both: six layers 64.0 %, one layer 39.0 %"
+    ) in text
 
 
 @pytest.mark.slow
