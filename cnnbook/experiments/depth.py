@@ -276,7 +276,7 @@ def plot(result: Result) -> Figure:
                 },
             },
         )
-    return figures.panels(counts, lines, xlabel="training images", last=controls)
+    return figures.panels(counts, lines, xlabel="training images", height=2.4, last=controls)
 
 
 _RATES = (0.03, 0.1, 0.3)

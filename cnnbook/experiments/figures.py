@@ -168,6 +168,7 @@ def panels(
             axes = figure.add_subplot(grid[-1])
             told.append(f"{title}: {'; '.join(draw_rows(axes, rows, key, accuracy, styles))}")
             axes.set(xlabel=ylabel, title=title)
+            axes.legend(loc="upper center")  # the best location would be found by lines alone
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
     return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}.")
 
