@@ -8,21 +8,27 @@ its content, so that pictures that share it can refer to one copy.
 import base64
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 from cnnbook.plots.bitmaps import smaller
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 REFERENCE = r"(^#|url\(#)([^)]+)"
+USE = re.compile(r"<use((?: (?:style|transform)='[^']*')*) href='#([^']+)'/>")
 
 
-def compact(svg: str) -> tuple[str, dict[str, str]]:
+def compact(svg: str, *, exact: bool = False) -> tuple[str, dict[str, str]]:
     """Split a picture into what it draws and what it refers to.
 
     Parameters
     ----------
     svg
         An ``<svg>`` element as :meth:`cnnbook.plots.Figure.svg` returns it.
+    exact
+        Whether every pixel stays as it is, and every group except words where it is: coordinates
+        are not rounded, and bitmaps not compressed again.
 
     Returns
     -------
@@ -38,7 +44,8 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
             element.text = None
         for name in list(element.attrib):
             value = element.attrib.pop(name)
-            element.set("href" if name == HREF else name.rpartition("}")[2], _rounded(name, value))
+            short = _shortened(name, value, _same if exact else _round)
+            element.set("href" if name == HREF else name.rpartition("}")[2], short)
     root.attrib.pop("version", None)
 
     # matplotlib's style sheet would apply to the whole page.
@@ -47,7 +54,8 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
             parent.remove(sheet)
     root.set("style", root.get("style", "") + ";stroke-linejoin:round;stroke-linecap:butt")
     _drop_invisible(root)
-    _move_bitmaps(root)
+    if not exact:
+        _move_bitmaps(root)
     found = _take_named(root)
     # Words occur many times, in many pictures; the letters they refer to have been named by now.
     for group in list(root.iter("g")):
@@ -58,9 +66,9 @@ def compact(svg: str) -> tuple[str, dict[str, str]]:
                 group.remove(child)
             group.tag = "use"
             group.set("href", "#" + _add(content, found))
-    for figure in root.iter("g"):
+    figure = root.find("g")
+    if figure is not None and not exact:
         _share_groups(figure, found, depth=2)
-        break
     return _text(root), found
 
 
@@ -73,14 +81,21 @@ def inlined(picture: str, parts: dict[str, str]) -> str:
         What :func:`compact` returned, or only some of the parts. Those that have to stay
         definitions come before the picture, in an invisible element.
     """
-    rest = {}
-    for name, part in reversed(parts.items()):  # outer groups were found after inner ones
-        reference = f"<use href='#{name}'/>"
-        elsewhere = any(f"#{name}" in other for other in rest.values())
-        if picture.count(reference) == 1 and not elsewhere:
-            picture = picture.replace(reference, part.replace(f" id='{name}'", "", 1))
-        else:
-            rest[name] = part
+    mentions = Counter(re.findall(r"#([^')]+)", picture + "".join(parts.values())))
+    rest = dict(parts)
+
+    def put_back(use: re.Match) -> str:
+        attributes, name = use.groups()
+        if mentions[name] > 1 or name not in rest:
+            return use[0]
+        content = rest.pop(name).replace(f" id='{name}'", "", 1)
+        if attributes:
+            if content.startswith("<g>"):
+                content = content.removeprefix("<g>").removesuffix("</g>")
+            content = f"<g{attributes}>{content}</g>"
+        return USE.sub(put_back, content)
+
+    picture = USE.sub(put_back, picture)
     return (definitions(rest) if rest else "") + picture
 
 
@@ -143,14 +158,14 @@ def _text(element: ElementTree.Element) -> str:
     return text.replace("'", "&#39;").replace('"', "'").replace(" />", "/>")
 
 
-def _rounded(name: str, value: str) -> str:
-    """Round coordinates to a hundredth of a point, except scales; remove needless spaces."""
+def _shortened(name: str, value: str, rounded: Callable[[str], str]) -> str:
+    """Round coordinates, except scales; remove needless spaces."""
     if name == "d":
-        return re.sub(r"\s*([MLHVCSQTAZz])\s*", r"\1", _round(value))
+        return re.sub(r"\s*([MLHVCSQTAZz])\s*", r"\1", rounded(value)).strip()
     if name in ("x", "y", "width", "height", "points"):
-        return _round(value)
+        return rounded(value)
     if name == "transform":
-        return re.sub(r"translate\([^)]*\)", lambda match: _round(match[0]), value)
+        return re.sub(r"translate\([^)]*\)", lambda match: rounded(match[0]), value)
     if name == "style":
         # The older name of the same rule is for browsers of ten years ago.
         value = value.replace("image-rendering:crisp-edges;", "")
@@ -158,7 +173,13 @@ def _rounded(name: str, value: str) -> str:
     return value
 
 
+def _same(text: str) -> str:
+    return text
+
+
 def _round(numbers: str) -> str:
+    """Round to a hundredth of a point."""
+
     def shortest(match: re.Match) -> str:
         return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
 

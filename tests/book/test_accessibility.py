@@ -134,14 +134,14 @@ const paint = element => {
 };
 const page = rgba(getComputedStyle(document.body).backgroundColor).slice(0, 3);
 const faint = [];
-for (const word of document.querySelectorAll("figure.cnnbook-figure g[id*='-text_']")) {
+for (const word of document.querySelectorAll("figure.cnnbook-figure g.cnnbook-word")) {
   const glyph = word.querySelector("use, path");
   if (!glyph || !word.getClientRects().length) continue;
   word.scrollIntoView({block: "center", inline: "center"});
   const box = word.getBoundingClientRect();
   const svg = word.closest("svg");
   const shapes = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(
-      e => svg.contains(e) && e !== svg && !e.closest("g[id*='-text_']"));
+      e => svg.contains(e) && e !== svg && !e.closest("g.cnnbook-word"));
   if (shapes.some(e => e.matches("image"))) continue;
   const behind = shapes.reverse().map(paint).filter(Boolean).reduce(
       (below, color) => over(color, below), page);

@@ -76,5 +76,5 @@ def test_a_page_is_built_without_jupyter_book(tmp_path):
     page = (tmp_path / "_build" / "sphinx" / "html" / "chapters" / "page.html").read_text()
     assert '<meta property="og:description" content="Is a a letter?" />' in page
     assert "<math" in page
-    assert "cnnbook.css" in page
+    assert "_static/book.css" in page
     assert "thebe" not in page

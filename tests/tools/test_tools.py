@@ -252,7 +252,7 @@ def test_a_broken_chapter_fails_the_build_twice_and_shows_the_cell(tmp_path):
     (tmp_path / "_static").unlink()
     shutil.copytree(ROOT / "_static", tmp_path / "_static")
     with (tmp_path / "_static" / "cnnbook.css").open("a") as style:
-        style.write("/* new */")
+        style.write("main { --new: 1 }")
     assert build().returncode == 0
-    style = tmp_path / "_build" / "html" / "_static" / "cnnbook.css"
-    assert style.read_text().endswith("/* new */")
+    style = tmp_path / "_build" / "html" / "_static" / "book.css"
+    assert "--new: 1" in style.read_text()

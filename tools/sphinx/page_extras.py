@@ -183,6 +183,8 @@ def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
         return re.sub(r'<(i|span) (?=class="[^"]*\bfa-)', r'<\1 aria-hidden="true" ', text)
 
     rewrite(app, exception, without_script)
+    for path in (Path(app.outdir) / "_static" / "scripts").glob("fontawesome.js*"):
+        path.unlink()
 
 
 def defer_scripts(app: Sphinx, exception: Exception | None) -> None:

@@ -26,7 +26,6 @@ from sphinx.util.docutils import SphinxDirective
 from cnnbook.cli.listings import models_table
 from cnnbook.cli.parser import build_parser
 from cnnbook.plots import Figure
-from cnnbook.widgets.compact import compact, inlined
 
 ROOT = Path(__file__).parents[2]
 USAGE_WIDTH = 66  # characters
@@ -83,10 +82,7 @@ def drawn_by(name: str, docstring: str, module: str) -> Figure | None:
 
 def picture(figure: Figure) -> str:
     """Return a figure as one line of HTML, without what a page need not know."""
-    svg = figure.svg()
-    if not figure.stacks:
-        svg = inlined(*compact(svg))
-    svg = re.sub(r"\s*\n\s*", " ", re.sub(r"<!--.*?-->", "", svg, flags=re.S))
+    svg = re.sub(r"\s*\n\s*", " ", re.sub(r"<!--.*?-->", "", figure.svg(), flags=re.S))
     return (
         '<figure class="cnnbook-figure" tabindex="0" style="margin:0;overflow-x:auto">'
         f"{svg}</figure>"
