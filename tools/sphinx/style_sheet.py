@@ -98,7 +98,7 @@ def with_few_icons(text: str, static: Path) -> str:
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it remarks on what it leaves out
 
     def smaller(source: re.Match) -> str:
-        options = subset.Options(flavor="woff", layout_features=[], hinting=False)
+        options = subset.Options(flavor="woff", layout_features=[])
         subsetter = subset.Subsetter(options)
         subsetter.populate(text=text)
         with subset.load_font(static / f"{source[1]}.ttf", options) as font:
