@@ -37,9 +37,9 @@ def test_two_pictures_share_their_letters(article):
 
 
 def test_words_remain_to_be_found(article):
-    drawn = picture("first")
-    assert drawn.count("-text_") == 7
-    assert article.count("class='cnnbook-word'") == 2 * 7
+    words = picture("first").count("-text_")
+    assert words > 5
+    assert article.count("class='cnnbook-word'") == 2 * words
 
 
 def test_what_is_not_drawn_by_matplotlib_stays():
