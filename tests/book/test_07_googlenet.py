@@ -9,6 +9,7 @@ from prose import percent, points, unsourced
 from torch import nn
 
 from cnnbook import analysis, experiments, models
+from cnnbook.experiments import pooling
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "07-googlenet.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
@@ -35,7 +36,27 @@ def recorded() -> list[str]:
         for arm in (naive, one, two)
     ]
     assert [change.excludes_zero for change in more] == [True, False, True]
+    pooled = experiments.load("pooling")
+    heads = pooled.settings["heads"]
+    assert {run["steps"] for arm in pooled for run in arm.runs} == {376}
+    upright, anywhere = ([pooled[f"{form}: {head}"] for head in heads] for form in pooling.FORMS)
+    gains = []
+    for average, full, dropout in (upright, anywhere):
+        assert dropout.interval("val_error").mean < full.interval("val_error").mean
+        gains.append(
+            experiments.of_pairs(dropout.values("test_error"), average.values("test_error"))
+        )
+        assert average.interval("test_error").mean < dropout.interval("test_error").mean
+    assert [change.excludes_zero for change in gains] == [False, True]
+    accuracies = [percent(arm, accuracy=True) for arm in anywhere]
     return [
+        f"the average has a test accuracy of {accuracies[0]}, the fully connected head "
+        f"{accuracies[1]}, and {accuracies[2]} with dropout",
+        f"The average gains {points(gains[1])}",
+        f"still errs on {percent(anywhere[2], 'train_error')} of its training images",
+        f"a difference is not shown: {points(gains[0])} in favor of the average",
+        f"it has a test accuracy of {accuracies[0]} where clothes lie anywhere, and fully "
+        f"connected layers with dropout {accuracies[2]}",
         f"a test error of {percent(ours)} with such modules, and of {percent(naive)} without",
         f"the test error is {percent(ours)}, with naive ones {percent(naive)}",
         f"The naive ones have {points(more[0])} more",

@@ -54,7 +54,7 @@ def test_first_cell_installs_what_is_missing_or_old(path):
     version = cnnbook.__version__
     assert first.startswith(f'try:\n    import cnnbook\n\n    cnnbook.require("{version}")\nexcept')
     assert f"%pip install --quiet git+{address}@v{version}\n" in first
-    assert "hide-input" in cells(path, "code")[0].metadata.tags
+    assert "hide-cell" in cells(path, "code")[0].metadata.tags  # with what `start` prints
     name = path.relative_to(ROOT / "chapters").with_suffix("").as_posix()
     assert f'cnnbook.start("{name}", seed=0)' in first
     for cell in cells(path, "code")[1:]:

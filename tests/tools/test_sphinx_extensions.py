@@ -152,8 +152,9 @@ def code_cell(lines: int, *tags: str) -> nodes.container:
 def test_a_page_takes_as_long_as_its_text_and_visible_code_up_to_the_exercises():
     document = page("word " * 2200)  # ten minutes
     assert page_extras.reading_minutes(document) == 10
-    document += code_cell(300, "hide-input")
-    assert page_extras.reading_minutes(document) == 10
+    for tag in ("hide-input", "hide-cell"):
+        document += code_cell(300, tag)
+        assert page_extras.reading_minutes(document) == 10
     document += code_cell(150)
     assert page_extras.reading_minutes(document) == 15
     many = nodes.paragraph("", "a " * 9999)

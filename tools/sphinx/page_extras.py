@@ -22,6 +22,7 @@ LONGEST_DESCRIPTION = 200  # characters; search engines truncate longer ones
 # Guesses for a student who reads for the first time; the result is rounded to five minutes.
 WORDS_A_MINUTE = 220
 CODE_LINES_A_MINUTE = 30
+FOLDED = ("hide-input", "hide-cell")  # tags of cells whose code is not seen at first
 
 
 def description(doctree: nodes.document) -> str:
@@ -65,7 +66,7 @@ def reading_minutes(doctree: nodes.document) -> int:
             continue
         if isinstance(node, nodes.literal_block):
             is_code = "cell_input" in node.parent.get("classes", ())
-            is_folded = is_code and is_in(node, "tag_hide-input")
+            is_folded = is_code and any(is_in(node, f"tag_{tag}") for tag in FOLDED)
             lines += (is_code and not is_folded) * sum(map(bool, node.astext().splitlines()))
         elif isinstance(node, (nodes.paragraph, nodes.title)):
             words += len(node.astext().split())
@@ -103,7 +104,7 @@ def say_how_long(app, pagename, templatename, context, doctree) -> None:
     text = f"Chapter {number(pagename)}. About {reading_minutes(doctree)} minutes to read."
     executed = app.env.nb_metadata.get(pagename, {}).get("exec_data") or {}
     if seconds := executed.get("runtime"):
-        # Measured where the page is built; its first output names the machine.
+        # Measured where the page is built; the output of its first cell names the machine.
         text += f" Its code ran in {duration(seconds)} when this page was built."
     times = f'</h1>\n<p class="cnnbook-times">{text}</p>'
     context["body"] = context["body"].replace("</h1>", times, 1)
