@@ -47,6 +47,8 @@ class Figure:
     shrinks
         Whether a narrow page may make the picture smaller. If not, the page scrolls, and small text
         remains legible.
+    narrow
+        The same picture in a form for narrow pages, which the book shows there instead.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Figure:
         *,
         stacks: bool = False,
         shrinks: bool = True,
+        narrow: mpl.figure.Figure | None = None,
     ):
         check_kind(
             "figure", figure, mpl.figure.Figure, "a matplotlib figure, as new_figure makes it"
@@ -76,6 +79,7 @@ class Figure:
         self.alt = alt
         self.stacks = stacks
         self.shrinks = shrinks
+        self.narrow = narrow
 
     def __repr__(self) -> str:
         """Return the text alternative."""
@@ -109,7 +113,9 @@ class Figure:
     def svg(self) -> str:
         """Return the picture as an ``<svg>`` element in the color of the surrounding text.
 
-        A picture that stacks is a ``<div>`` with one ``<svg>`` for each of its axes.
+        A picture that stacks is a ``<div>`` with one ``<svg>`` for each of its axes. One with a
+        form for narrow pages is a ``<div>`` of both; the second is hidden, unless a style sheet
+        knows that the page is narrow.
         """
         label = html.escape(self.alt, quote=True)
         described = f'role="img" aria-label="{label}"'
@@ -119,9 +125,22 @@ class Figure:
             if not self.shrinks:
                 least = f"min-width:{width:.0f}px;"
             self._recolor()
-            return self._svg(described, width, least)
+            if self.narrow is None:
+                return self._svg(described, width, least)
+            wide = self._svg('class="cnnbook-wide" aria-hidden="true"', width, least)
+            return f"<div {described}>{wide}{self._narrow_svg()}</div>"
         style = "display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.8rem 0.4rem"
         return f'<div {described} style="{style}">{"".join(self._svgs())}</div>'
+
+    def _narrow_svg(self) -> str:
+        """Return the form for narrow pages, hidden."""
+        assert self.narrow is not None
+        form = Figure(self.narrow, self.alt)
+        form._recolor()
+        text = form._svg(
+            'class="cnnbook-narrow" aria-hidden="true"', form.figure.get_figwidth() * 96
+        )
+        return text.replace("display:block", "display:none", 1)
 
     def _svgs(self) -> Iterator[str]:
         """Return each of the axes as a picture of its own."""
