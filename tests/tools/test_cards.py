@@ -51,7 +51,9 @@ def test_sentences_become_cards_however_many_there_are():
 
 
 def test_a_cell_keeps_its_links_together():
-    row = "<tr><td>a <a href='#'>b</a> c</td>" + "<td>some longer words than that</td>" * 4 + "</tr>"
+    row = (
+        "<tr><td>a <a href='#'>b</a> c</td>" + "<td>some longer words than that</td>" * 4 + "</tr>"
+    )
     head = "<tr>" + "<th>electroencephalograms</th>" * 5 + "</tr>"
     text = cards.with_labels(f"<table><thead>{head}</thead><tbody>{row}</tbody></table>")
     cell = cards.BeautifulSoup(text, "html.parser").td

@@ -76,6 +76,8 @@ def with_labels(text: str) -> str:
         for label, cell in zip(labels, row.find_all(["td", "th"]), strict=True):
             cell["role"] = "cell"
             cell["data-label"] = label
+            if not cell.get_text().strip() and not cell.find(["img", "svg"]):
+                cell["data-empty"] = ""
             inside = page.new_tag("div")
             inside.extend(list(cell.contents))
             cell.append(inside)

@@ -21,7 +21,7 @@ from cnnbook.plots.architecture.nodes import (
     text_width,
     traced,
 )
-from cnnbook.plots.figure import Figure
+from cnnbook.plots.figure import PHONE, Figure
 from cnnbook.plots.style import INK, new_figure
 
 TALLEST = 0.95  # of the boxes in a row; all lengths are inches
@@ -30,7 +30,6 @@ THICKEST = 0.34
 GAP = 0.07  # between columns …
 CROSSING = 0.26  # … where the rows cross
 ROW_GAP = 0.14
-NARROWEST = 3.6  # drawing of towers side by side that fits a phone
 APART = 0.08  # between arrows of the same row and from another
 NOTE = "Height, slant: √ of feature map size; thickness: √ of channels; bars: √ of units."
 
@@ -100,7 +99,7 @@ def towers(
         _draw_arrows(axes, columns, middles, size)
         _draw_legend(axes, columns)
     narrow = draw_downward(columns, rows)
-    if narrow.get_figwidth() > NARROWEST:
+    if narrow.get_figwidth() > PHONE:
         narrow = None
     return Figure(figure, alt or _describe(name, columns, rows), shrinks=False, narrow=narrow)
 
