@@ -65,3 +65,22 @@ def test_cells_that_span_columns_do_not_become_cards():
     head = "<tr>" + "<th>electroencephalograms</th>" * 5 + "</tr>"
     text = f"<table><thead>{head}</thead><tbody><tr><td colspan=5>x</td></tr></tbody></table>"
     assert cards.with_labels(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("image        rank  class\na.jpg           1  Bag\nb.jpg           2  Coat\n", True),
+        ("tensor([[1, 2],\n        [3, 4]])", True),
+        ("device  cpu (x86_64, 1 thread)\npreset  cpu  (to change it)\ntakes   50 s\n", False),
+        ("With three layers in place of one, the test error is 1.1 points lower.", False),
+    ],
+)
+def test_printed_tables_keep_their_columns(text, columns):
+    context = {
+        "body": '<div class="output stream highlight"><div class="highlight"><pre><span></span>'
+        f"{text}</pre></div></div>"
+    }
+    cards.keep_columns(None, "page", "page.html", context, None)
+    assert ('<pre class="cnnbook-columns">' in context["body"]) == columns
+    assert text in context["body"]
