@@ -24,7 +24,8 @@ FEWEST_COLUMNS = 4
 PHONE = 326  # pixels: of a screen of 360, beside the margins
 LETTER = 7.5  # pixels, on average; the size of text in tables is about 15
 PADDING = 14
-PROSE = 40  # characters of a cell that is read as a sentence
+PROSE = 40  # characters of a cell that is read as a sentence; the first is a name
+MOST_ROWS = 12  # a longer table is one to look something up in
 MOST_CELLS = 28  # of a table of numbers whose cards fit one screen or two
 
 
@@ -55,7 +56,9 @@ def suits(table: Tag) -> bool:
     body = [row.find_all(["td", "th"]) for row in rows[1:]]
     if not body or table.select("[colspan], [rowspan]") or any(len(r) != len(head) for r in body):
         return False
-    if max(len(cell.get_text()) for row in body for cell in row) > PROSE:
+    if len(body) > MOST_ROWS:
+        return False
+    if max(len(cell.get_text()) for row in body for cell in row[1:]) > PROSE:
         return True
     columns = [list(cells) for cells in zip(head, *body, strict=True)]
     return least_width(columns) > PHONE and len(body) * len(head) <= MOST_CELLS
