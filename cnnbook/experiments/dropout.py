@@ -126,7 +126,7 @@ def verdict(result: Result) -> str:
 def plot(result: Result) -> Figure:
     """Draw test and training errors against the length, and the curves of the longest training."""
     said = []
-    with new_figure(WIDTH, 4.4) as figure:
+    with new_figure(WIDTH - 0.4, 4.4) as figure:  # room for the gap between two pictures
         left, right = figure.subplots(1, 2, sharey=True)
         for i, kind in enumerate(KINDS):
             style = line_style(i)
@@ -140,7 +140,8 @@ def plot(result: Result) -> Figure:
         left.set_xticks(lengths, [f"{length}×" for length in lengths])
         left.minorticks_off()
         left.set(xlabel="length of the training", ylabel="error (%)", title="after training")
-        right.set(xlabel="epoch", title=f"during the longest, {lengths[-1]}×")
+        right.tick_params(labelleft=True)  # on a phone, the panels are below each other
+        right.set(xlabel="epoch", ylabel="error (%)", title=f"during the longest, {lengths[-1]}×")
         right.xaxis.set_major_locator(MaxNLocator(integer=True))
         highest = max(max(found) for arm in result for found in arm.curves("val_error"))
         left.set_ylim(0, min(100, 100 * min(highest, 2.5 * _say_highest(result))))
@@ -152,6 +153,7 @@ def plot(result: Result) -> Figure:
         figure,
         "Errors of AlexNet with and without dropout, against the length of training and by epoch. "
         f"From the shortest to the longest training, {' and '.join(said)}.",
+        stacks=True,
     )
 
 

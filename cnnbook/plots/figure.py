@@ -10,7 +10,8 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,6 +29,7 @@ from cnnbook.plots.style import INK, STYLE
 
 # A notebook's front end has 96 pixels to the inch; screens often have twice as many.
 PNG_DPI = 192
+PHONE = 3.6  # inches: what a phone of 390 pixels has room for, and one of 360 nearly
 
 
 class Figure:
@@ -47,6 +49,10 @@ class Figure:
     shrinks
         Whether a narrow page may make the picture smaller. If not, the page scrolls, and small text
         remains legible.
+    narrow
+        The same picture in a form for narrow pages, which the book shows there instead. A chart
+        whose axes are below each other needs none: it is laid out again in the width of a phone,
+        unless words would touch.
 
     Examples
     --------
@@ -67,6 +73,7 @@ class Figure:
         *,
         stacks: bool = False,
         shrinks: bool = True,
+        narrow: mpl.figure.Figure | None = None,
     ):
         check_kind(
             "figure", figure, mpl.figure.Figure, "a matplotlib figure, as new_figure makes it"
@@ -76,6 +83,7 @@ class Figure:
         self.alt = alt
         self.stacks = stacks
         self.shrinks = shrinks
+        self.narrow = narrow
 
     def __repr__(self) -> str:
         """Return the text alternative."""
@@ -122,6 +130,61 @@ class Figure:
             return self._svg(described, width, least)
         style = "display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.8rem 0.4rem"
         return f'<div {described} style="{style}">{"".join(self._svgs())}</div>'
+
+    def html(self, change: Callable[[str], str] = str) -> str:
+        """Return the picture as the book's pages show it, in both its forms.
+
+        Parameters
+        ----------
+        change
+            What is done to the text of each form.
+
+        Returns
+        -------
+        str
+            A ``<figure>`` with the picture and, if there is one, its form for narrow pages. That is
+            hidden, unless a style sheet knows that the page is narrow.
+        """
+        wide, narrow = self.svg(), self._narrow_svg()
+        if narrow:
+            wide = wide.replace("<svg", '<svg class="cnnbook-wide"', 1)
+        forms = change(wide) + (change(narrow) if narrow else "")
+        return (
+            '<figure class="cnnbook-figure" tabindex="0" '
+            f'style="margin:0;overflow-x:auto">{forms}</figure>'
+        )
+
+    def _narrow_svg(self) -> str:
+        """Return the form for narrow pages, hidden; nothing if there is none."""
+        if self.narrow is not None:
+            text = Figure(self.narrow, self.alt).svg()
+        elif self._is_chart() and self.figure.get_figwidth() > PHONE:
+            width, height = self.figure.get_size_inches()
+            self.figure.set_size_inches(PHONE, height)
+            try:
+                with mpl.rc_context(STYLE):
+                    self.figure.draw_without_rendering()  # lays it out
+                if not _apart(self.axes):
+                    return ""
+                text = Figure(self.figure, self.alt).svg()
+            finally:
+                self.figure.set_size_inches(width, height)
+        else:
+            return ""
+        text = text.replace("<svg", '<svg class="cnnbook-narrow"', 1)
+        return text.replace("display:block", "display:none", 1)
+
+    def _is_chart(self) -> bool:
+        """Tell whether there is nothing but axes of any proportions below each other."""
+        if self.stacks or not self.shrinks or self.figure.get_layout_engine() is None:
+            return False
+
+        def fits(axes: Axes) -> bool:
+            position = axes.get_subplotspec()
+            is_alone = position is not None and position.get_gridspec().ncols == 1
+            return is_alone and axes.axison and axes.get_aspect() == "auto" and not axes.images
+
+        return bool(self.axes) and all(map(fits, self.axes))
 
     def _svgs(self) -> Iterator[str]:
         """Return each of the axes as a picture of its own."""
@@ -204,17 +267,41 @@ class Figure:
     ) -> tuple[dict[str, str], dict[str, object]]:
         # Exactly one form of the picture: front ends disagree about which of several to show.
         if in_book():
-            picture = re.sub(
-                r'data:image/png;base64,[^"]*', lambda m: smaller(m[0], quality=90), self.svg()
-            )
             return {
-                "text/html": (
-                    '<figure class="cnnbook-figure" tabindex="0" '
-                    f'style="margin:0;overflow-x:auto">{picture}</figure>'
-                ),
+                "text/html": self.html(_with_light_photographs),
                 "text/plain": repr(self),
             }, {}
         return shown_as_png(self.png(dpi=PNG_DPI), repr(self))
+
+
+def _words(axes: Axes) -> Iterator[Text]:
+    """Return what is written at a pair of axes; of ticks, those within."""
+    yield from (*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label)
+    if (legend := axes.get_legend()) is not None:
+        yield from legend.get_texts()
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        room = 1e-6 * (high - low)
+        for tick in axis.get_major_ticks():
+            if low - room <= tick.get_loc() <= high + room:
+                yield tick.label1
+
+
+def _apart(all_axes: Iterable[Axes]) -> bool:
+    """Tell whether no words of a figure that is laid out touch each other or its edge."""
+    words = [text for axes in all_axes for text in _words(axes)]
+    words = [text for text in words if text.get_visible() and text.get_text().strip()]
+    boxes = [text.get_window_extent().padded(1.0, 0.0) for text in words]
+    for box, text in zip(boxes, words, strict=True):
+        assert text.figure is not None
+        edge = text.figure.bbox.padded(2.0)
+        if box.x0 < edge.x0 or box.x1 > edge.x1:
+            return False
+    return not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def _with_light_photographs(svg: str) -> str:
+    return re.sub(r'data:image/png;base64,[^"]*', lambda m: smaller(m[0], quality=90), svg)
 
 
 def shown_as_png(png: bytes, text: str) -> tuple[dict[str, str], dict[str, object]]:

@@ -409,7 +409,13 @@
       this.build();
       this.use(0);
       this.measure();
-      new ResizeObserver(() => this.measure()).observe(this.interface);
+      // Observers are called before the page is shown: what has another width now is drawn at once,
+      // not with the next frame.
+      new ResizeObserver(() => {
+        if (this.ruler.clientWidth === this.width) return;
+        this.measure();
+        this.frame();
+      }).observe(this.ruler);
       // Light and dark pages differ in the color of what is written.
       new MutationObserver(() => this.measure()).observe(document.documentElement, {
         attributeFilter: ["data-theme"],
@@ -460,7 +466,10 @@
         this.words,
         this.sums,
       ]);
+      // As wide as the page allows, and of no height, which would change with what is drawn.
+      this.ruler = element("div");
       this.interface.append(
+        this.ruler,
         choice,
         element("div", { class: "cnnbook-live-top" }, [
           element("div", { class: "cnnbook-live-hand" }, [
@@ -791,8 +800,10 @@
 
     // Look how much room there is, which takes too long for every stroke.
     measure() {
-      this.narrow = this.interface.clientWidth < 640;
-      const inside = (part) => Math.max(100, part.clientWidth - 2);
+      this.width = this.ruler.clientWidth;
+      if (!this.width) return; // not laid out yet, or hidden: there is nothing to draw on
+      this.narrow = this.width < 640;
+      const inside = (part) => part.clientWidth - 2;
       this.room = {
         hand: inside(this.square.parentElement),
         maps: inside(this.layers),
@@ -806,8 +817,9 @@
       this.redraw();
     }
 
-    // Compute and draw everything.
+    // Compute and draw everything, once it is known how much room there is.
     frame() {
+      if (!this.room) return;
       const { network } = this;
       network.run();
       this.drawSquare();

@@ -103,7 +103,7 @@ def test_a_window_does_not_open_where_there_is_room(browser, site):
 
 
 def test_the_first_column_of_a_wide_table_stays(browser, site):
-    visit(browser, site, "chapters/06-vgg.html", 390)
+    visit(browser, site, "chapters/07-googlenet.html", 390)
     moved = browser.execute_script("""
         const wide = [...document.querySelectorAll(".cnnbook-table")].filter(
             e => e.scrollWidth > e.clientWidth + 50);
@@ -119,11 +119,91 @@ def test_the_first_column_of_a_wide_table_stays(browser, site):
     assert all(first < 2 and second == 50 for first, second in moved)
 
 
+# What a card shows: a label and a value in each line, of the width of the page.
+CARDS = """
+return [...document.querySelectorAll("table.cnnbook-cards")].map(table => {
+  const cells = [...table.querySelectorAll("td")].filter(e => e.getClientRects().length);
+  const box = table.parentElement;
+  return {
+    lines: cells.every(e => getComputedStyle(e).display === "grid"),
+    labels: cells.every(e => getComputedStyle(e, "::before").content.includes(e.dataset.label)),
+    wide: box.scrollWidth - box.clientWidth,
+    columns: new Set(cells.map(e => Math.round(e.firstElementChild.getBoundingClientRect().left)
+        - Math.round(table.getBoundingClientRect().left))).size,
+  };
+});
+"""
+
+
+@pytest.mark.parametrize("page", ["05-alexnet", "06-vgg", "07-googlenet", "09-side-by-side"])
+def test_rows_of_small_tables_are_cards_on_a_phone(browser, site, page):
+    visit(browser, site, f"chapters/{page}.html", 390)
+    cards = browser.execute_script(CARDS)
+    assert cards
+    for card in cards:
+        assert card["lines"]
+        assert card["labels"]
+        assert card["wide"] <= 0
+        assert card["columns"] == 1  # values stand below each other
+    visit(browser, site, f"chapters/{page}.html", 1280)
+    assert not any(card["lines"] for card in browser.execute_script(CARDS))
+
+
+# Every figure that has a form for narrow pages: which is shown, and how large its words are.
+FORMS = """
+return [...document.querySelectorAll("figure:has(> .cnnbook-narrow)")].map(figure => {
+  const [wide, narrow] = figure.querySelectorAll(":scope > svg");
+  const drawn = svg => svg.getClientRects().length;
+  const words = 12 * narrow.getBoundingClientRect().width / parseFloat(narrow.style.width);
+  return [drawn(wide), drawn(narrow), words, figure.scrollWidth - figure.clientWidth];
+});
+"""
+
+
+@pytest.mark.parametrize("page", ["02-small-filters", "05-alexnet", "08-resnet"])
+def test_charts_and_towers_have_a_form_for_a_phone(browser, site, page):
+    for width in (360, 390):
+        visit(browser, site, f"chapters/{page}.html", width)
+        forms = browser.execute_script(FORMS)
+        assert forms
+        for wide, narrow, words, more in forms:
+            assert (wide, narrow) == (0, 1)
+            assert words >= 11
+            assert more <= 0
+    visit(browser, site, f"chapters/{page}.html", 1280)
+    assert all(form[:2] == [1, 0] for form in browser.execute_script(FORMS))
+
+
+# Cells without output, whose bar is followed by another bar.
+BARS_IN_A_ROW = """
+return [...document.querySelectorAll("div.cell:has(> details.above-input:only-child)")].filter(
+    e => e.nextElementSibling?.matches("div.cell:has(> details.above-input)")).length;
+"""
+
+
+@every_page
+def test_no_two_bars_unfold_code_with_nothing_between(browser, site, page):
+    visit(browser, site, page, 390)
+    assert browser.execute_script(BARS_IN_A_ROW) == 0
+
+
+def test_the_title_of_a_wide_table_is_in_sight(browser, site):
+    visit(browser, site, "chapters/07-googlenet.html", 390)
+    beyond = browser.execute_script("""
+        return [...document.querySelectorAll(".cnnbook-table caption")].map(e => {
+            const words = document.createRange();
+            words.selectNodeContents(e);
+            return words.getBoundingClientRect().right;
+        }).filter(right => right > innerWidth);
+    """)
+    assert beyond == []
+
+
 def test_fades_follow_the_scrolling_in_browsers_without_such_animations(browser, site):
     old = {"source": "CSS.supports = () => false"}
     added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", old)
     try:
-        visit(browser, site, "chapters/06-vgg.html", 390)
+        visit(browser, site, "chapters/07-googlenet.html", 390)
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
     lengths = browser.execute_async_script("""
@@ -142,7 +222,7 @@ def test_fades_follow_the_scrolling_in_browsers_without_such_animations(browser,
     assert lengths == [["0px", "40px"], ["40px", "0px"]]
 
 
-# What a finger hits at a point 20 pixels above or below the middle of a control.
+# What a finger hits at a point 21 pixels above or below, left or right of the middle of a control.
 TARGETS = """
 const small = [];
 for (const control of document.querySelectorAll(
@@ -150,7 +230,7 @@ for (const control of document.querySelectorAll(
   control.scrollIntoView({block: "center"});
   const box = control.getBoundingClientRect();
   const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
-  for (const [dx, dy] of [[0, -19], [0, 19], [-19, 0], [19, 0]]) {
+  for (const [dx, dy] of [[0, -21], [0, 21], [-21, 0], [21, 0]]) {
     const hit = document.elementFromPoint(x + dx, y + dy);
     if (!control.contains(hit)) small.push(`${control.className} ${dx} ${dy}`);
   }

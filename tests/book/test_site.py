@@ -56,7 +56,7 @@ return document.fonts.ready.then(() => icons.filter(i => i.getClientRects().leng
 # A widget still being drawn is hidden behind the picture of its first state.
 FIGURES = """
 return [...document.querySelectorAll("figure.cnnbook-figure [role=img]")].filter(
-    picture => getComputedStyle(picture).visibility === "visible"
+    picture => picture.getClientRects().length && getComputedStyle(picture).visibility === "visible"
 ).map(picture => ({
     label: picture.getAttribute("aria-label"),
     width: picture.getBoundingClientRect().width,

@@ -745,6 +745,7 @@ def test_what_is_tapped_stays_in_sight_on_a_phone(browser, live_page, block):
         browser.find_element("class name", "cnnbook-live-close").click()
 
 
+LIVE_WIDTHS = "[...document.querySelectorAll('.cnnbook-live-stage canvas')].map(e => e.width)"
 # Beside the square, a finger scrolls the page.
 TOUCHED = """
 const page = document.querySelector(".cnnbook-live-page");
@@ -765,6 +766,44 @@ def test_it_is_as_large_as_a_thumb_on_a_phone(browser, live_page, width):
     visit(browser, live_page(*lively("lenet")), width)
     browser.execute_async_script(NEXT_FRAME)
     assert browser.execute_script(TOUCHED) == [0, ["cnnbook-live-square"], width, 0]
+
+
+# What is on the screen in the first frames after the page has got, or changed, its width.
+PAINTED = """
+const [narrower, done] = arguments;
+const main = document.querySelector("main");
+const widths = [];
+const note = () => {
+  const canvases = [...document.querySelectorAll(".cnnbook-live-stage canvas")];
+  widths.push(canvases[0].getBoundingClientRect().width);
+  if (widths.length === 3) done(widths);
+  else requestAnimationFrame(painted);
+};
+const painted = () => { // a message arrives after the frame
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = note;
+  port2.postMessage(null);
+};
+if (narrower) main.style.width = "300px";
+main.hidden = false;
+requestAnimationFrame(painted);
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_drawn_in_a_width_that_the_page_does_not_have(browser, live_page, tmp_path):
+    address = live_page(*lively("lenet"))
+    page = tmp_path / "page.html"
+    page.write_text(page.read_text().replace("<main>", "<main hidden>"))
+    visit(browser, address, 700)
+    hidden = browser.execute_async_script(f"setTimeout(() => arguments[0]({LIVE_WIDTHS}), 200)")
+    assert set(hidden) == {300}  # as browsers make a canvas: nothing was drawn
+    first, *later = browser.execute_async_script(PAINTED, False)
+    assert first > 310
+    assert set(later) == {first}
+    first, *later = browser.execute_async_script(PAINTED, True)
+    assert 200 < first <= 300
+    assert set(later) == {first}
 
 
 @pytest.mark.slow

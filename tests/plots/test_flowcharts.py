@@ -62,6 +62,7 @@ DRAWINGS = {
     "two devices": lambda: plots.towers(
         models.AlexNetTwoDevices(devices=("meta", "meta")), (3, 227, 227)
     ),
+    "upright towers": lambda: plots.Figure(DRAWINGS["towers"]().narrow, "towers, upright"),
 }
 
 
@@ -117,7 +118,34 @@ def test_panels_stack_on_a_narrow_page():
     # On a phone of 390 pixels, 350 of them beside the margins, text of 9 points has 11 pixels.
     assert max(widths) <= 350 * (9 / 72 * 96) / 11
     assert all(axes.get_visible() for axes in figure.axes)
-    assert DRAWINGS["towers"]().svg().count("<svg") == 1
+
+
+def test_two_towers_stand_upright_on_a_narrow_page():
+    figure = DRAWINGS["towers"]()
+    text = figure.html()
+    assert text.count("<svg") == 2
+    wide, narrow = re.findall(r'<svg class="cnnbook-(?:wide|narrow)"[^>]*style="([^"]*)"', text)
+    assert "display:block" in wide
+    assert "display:none" in narrow  # until a style sheet knows that the page is narrow
+    assert int(re.search(r"^width:(\d+)px", narrow)[1]) <= 350
+    assert "min-width" not in narrow
+    upright = plots.Figure(figure.narrow, "towers")
+    each = [t for t in texts(upright) if t != "input"]
+    assert Counter(t for t in each if "slant" not in t and "thick" not in t) == Counter(
+        t for t in texts(figure) if t != "input" and "slant" not in t
+    )
+    arrows = patches(upright, FancyArrowPatch)
+    crossing = [a for a in arrows if to_rgb(a.get_edgecolor()) == to_rgb(COLORS[1])]
+    assert len(crossing) == 2 * 4
+    assert len(arrows) == len(crossing) + 2 * 7
+    assert all(a._path_original.vertices[-1][1] < a._path_original.vertices[0][1] for a in arrows)
+
+
+def test_four_towers_are_too_wide_to_stand_beside_each_other():
+    grouped = nn.Conv2d(128, 128, 3, groups=4)
+    figure = plots.towers(nn.Sequential(nn.Conv2d(3, 128, 3), grouped, grouped), (3, 99, 99))
+    assert figure.narrow is None
+    assert figure.html().count("<svg") == 1
 
 
 def label_of(conv, channels_only):

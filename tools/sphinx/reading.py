@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from string import Template
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
@@ -112,6 +113,36 @@ class LinkSolutions(SphinxPostTransform):
                 "", f"Solution {n}", internal=True, refuri=f"{address}#{headings[n]}"
             )
             exercise[-1] += [nodes.Text(" "), link]
+
+
+class JoinHiddenCells(SphinxPostTransform):
+    """Unfold the code of cells that follow each other, with nothing to see between, by one bar.
+
+    Cause: myst-nb 1.4.0 gives every cell whose code is hidden a bar of its own; two or three bars
+      in a row hold code that belongs together, which only its length has divided.
+    Delete when: HideInputCells in myst_nb/sphinx_.py joins them.
+    """
+
+    default_priority = 205  # after myst-nb's, 199
+    formats = ("html",)
+
+    def run(self, **_options) -> None:
+        """Move the code of a cell without output into the bar of the next."""
+        cells = self.document.findall(nodes.container)
+        for cell in [c for c in cells if c.get("nb_element") == "cell_code"]:
+            following = cell.next_node(descend=False, siblings=True)
+            bar, other = hidden_code(cell), hidden_code(following)
+            if bar is not None and other is not None and len(cell) == 1:
+                other[:0] = bar.children
+                cell.parent.remove(cell)
+
+
+def hidden_code(cell: nodes.Node | None) -> nodes.Element | None:
+    """Return the bar with the hidden code of a cell, if it is a cell that has one."""
+    if not isinstance(cell, nodes.container) or cell.get("nb_element") != "cell_code":
+        return None
+    bar = cell[0] if cell.children else None
+    return bar if isinstance(bar, HideCodeCellNode) and "above-input" in bar["classes"] else None
 
 
 def exercises(document: nodes.document) -> list[nodes.list_item]:
@@ -217,5 +248,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
         app.connect("html-page-context", change, priority=900)
     app.connect("doctree-read", note_solutions)
     app.add_post_transform(LinkSolutions)
+    app.add_post_transform(JoinHiddenCells)
     app.connect("build-finished", write_site_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -82,11 +82,7 @@ def drawn_by(name: str, docstring: str, module: str) -> Figure | None:
 
 def picture(figure: Figure) -> str:
     """Return a figure as one line of HTML, without what a page need not know."""
-    svg = re.sub(r"\s*\n\s*", " ", re.sub(r"<!--.*?-->", "", figure.svg(), flags=re.S))
-    return (
-        '<figure class="cnnbook-figure" tabindex="0" style="margin:0;overflow-x:auto">'
-        f"{svg}</figure>"
-    )
+    return re.sub(r"\s*\n\s*", " ", re.sub(r"<!--.*?-->", "", figure.html(), flags=re.S))
 
 
 def show_examples(app, what, name, value, options, lines) -> None:

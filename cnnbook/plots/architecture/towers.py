@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from matplotlib.axes import Axes
@@ -11,47 +10,28 @@ from torch import nn
 
 from cnnbook.analysis import Trace
 from cnnbook.analysis.graph import InputLike
+from cnnbook.plots.architecture.columns import CROSSED, Column, Scale, columns_of
+from cnnbook.plots.architecture.downward import draw_downward
 from cnnbook.plots.architecture.drawing import draw_box, rounded
-from cnnbook.plots.architecture.layout import EDGE, LINE, SLANT, Point
+from cnnbook.plots.architecture.layout import EDGE, LINE, Point
 from cnnbook.plots.architecture.nodes import (
     ROLE_COLORS,
     TEXT,
-    Node,
     name_of,
-    nodes_of,
     text_width,
     traced,
 )
-from cnnbook.plots.figure import Figure
-from cnnbook.plots.style import COLORS, INK, new_figure
+from cnnbook.plots.figure import PHONE, Figure
+from cnnbook.plots.style import INK, new_figure
 
 TALLEST = 0.95  # of the boxes in a row; all lengths are inches
+LONGEST = 0.8 * TALLEST  # vector
 THICKEST = 0.34
-BAR = 0.09  # thickness of a vector
 GAP = 0.07  # between columns …
 CROSSING = 0.26  # … where the rows cross
 ROW_GAP = 0.14
 APART = 0.08  # between arrows of the same row and from another
 NOTE = "Height, slant: √ of feature map size; thickness: √ of channels; bars: √ of units."
-CROSSED = COLORS[1]  # color of arrows from one row to another, and from all to a layer of none
-
-
-@dataclass
-class Column:
-    """A layer of all rows, or one that is not divided."""
-
-    title: str
-    role: str
-    shapes: list[tuple[int, ...]]  # one for each row, or one
-    lines: list[str] = field(default_factory=list)  # its window, and the pooling that follows
-    crossed: bool = False  # whether it reads what other rows made
-    x: float = 0.0  # left side
-    width: float = 0.0
-
-    @property
-    def labels(self) -> list[str]:
-        """The shapes as text."""
-        return ["×".join(map(str, shape)) for shape in self.shapes]
 
 
 def towers(
@@ -78,7 +58,8 @@ def towers(
         Height and slant of a box are proportional to the square root of the feature map's sides,
         its thickness to that of the number of channels; the height of a bar to that of the length
         of a vector. Orange arrows lead from one row to the other, or from all to a layer that is
-        not divided. Pooling is written at the layer before.
+        not divided. Pooling is written at the layer before. A narrow page shows two towers from top
+        to bottom, side by side.
 
     Raises
     ------
@@ -98,11 +79,11 @@ def towers(
     """
     found = traced(model, input_shape)
     name = name_of(found)
-    columns, rows = _columns(found, name)
+    columns, rows = columns_of(found, name)
     top = max(len(column.lines) for column in columns) + 1
     _set_x(columns)
     width = columns[-1].x + columns[-1].width + EDGE
-    size = _Scale(columns)
+    size = Scale(columns, TALLEST, LONGEST, THICKEST)
     row = max(size.height(s) for c in columns[1:-1] for s in c.shapes) + LINE + 0.28
     legend = 2.4 * LINE + EDGE
     height = LINE * top + 0.1 + rows * row + (rows - 1) * ROW_GAP + legend + EDGE
@@ -117,125 +98,14 @@ def towers(
         _draw_columns(axes, columns, middles, size, height - EDGE)
         _draw_arrows(axes, columns, middles, size)
         _draw_legend(axes, columns)
-    return Figure(figure, alt or _describe(name, columns, rows), shrinks=False)
-
-
-def _columns(found: Trace, name: str) -> tuple[list[Column], int]:
-    """Return the columns of the drawing, the input first, and the number of rows."""
-    nodes = nodes_of(found, 1)
-    layers = {call.name: call.module for call in found.calls}
-    levels = _levels(nodes)
-    rows = max(map(len, levels))
-    divided = rows > 1
-    if not divided:
-        rows = _groups(layers, [level[0].title for level in levels[1:]], name)
-    columns: list[Column] = []
-    for level in levels:
-        first, last = level[0], level is levels[-1]
-        shapes = [node.shape for node in level]
-        crossed = any(len(node.inputs) > 1 for node in level)
-        if not divided and columns and not last:
-            shapes = [(first.shape[0] // rows, *first.shape[1:])] * rows
-        if not divided:
-            groups = _groups_of(layers.get(first.title))
-            crossed = len(columns) > 1 and groups == 1
-        if len(shapes) not in (1, rows):
-            raise ValueError(
-                f"{name} has {len(shapes)} layers side by side at {first.title} and {rows} "
-                "elsewhere: towers have the same layers"
-            )
-        if first.role == "pooling" and columns:
-            window = " ".join(first.details).removeprefix("pool ")
-            columns[-1].lines += [
-                "max pool" if "Max" in _kind(layers, first) else "avg pool",
-                window,
-            ]
-            continue
-        windows = [detail.removeprefix("conv ") for detail in first.details]
-        title = first.title.rpartition(".")[2]
-        columns.append(Column(title, first.role, shapes, windows, crossed))
-    return columns, rows
-
-
-def _kind(layers: dict[str, nn.Module], node: Node) -> str:
-    return type(layers[node.title]).__name__
-
-
-def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
-    """Return layers by level, with concatenations replaced by what they join."""
-    read: list[list[int]] = []
-    for node in nodes:
-        parts = [k for i in node.inputs for k in (read[i] if nodes[i].title == "concat" else [i])]
-        read.append(list(dict.fromkeys(parts)))
-    levels: list[list[Node]] = []
-    for node, inputs in zip(nodes, read, strict=True):
-        if node.title == "concat":
-            continue
-        node.inputs = inputs
-        node.rank = 1 + max((nodes[i].rank for i in inputs), default=-1)
-        levels += [[] for _ in range(node.rank + 1 - len(levels))]
-        levels[node.rank].append(node)
-    return levels
-
-
-def _groups(layers: dict[str, nn.Module], names: Sequence[str], network: str) -> int:
-    """Return the number of groups of the grouped convolutions."""
-    found = {_groups_of(layers.get(name)) for name in names} - {1, None}
-    if len(found) != 1:
-        what = f"convolutions with {sorted(found)} groups" if found else "no convolution in groups"
-        raise ValueError(
-            f"{network} has {what}; a network of towers has two columns of layers, as "
-            "models.AlexNetTwoDevices, or convolutions with groups=2, as models.AlexNet(towers=2)"
-        )
-    return found.pop()
-
-
-def _groups_of(layer: nn.Module | None) -> int | None:
-    """Return the groups of a layer's weights, None if it has none."""
-    for module in layer.modules() if layer is not None else ():
-        is_convolution = hasattr(module, "groups") and hasattr(module, "weight")
-        if is_convolution or isinstance(module, nn.Linear):
-            return getattr(module, "groups", 1)
-    return None
-
-
-@dataclass
-class _Scale:
-    """Sizes of boxes, proportional to square roots."""
-
-    columns: list[Column]
-
-    def __post_init__(self) -> None:
-        inside = [shape for column in self.columns[1:-1] for shape in column.shapes]
-        maps = [s for s in inside if len(s) > 1] or [self.columns[0].shapes[0]]
-        self.side = max(max(s[1:]) for s in maps)
-        self.channels = max(s[0] for s in maps)
-        self.length = max((s[0] for c in self.columns for s in c.shapes if len(s) == 1), default=1)
-
-    def of(self, shape: tuple[int, ...]) -> tuple[float, float, float]:
-        """Return thickness, height and slant of a box."""
-        if len(shape) == 1:
-            return BAR, 0.8 * TALLEST * math.sqrt(shape[0] / self.length), 0.0
-        tall = TALLEST / (1 + SLANT)
-        channels, height, width = (*shape, 1, 1)[:3]
-        return (
-            max(0.03, THICKEST * math.sqrt(channels / self.channels)),
-            max(0.06, tall * math.sqrt(height / self.side)),
-            max(0.03, SLANT * tall * math.sqrt(width / self.side)),
-        )
-
-    def height(self, shape: tuple[int, ...]) -> float:
-        """Return the height of a box with its slanted side."""
-        return sum(self.of(shape)[1:])
-
-    def width(self, shape: tuple[int, ...]) -> float:
-        """Return the width of a box with its slanted side."""
-        thickness, _, slant = self.of(shape)
-        return thickness + slant
+    narrow = draw_downward(columns, rows)
+    if narrow.get_figwidth() > PHONE:
+        narrow = None
+    return Figure(figure, alt or _describe(name, columns, rows), shrinks=False, narrow=narrow)
 
 
 def _set_x(columns: Sequence[Column]) -> None:
-    size = _Scale(list(columns))
+    size = Scale(columns, TALLEST, LONGEST, THICKEST)
     x = EDGE
     for number, column in enumerate(columns):
         texts = [(column.title, True), *((t, False) for t in (*column.lines, *column.labels))]
@@ -279,7 +149,7 @@ def _draw_rows(axes: Axes, columns: Sequence[Column], middles: Sequence[float], 
 
 
 def _draw_columns(
-    axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: _Scale, top: float
+    axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: Scale, top: float
 ) -> None:
     for column in columns:
         center = column.x + column.width / 2
@@ -303,7 +173,7 @@ def _draw_columns(
 
 
 def _draw_arrows(
-    axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: _Scale
+    axes: Axes, columns: Sequence[Column], middles: Sequence[float], size: Scale
 ) -> None:
     for before, column in pairwise(columns):
         for i, start in enumerate(_heights(before, middles)):
