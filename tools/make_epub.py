@@ -28,11 +28,8 @@ from xml.etree import ElementTree
 from bs4 import BeautifulSoup
 from PIL import Image
 from pygments.formatters import HtmlFormatter
-from volume import HTML, ROOT, Page, contents, front_matter, read, settings
+from volume import HTML, ROOT, VERSION, Page, contents, front_matter, read, settings
 
-sys.path.insert(0, str(ROOT))
-
-from cnnbook import __version__
 from cnnbook._files import write_whole
 
 EPUB = HTML / "cnnbook.epub"
@@ -284,7 +281,7 @@ xml:lang="en" prefix="schema: http://schema.org/">
 <dc:language>en</dc:language>
 <dc:source>{site}</dc:source>
 <dc:rights>Text and figures: CC BY 4.0. Code: MIT.</dc:rights>
-<dc:description>Convolutional networks, built and measured on the page. Version {__version__}.\
+<dc:description>Convolutional networks, built and measured on the page. Version {VERSION}.\
 </dc:description>
 <meta property="dcterms:modified">{modified:%Y-%m-%dT%H:%M:%SZ}</meta>
 {about}<meta name="cover" content="{identifier("cover.png")}"/>

@@ -19,9 +19,7 @@ import sys
 from pathlib import Path
 
 from selenium import webdriver
-from volume import HTML, ROOT, Page, contents, front_matter, read, settings
-
-sys.path.insert(0, str(ROOT))
+from volume import HTML, ROOT, VERSION, Page, contents, front_matter, read, settings
 
 from cnnbook._files import write_whole
 
@@ -33,8 +31,9 @@ A4 = {"paperWidth": 8.27, "paperHeight": 11.69}  # inches
 SCALE = 0.8  # a page as wide as a small window: 76 characters of code fit on a line
 MARGINS = {"marginTop": 0.75, "marginBottom": 0.75, "marginLeft": 0.8, "marginRight": 0.8}
 FOOTER = (
-    '<div style="width: 100%; font: 8px sans-serif; text-align: center; color: #555">'
-    '<span class="pageNumber"></span></div>'
+    '<div style="width: 100%; margin: 0 0.8in; font: 8px sans-serif; color: #555; display: flex; '
+    'justify-content: space-between"><span><span class="title"></span>, '
+    f'version {VERSION}</span><span class="pageNumber"></span></div>'
 )
 
 STYLE = """

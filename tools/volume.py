@@ -16,6 +16,8 @@ from urllib.parse import urldefrag
 import yaml
 from bs4 import BeautifulSoup, Comment, Tag
 
+from cnnbook import __version__ as VERSION
+
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 
@@ -156,8 +158,8 @@ def front_matter() -> str:
     site, today = config["html"]["baseurl"], datetime.date.today()
     return (
         f"<p>{config['author']}</p>"
-        f'<p>Made on {today.day} {today:%B %Y} from <a href="{site}">{site}</a>, '
-        "where the figures with controls can be used and the code can be copied. Code that only "
-        "prepares or draws is left out here; there, it is folded.</p>"
+        f"<p>Version {VERSION}, made on {today.day} {today:%B %Y} from "
+        f'<a href="{site}">{site}</a>, where the figures with controls can be used and the code '
+        "can be copied. Code that only prepares or draws is left out here; there, it is folded.</p>"
         f"<p>{config['html']['extra_footer']}</p>"
     )
