@@ -64,6 +64,7 @@ div.math { margin: 1em 0; text-align: center; }
 dt { font-weight: bold; margin-top: 0.8em; }
 details { margin: 0 0 1em 2em; }
 .cnnbook-times, .cnnbook-elsewhere { font-size: 0.85em; }
+.cnnbook-control { display: inline-block; margin-right: 1.5em; }
 .claim-number { white-space: nowrap; }
 .front { margin-top: 30%; }
 .cover { margin: 0; padding: 0; text-align: center; }

@@ -67,6 +67,7 @@ details { margin-left: 2rem; }  /* answers, below the questions of a list */
 .contents li a { color: inherit !important; padding-left: 1em; text-decoration: none;
   text-indent: -1em; }
 .contents .page-number { order: 2; font-variant-numeric: tabular-nums; }
+.cnnbook-control { display: inline-block; margin-right: 1.5em; min-height: 0; }
 .cnnbook-elsewhere { font-size: 0.8rem; color: #555; }
 """
 
