@@ -48,7 +48,7 @@ h2 { font-size: 1.6rem !important; }
 /* The theme never breaks a table; one of a page's length would leave the page before it empty. */
 .bd-main .bd-content table:has(tr:nth-child(13)) { break-inside: auto; }
 :is(tr, .cnnbook-still) { break-inside: avoid; }
-article section:last-child > :last-child { margin-bottom: 0; }  /* it could take a page of its own */
+article section:last-child > :last-child { margin-bottom: 0; }  /* it could take a page */
 /* One font for a whole formula, as high as the text beside it. */
 math { font-family: "STIX Two Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 details > summary { display: none !important; }  /* the theme shows it */

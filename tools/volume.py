@@ -27,7 +27,7 @@ LEFT_OUT = re.compile(r"chapters/reference/(explorers$|package/)")
 # and the code that is folded, which by the rules of this book only prepares and draws.
 LEFT_OUT_OF_PAGES = (
     "script, style, button, .cnnbook-own-row, .headerlink, .cnnbook-definition, .toctree-wrapper, "
-    ".tag_claims details, details.above-input"
+    "details.above-input"
 )
 # Pictures that are alive on the web page, and what links it.
 ALIVE = {
