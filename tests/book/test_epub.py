@@ -152,7 +152,7 @@ def test_the_container_says_what_it_is_first(epub, files, documents):
         assert archive.testzip() is None
     assert (first.filename, first.compress_type) == ("mimetype", zipfile.ZIP_STORED)
     assert files["mimetype"] == b"application/epub+zip"
-    (root,) = documents["META-INF/container.xml"].iter("{*}rootfile")
+    (root,) = documents["META-INF/container.xml"].findall(".//{*}rootfile")
     assert root.get("full-path") == "book/content.opf"
 
 
