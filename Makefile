@@ -6,6 +6,7 @@
 # make site       build the book, and look at its pages in a browser
 # make serve      build the book and open it in a browser, on this machine only
 # make pdf        build the book, and print it into one file, _build/html/cnnbook.pdf
+# make epub       build the book, and make one file for e-readers of it, _build/html/cnnbook.epub
 # make sphinx     the same pages by Sphinx without Jupyter Book, into _build/sphinx/html
 # make lint       ruff, mypy, and no outputs in notebooks
 # make format     mend what lint complains of
@@ -21,7 +22,7 @@ READY := .venv/ready
 # makes each of them slower by more than ten times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: book quick quick-tests test unit faults site serve pdf sphinx lint format linkcheck constraints clean
+.PHONY: book quick quick-tests test unit faults site serve pdf epub sphinx lint format linkcheck constraints clean
 
 book: $(READY)
 	$(BIN)/python tools/book.py build
@@ -49,6 +50,9 @@ serve: book
 
 pdf: book
 	$(BIN)/python tools/make_pdf.py
+
+epub: book
+	$(BIN)/python tools/make_epub.py
 
 # The way out of Jupyter Book 1.x, kept open: see CONTRIBUTING.md.
 sphinx: book

@@ -11,38 +11,29 @@ Delete when: a maintained builder prints HTML with an outline.
 """
 
 import base64
-import datetime
 import html
 import posixpath
 import re
 import shutil
 import sys
 from pathlib import Path
-from urllib.parse import urldefrag
 
-import yaml
-from bs4 import BeautifulSoup, Tag
 from selenium import webdriver
+from volume import HTML, ROOT, VERSION, Page, contents, front_matter, read, settings
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from cnnbook._files import write_whole
 
-from cnnbook._files import write_whole  # noqa: E402
-
-HTML = ROOT / "_build" / "html"
 PAGE = ROOT / "_build" / "book.html"
 PDF = HTML / "cnnbook.pdf"
-
-# What nobody reads on paper: figures with controls, and the package function by function.
-LEFT_OUT = re.compile(r"chapters/reference/(explorers$|package/)")
 
 PATIENCE = 600  # seconds for a thousand figures
 A4 = {"paperWidth": 8.27, "paperHeight": 11.69}  # inches
 SCALE = 0.8  # a page as wide as a small window: 76 characters of code fit on a line
 MARGINS = {"marginTop": 0.75, "marginBottom": 0.75, "marginLeft": 0.8, "marginRight": 0.8}
 FOOTER = (
-    '<div style="width: 100%; font: 8px sans-serif; text-align: center; color: #555">'
-    '<span class="pageNumber"></span></div>'
+    '<div style="width: 100%; margin: 0 0.8in; font: 8px sans-serif; color: #555; display: flex; '
+    'justify-content: space-between"><span><span class="title"></span>, '
+    f'version {VERSION}</span><span class="pageNumber"></span></div>'
 )
 
 STYLE = """
@@ -52,110 +43,81 @@ article { break-before: page; }
 .cnnbook-table table { font-size: 0.85em !important; }
 article h1 { display: block !important; font-size: 2.2rem; }
 h2 { font-size: 1.6rem !important; }
-:is(h1, h2, h3, h4) { break-after: avoid; }
+:is(h1, h2, h3, h4, dt) { break-after: avoid; }
 :is(p, li) { orphans: 2; widows: 2; }
-.headerlink { display: none; }
+/* The theme never breaks a table; one of a page's length would leave the page before it empty. */
+.bd-main .bd-content table:has(tr:nth-child(13)) { break-inside: auto; }
+:is(tr, .cnnbook-still) { break-inside: avoid; }
+article section:last-child > :last-child { margin-bottom: 0; }  /* it could take a page */
+/* One font for a whole formula, as high as the text beside it. */
+math { font-family: "STIX Two Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 details > summary { display: none !important; }  /* the theme shows it */
+details { margin-left: 2rem; }  /* answers, below the questions of a list */
 .title-page { height: 85vh; display: flex; flex-direction: column; justify-content: center; }
 .title-page img { width: 16rem; }
 .title-page h1 { font-size: 3rem; }
-.contents { columns: 2; }
-.contents p { break-after: avoid; margin-bottom: 0; }
-.contents ul { list-style: none; padding-left: 1rem; }
+.contents-title { break-before: page; }
+.contents { columns: 2; column-gap: 2.5rem; }
+.contents section { break-inside: avoid; margin-bottom: 1.2rem; }
+.contents p { margin-bottom: 0; }
+.contents ul { list-style: none; padding-left: 0; }
 .contents li { display: flex; align-items: baseline; gap: 0.4em; }
 .contents li::before { content: ""; order: 1; flex: 1; min-width: 1em;
   border-bottom: 1px dotted #888; }
-.contents li a { text-indent: -1em; padding-left: 1em; }
+.contents li a { color: inherit !important; padding-left: 1em; text-decoration: none;
+  text-indent: -1em; }
 .contents .page-number { order: 2; font-variant-numeric: tabular-nums; }
-.cnnbook-still::after { content: "On the web page this figure can be changed."; display: block;
-  font-size: 0.8rem; color: #555; }
+.cnnbook-control { display: inline-block; margin-right: 1.5em; min-height: 0; }
+.cnnbook-elsewhere { font-size: 0.8rem; color: #555; }
 """
 
 
-def parts(toc: dict) -> list[tuple[str, list[str]]]:
-    """Return the parts of the table of contents: captions, and the pages to print."""
-
-    def files(entries: list[dict]):
-        for entry in entries:
-            yield entry["file"]
-            yield from files(entry.get("sections", []))
-
-    return [
-        (part["caption"], [file for file in files(part["chapters"]) if not LEFT_OUT.match(file)])
-        for part in toc["parts"]
-    ]
+def address(page: str, fragment: str) -> str:
+    """Return where a page of the book, or a fragment of one, is in the joint page."""
+    return f"#{page}--{fragment}" if fragment else f"#{page}"
 
 
-def relinked(address: str, page: str, pages: set[str], site: str) -> str:
-    """Return where a page's link leads once all pages are one."""
-    if re.match(r"[a-z]+:|//", address):
-        return address
-    path, fragment = urldefrag(address)
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
-    if path.removesuffix(".html") in pages:
-        name = path.removesuffix(".html")
-        return f"#{name}--{fragment}" if fragment else f"#{name}"
-    return f"{site}{path}" + (f"#{fragment}" if fragment else "")
-
-
-def article(page: str, pages: set[str], site: str) -> Tag:
-    """Return a page's content, with addresses that are valid in the combined page."""
-    soup = BeautifulSoup((HTML / f"{page}.html").read_text(), "html.parser")
-    content = soup.find("article")
-    if content is None:
-        raise ValueError(f"{HTML / page}.html has no article; has the theme changed?")
-    for script in content("script"):
-        script.decompose()
+def joined(page: Page) -> str:
+    """Return a page as a part of the joint page, in which every name is unique."""
+    content = page.content
     for folded in content("details"):
         folded["open"] = ""
     for element in content(id=True):
-        if element.find_parent("svg") is None and element.name != "svg":
-            element["id"] = f"{page}--{element['id']}"
-    for link in content("a", href=True):
-        link["href"] = relinked(link["href"], page, pages, site)
+        element["id"] = f"{page.name}--{element['id']}"
     for image in content("img", src=True):
         if not image["src"].startswith("data:"):
-            file = posixpath.join(posixpath.dirname(page), image["src"])
+            file = posixpath.join(posixpath.dirname(page.name), image["src"])
             image["src"] = f"html/{posixpath.normpath(file)}"
-    content["id"] = page
-    return content
+    content["id"] = page.name
+    return page.html()
 
 
 def joint_page() -> str:
     """Return the whole book as one HTML page."""
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    site = config["html"]["baseurl"]
-    chapters = parts(toc)
-    pages = [toc["root"], *(page for _, part in chapters for page in part)]
-    first = (HTML / f"{toc['root']}.html").read_text()
+    title = settings()["title"]
+    root, chapters = contents()
+    names = [root, *(name for _, part in chapters for name in part)]
+    first = (HTML / f"{root}.html").read_text(encoding="utf-8")
     styles = re.findall(r'<link [^>]*rel="stylesheet"[^>]*>', first)
     head = "".join(line.replace('"../_static', '"html/_static') for line in styles)
-    articles = {page: article(page, set(pages), site) for page in pages}
+    pages = {name: read(name, set(names), address) for name in names}
 
-    def entry(page: str) -> str:
-        title = articles[page].find("h1")
-        text = "".join(part for part in title.strings if part != "#")
-        if chapter := re.match(r"chapters/(\d\d)-", page):
-            text = f"{int(chapter[1])} {text}"
+    def entry(name: str) -> str:
         # print_page puts the number there, once it is known; three digits of room.
-        number = f'<span class="page-number" data-page="{page}">000</span>'
-        return f'<li><a href="#{page}">{html.escape(text)}</a>{number}</li>'
+        number = f'<span class="page-number" data-page="{name}">000</span>'
+        return f'<li><a href="#{name}">{html.escape(pages[name].title)}</a>{number}</li>'
 
-    contents = "".join(
-        f"<p><strong>{caption}</strong></p><ul>{''.join(map(entry, part))}</ul>"
+    listed = "".join(
+        f"<section><p><strong>{caption}</strong></p><ul>{''.join(map(entry, part))}</ul></section>"
         for caption, part in chapters
     )
-    today = f"{datetime.date.today():%d %B %Y}"
     return f"""<!DOCTYPE html>
-<html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{config["title"]}</title>
+<html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{title}</title>
 {head}<style>{STYLE}</style></head><body><main class="bd-main"><div class="bd-content">
-<div><div class="title-page"><img src="html/_static/logo.svg" alt=""><h1>{config["title"]}</h1>
-<p>{config["author"]}</p><p>Made on {today} from <a href="{site}">{site}</a>,
-where the figures with controls can be used and the code can be copied.</p>
-<p>{config["html"]["extra_footer"]}</p></div>
-<div class="contents" style="break-before: page"><h2>Contents</h2>{contents}</div>
-{"".join(map(str, articles.values()))}</div></div></main></body></html>"""
+<div><div class="title-page"><img src="html/_static/logo.svg" alt=""><h1>{title}</h1>
+{front_matter()}</div>
+<h2 class="contents-title">Contents</h2><div class="contents">{listed}</div>
+{"".join(map(joined, pages.values()))}</div></div></main></body></html>"""
 
 
 def pages_of_targets(pdf: bytes) -> dict[str, int]:
@@ -198,8 +160,33 @@ return isNew;
 """
 
 
+# Returns the letters for which no font is installed: they are drawn as one that no font has is.
+MISSING = """
+const canvas = document.createElement("canvas");
+canvas.width = canvas.height = 32;
+const context = canvas.getContext("2d", { willReadFrequently: true });
+context.font = "16px sans-serif";
+function drawn(letter) {
+  context.clearRect(0, 0, 32, 32);
+  context.fillText(letter, 4, 24);
+  return canvas.toDataURL();
+}
+const box = drawn(String.fromCodePoint(0x10fffd));
+const letters = [...new Set(document.body.textContent)];
+return letters.filter((letter) => letter > "\\u007f" && drawn(letter) === box).join("");
+"""
+
+
 def print_page(page: Path, pdf: Path) -> None:
-    """Print an HTML file, with an outline of its headings and page numbers in its contents."""
+    """Print an HTML file, with an outline of its headings and page numbers in its contents.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no browser.
+    ValueError
+        If letters would be printed as boxes, for want of a font.
+    """
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (browser and driver):
@@ -214,6 +201,11 @@ def print_page(page: Path, pdf: Path) -> None:
     try:
         chrome.set_page_load_timeout(PATIENCE)
         chrome.get(page.as_uri())
+        if missing := chrome.execute_script(MISSING):
+            raise ValueError(
+                f"no font has the letters {missing[:40]}; on Debian, the package fonts-nanum has "
+                "Korean ones"
+            )
         how = {"printBackground": True, "generateDocumentOutline": True, "generateTaggedPDF": True}
         how |= {"displayHeaderFooter": True, "headerTemplate": "<span></span>"}
         how |= {"footerTemplate": FOOTER, "scale": SCALE}

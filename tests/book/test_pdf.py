@@ -5,11 +5,11 @@ from pathlib import Path
 
 import make_pdf
 import pytest
-import yaml
+import volume
 
 ROOT = Path(__file__).parents[2]
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-PAGES = {TOC["root"], *(page for _, part in make_pdf.parts(TOC) for page in part)}
+FIRST, PARTS = volume.contents()
+PAGES = {FIRST, *(page for _, part in PARTS for page in part)}
 SITE = "https://example.org/book/"
 
 # What scrolls on a screen would be cut on paper.
@@ -28,13 +28,15 @@ return [...document.querySelectorAll("article :not(svg *, math *)")].filter(
         ("05-alexnet.html", "#chapters/05-alexnet"),
         ("solutions/04-lenet.html#b", "#chapters/solutions/04-lenet--b"),
         ("../index.html", f"{SITE}index.html"),
+        ("05-alexnet.ipynb#b", "#chapters/05-alexnet--b"),
         ("reference/package/plots.html#c", f"{SITE}chapters/reference/package/plots.html#c"),
         ("https://arxiv.org/abs/1#d", "https://arxiv.org/abs/1#d"),
         ("mailto:a@b.org", "mailto:a@b.org"),
     ],
 )
 def test_links_hold_in_the_joint_page(address, there):
-    assert make_pdf.relinked(address, "chapters/04-lenet", PAGES, SITE) == there
+    page = "chapters/04-lenet"
+    assert volume.relinked(address, page, PAGES, SITE, make_pdf.address) == there
 
 
 def test_only_what_cannot_be_read_on_paper_is_left_out():
@@ -72,9 +74,13 @@ def test_nothing_is_wider_than_the_paper(page, browser):
     try:
         browser.get(page.as_uri())
         assert browser.execute_script(CUT) == []
-        # Folded code is open, and its handle gone.
+        # Answers are shown, without their handles; folded code is left out.
         shown = "return [...document.querySelectorAll('summary')].filter(s => s.checkVisibility())"
         assert browser.execute_script(f"{shown}.length") == 0
+        closed = "return document.querySelectorAll('details:not([open]), .above-input').length"
+        assert browser.execute_script(closed) == 0
+        buttons = "return document.querySelectorAll('button, script, .cnnbook-own-row').length"
+        assert browser.execute_script(buttons) == 0
         assert browser.execute_script("return document.images.length") > 0
         broken = "return [...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
         assert browser.execute_script(broken) == []
@@ -93,6 +99,18 @@ def test_the_file_has_an_outline_and_every_page(page, browser, tmp_path):
     for chapter in ("LeNet-5: features learned, not designed", "Glossary", "Solutions: VGG"):
         assert chapter.encode() in outline
     assert b"file://" not in content
+
+
+@pytest.mark.book
+def test_letters_without_a_font_are_an_error(browser, tmp_path):
+    """A code point that no font can have stands for a Korean letter where there is no such font."""
+    source = tmp_path / "page.html"
+    source.write_text("<p>× − ★ 합성곱 ∑ é</p>")
+    browser.get(source.as_uri())
+    assert browser.execute_script(make_pdf.MISSING) == ""
+    source.write_text(f"<p>합성곱 {chr(0x10FFFC)}</p>")
+    with pytest.raises(ValueError, match=f"no font has the letters {chr(0x10FFFC)};"):
+        make_pdf.print_page(source, tmp_path / "page.pdf")
 
 
 @pytest.mark.book

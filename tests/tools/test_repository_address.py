@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import make_epub
 import make_pdf
 import pytest
 import set_repository as tool
@@ -58,7 +59,8 @@ def published_books(root: Path) -> set[str]:
     names = ("README.md", "pyproject.toml", "CITATION.cff", "_config.yml")
     text = "\n".join((root / name).read_text() for name in names)
     links = re.findall(r"https://[\w-]+\.github\.io[\w./-]*", text)
-    books = (link.removesuffix(f"/{make_pdf.PDF.name}").split("/chapters/")[0] for link in links)
+    volumes = f"/({re.escape(make_pdf.PDF.name)}|{re.escape(make_epub.EPUB.name)})$"
+    books = (re.sub(volumes, "", link).split("/chapters/")[0] for link in links)
     return {book.rstrip("/") for book in books}
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import book
+import make_epub
 import make_pdf
 import page_extras
 import pytest
@@ -74,7 +75,8 @@ def test_every_patch_says_whose_behavior_it_makes_up_for_and_when_it_can_go(patc
 
 
 @pytest.mark.parametrize(
-    "text", [book.execute.__doc__, book.forget_pages.__doc__, make_pdf.__doc__]
+    "text",
+    [book.execute.__doc__, book.forget_pages.__doc__, make_pdf.__doc__, make_epub.__doc__],
 )
 def test_so_do_the_tools_that_do_what_the_builder_might(text):
     check(text)
