@@ -108,8 +108,8 @@ def against(
     alt
         Text alternative; lists the means at both ends if not given.
     """
-    labels = {"xlabel": xlabel, "ylabel": ylabel}
-    return panels(x, {"": arms}, key, accuracy=accuracy, log=log, height=height, alt=alt, **labels)
+    options: dict[str, Any] = {"accuracy": accuracy, "log": log, "height": height, "alt": alt}
+    return panels(x, {"": arms}, key, xlabel=xlabel, ylabel=ylabel, **options)
 
 
 def panels(
