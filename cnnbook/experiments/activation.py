@@ -26,6 +26,7 @@ from torch import nn
 
 from cnnbook import models
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import BANDS, said_images
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -116,8 +117,10 @@ def verdict(result: Result) -> str:
         f"{of_difference(values, relu).in_words()} with the {label}".replace("the tanh", "tanh")
         for label, values in found.items()
     ]
+    lost = any(len(arm.compared.runs) < len(arm.runs) for arm in (*own.values(), *torchs.values()))
     text = (
-        "With a start and a learning rate of its own, LeNet-5's test error is "
+        f"{'Of the runs that learned: with' if lost else 'With'} a start and a learning rate of "
+        "its own, LeNet-5's test error is "
         f"{100 * sum(relu) / len(relu):.1f} % with ReLU and, compared with that, "
         f"{', '.join(said[:-1])} and {said[-1]}"
     )
@@ -126,6 +129,8 @@ def verdict(result: Result) -> str:
             torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
         text += f"; torch's start makes that with the logistic sigmoid {change.in_words()}"
+        if torchs["logistic sigmoid"].chosen_at_chance:
+            text += ", at a learning rate chosen among some that all taught nothing as yet"
     text += " (95 % intervals)."
     for start, arms in (("its own start", own), ("torch's start", torchs)):
         for label, arm in arms.items():
@@ -145,7 +150,9 @@ def plot(result: Result) -> Figure:
         for start, title in {"own": "start of its own", "torch": "torch's start"}.items()
         if _say_chosen(result, start)
     }
-    return figures.panels_of_curves(panels, "val_error", ylabel="validation error (%)", top=100)
+    return figures.panels_of_curves(
+        panels, "val_error", ylabel="validation error (%)", top=100, zoom=True
+    )
 
 
 def _say_chosen(result: Result, start: str) -> dict[str, ArmResult]:
@@ -200,4 +207,6 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    images=lambda settings: said_images({**settings, "side": 32}),
+    marks=f"{BANDS} Dashed: a run that is left out of the mean, as it learned nothing.",
 )

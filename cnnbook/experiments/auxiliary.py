@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from cnnbook import data, models
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import BANDS
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_pairs
@@ -191,4 +192,5 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=BANDS,
 )

@@ -14,6 +14,7 @@ And what becomes of a trained network when one of its blocks is taken away (Veit
 arXiv:1605.06431, Figure 3).
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,13 +25,14 @@ from torch import Tensor, nn
 
 from cnnbook import data, models, training
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import BANDS, DOTS_AND_BARS, said_counts, said_images
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
-from cnnbook.plots.style import CHART, line_style, new_figure
+from cnnbook.plots.style import line_style, new_figure
 
 
 def arms(settings: Mapping[str, Any]) -> list[Arm]:
@@ -136,14 +138,16 @@ def verdict(result: Result) -> str:
         f"{plain.in_words()}; that of residual networks "
         f"is {residual.in_words()}"
     )
-    if result.settings["times"] > 1:
+    if result.settings["times"] > 1:  # first, as plain-20 had no more time: the cautious number
         longer = errors[_longer(result.settings)]
         left = of_difference(longer, errors[f"plain-{shallow}"])
         times = result.settings["times"]
-        said += (
-            f"; after {'twice' if times == 2 else f'{times} times'} the steps, that of "
-            f"plain-{deep} is {'still ' if left.low > 0 else ''}{left.in_words()}, "
-            f"compared with plain-{shallow}"
+        said = (
+            f"{'Even with' if left.low > 0 else 'With'} "
+            f"{'twice' if times == 2 else f'{times} times'} the steps, the training "
+            f"error of plain-{deep} is {left.in_words()} compared with plain-{shallow}; after "
+            f"equal steps, {plain.in_words()}; that of residual-{deep}, after equal steps, is "
+            f"{residual.in_words()} compared with residual-{shallow}"
         )
     return f"{said} (95 % intervals)."
 
@@ -178,7 +182,9 @@ def plot_removed(result: Result) -> Figure:
     """Draw the test error of deep networks without each of their blocks (Veit et al. 2016)."""
     arms = [arm for arm in result if "removed" in arm.runs[0] and "times" not in arm.options]
     listed = []
-    with new_figure(CHART, 3.4) as figure:
+    most = max(len(arm.runs[0]["removed"]["errors"]) for arm in arms)
+    dots: dict[str, Any] = {"linewidth": 1.8, "linestyle": (0, (1, 1.2))}
+    with new_figure(4.4, 3.6) as figure:  # hardly shrinks on a phone
         axes = figure.add_subplot()
         for i, arm in enumerate(arms):
             style, removed = line_style(i), [run["removed"] for run in arm.runs]
@@ -188,16 +194,29 @@ def plot_removed(result: Result) -> Figure:
             axes.plot(numbers, errors.mean(0), marker=".", label=arm.name, **style)
             low, high = errors.min(0), errors.max(0)
             axes.fill_between(numbers, low, high, color=style["color"], alpha=0.2, linewidth=0)
-            axes.axhline(whole, color=style["color"], linewidth=0.9, linestyle=":")
+            axes.axhline(whole, color=style["color"], **dots)
+            stages = [name.partition(".")[0] for name in removed[0]["blocks"]]
+            for at, (before, after) in enumerate(itertools.pairwise(stages), 1):
+                if before != after and len(stages) == most:
+                    axes.axvline(at + 0.5, color="gray", linewidth=1.2)
             median = float(np.median(errors.mean(0)))
             listed.append(f"{arm.name} {whole:.1f} % whole, {median:.1f} % without one (median)")
-        axes.plot([], [], color="gray", linewidth=0.9, linestyle=":", label="the whole network")
+        axes.plot([], [], color="gray", label="the whole network", **dots)
+        axes.axhline(90, color="gray", linestyle=(0, (6, 3)), linewidth=1.2, label="guessing: 90 %")
         axes.set(xlabel="removed block, counted from the input", ylabel="test error (%)")
         axes.set_ylim(0, 100)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25, linewidth=0.6)
-        figure.legend(loc="outside upper center", ncols=3)
-    return Figure(figure, f"Test error without one block: {'; '.join(listed)}.")
+        figure.legend(loc="outside upper center", ncols=2)
+    seeds, blocks = len(arms[0].runs), max(arm.options["depth"] - 2 for arm in arms) // 2
+    caption = (
+        f"{said_images(result.settings)}; networks trained as above, tested on the first "
+        f"{result.settings['remove']:,} test images. A block counts if it keeps the shape of the "
+        f"feature maps: {most} of {blocks}. Line: mean over {said_counts([seeds])} "
+        f"seed{'s' * (seeds > 1)}; band: lowest to highest; gray vertical lines: between stages."
+    )
+    alt = f"Test error without one block: {'; '.join(listed)}."
+    return Figure(figure, alt, caption=caption)
 
 
 def plot_shortcuts(result: Result) -> Figure:
@@ -214,11 +233,13 @@ def plot_shortcuts(result: Result) -> Figure:
     named = {"A: zeros for new channels": f"residual-{depth}"}
     texts = {"B": "B: projection where the shape changes", "C": "C: projections everywhere"}
     named |= {texts[option]: f"residual-{depth}, option {option}" for option in options}
-    return figures.intervals(
+    figure = figures.intervals(
         {label: result[name] for label, name in named.items()},
         xlabel="test error (%)",
         accuracy=False,
     )
+    figure.caption = result.conditions.replace(result.spec.marks, DOTS_AND_BARS)
+    return figure
 
 
 def _has(result: Result, name: str) -> bool:
@@ -269,4 +290,8 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=(
+        "Bold: validation error; dashed: training error, a mean over each epoch while the weights "
+        f"change. {BANDS}"
+    ),
 )

@@ -124,14 +124,14 @@ def verdict(result: Result) -> str:
 
 
 def plot(result: Result) -> Figure:
-    """Draw test and training errors against the length, and the curves of the longest training."""
+    """Draw test errors against the length, and all errors during the longest training."""
     said = []
     with new_figure(WIDTH - 0.4, 4.4) as figure:  # room for the gap between two pictures
-        left, right = figure.subplots(1, 2, sharey=True)
+        left, right = figure.subplots(1, 2)
         for i, kind in enumerate(KINDS):
             style = line_style(i)
             found = _say_lengths(result, kind)
-            _draw_lengths(left, found, kind, style)
+            _draw_lengths(left, found, kind, style, 0.98 + 0.04 * i)
             _draw_curves(right, found[-1], kind, style)
             test = f"{_say_mean(found[0], 'test_error')} to {_say_mean(found[-1], 'test_error')}"
             said.append(f"{kind}, the test error goes from {test} %")
@@ -139,12 +139,12 @@ def plot(result: Result) -> Figure:
         left.set_xscale("log", base=2)
         left.set_xticks(lengths, [f"{length}×" for length in lengths])
         left.minorticks_off()
-        left.set(xlabel="length of the training", ylabel="error (%)", title="after training")
-        right.tick_params(labelleft=True)  # on a phone, the panels are below each other
-        right.set(xlabel="epoch", ylabel="error (%)", title=f"during the longest, {lengths[-1]}×")
+        left.set(xlabel="length of the training", ylabel="test error (%)", title="after training")
+        title = f"during the longest, {lengths[-1]}×"
+        right.set(xlabel="epoch", ylabel="error (%)", title=title)
         right.xaxis.set_major_locator(MaxNLocator(integer=True))
         highest = max(max(found) for arm in result for found in arm.curves("val_error"))
-        left.set_ylim(0, min(100, 100 * min(highest, 2.5 * _say_highest(result))))
+        right.set_ylim(0, min(100, 100 * min(highest, 2.5 * _say_highest(result))))
         for axes in (left, right):
             axes.grid(alpha=0.25, linewidth=0.6)
             # Below the axes: curves from high to low errors leave no corner free.
@@ -157,32 +157,32 @@ def plot(result: Result) -> Figure:
     )
 
 
-def _draw_lengths(axes: Any, arms: list[ArmResult], kind: str, style: dict[str, Any]) -> None:
-    lengths = [arm.options["length"] for arm in arms]
-    for key, label, width in (("test_error", "test", 1.8), ("train_error", "training", 0.9)):
-        means = [100 * float(np.mean(arm.values(key))) for arm in arms]
-        line = style if key == "test_error" else style | {"linestyle": ":"}
-        axes.plot(lengths, means, label=f"{label}, {kind}", **line, linewidth=width)
-        for length, arm in zip(lengths, arms, strict=True):
-            values = [100 * value for value in arm.values(key)]
-            axes.plot([length] * len(values), values, ".", color=style["color"], markersize=4)
-            if key == "test_error" and len(values) > 1:
-                interval = arm.interval(key)
-                half = 100 * (interval.high - interval.mean)
-                axes.errorbar(
-                    length, 100 * interval.mean, yerr=half, fmt="none", capsize=3,
-                    color=style["color"], linewidth=1.1,
-                )  # fmt: skip
+def _draw_lengths(
+    axes: Any, arms: list[ArmResult], kind: str, style: dict[str, Any], beside: float
+) -> None:
+    lengths = [beside * arm.options["length"] for arm in arms]
+    means = [100 * float(np.mean(arm.values("test_error"))) for arm in arms]
+    axes.plot(lengths, means, label=kind, **style)
+    for length, arm in zip(lengths, arms, strict=True):
+        values = [100 * value for value in arm.values("test_error")]
+        axes.plot([length] * len(values), values, ".", color=style["color"], markersize=4)
+        if len(values) > 1:
+            interval = arm.interval("test_error")
+            half = 100 * (interval.high - interval.mean)
+            axes.errorbar(
+                length, 100 * interval.mean, yerr=half, fmt="none", capsize=3,
+                color=style["color"], linewidth=1.1,
+            )  # fmt: skip
 
 
 def _draw_curves(axes: Any, arm: ArmResult, kind: str, style: dict[str, Any]) -> None:
     for key, label, width in (
         ("val_error", "validation", 1.8),
-        ("train_error", "training", 0.9),
+        ("train_error", "training", 1.6),
     ):
         shortest = min(len(curve) for curve in arm.curves(key))
         values = 100 * np.array([curve[:shortest] for curve in arm.curves(key)])
-        line = style if key == "val_error" else style | {"linestyle": ":"}
+        line = style if key == "val_error" else style | {"linestyle": (0, (1, 1.2))}
         epochs = np.arange(1, 1 + shortest)
         named = f"{label}, {kind}"
         if key == "train_error" and arm.options["dropout"]:
@@ -254,4 +254,9 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=(
+        "After training: test errors, line: mean; bar: its 95 % t-interval over the seeds, of "
+        "fixed test images; dot: one seed. During training: validation errors, band: lowest to "
+        "highest seed; training errors dotted."
+    ),
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbook.experiments.conditions import DOTS_AND_BARS, said_images
+
 if TYPE_CHECKING:
     from cnnbook.experiments.result import Result
     from cnnbook.plots import Figure
@@ -90,6 +92,15 @@ class Experiment:
     cost
         Called with an arm's options and the settings; returns how long one training takes compared
         with others, to estimate the remaining time.
+    images
+        Called with the settings; returns which images it learns from and of which size, for the
+        figure's caption.
+    marks
+        What lines, dots, bars and bands of the figure are.
+    draws_images
+        Whether each seed draws training images of its own, the same for all arms, so that
+        differences are taken in pairs. Settings with numbers of images to choose (``"counts"``,
+        ``"labels"``) say so themselves.
     """
 
     name: str
@@ -100,6 +111,9 @@ class Experiment:
     verdict: Callable[["Result"], str]
     plot: Callable[["Result"], "Figure"]
     cost: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = lambda _options, _settings: 1.0
+    images: Callable[[Mapping[str, Any]], str] = said_images
+    marks: str = DOTS_AND_BARS
+    draws_images: bool = False
 
     def fingerprint(self, size: Size) -> str:
         """Return a hash of what determines the result: the code that trains, and the settings.

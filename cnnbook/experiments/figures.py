@@ -28,6 +28,7 @@ def panels_of_curves(
     ylabel: str = "error (%)",
     second: str | None = None,
     top: float | None = None,
+    zoom: bool = False,
     height: float = 3.4,
     alt: str | None = None,
 ) -> Figure:
@@ -47,29 +48,39 @@ def panels_of_curves(
         Another curve, drawn thin and dashed; those of `key` then have no dashes.
     top
         Largest percentage that is shown.
+    zoom
+        Whether to draw all panels once more below, from the lowest percentage to a little above the
+        highest at the end.
     height
-        Height in inches.
+        Height of a row in inches.
     alt
         Text alternative; lists the final values if not given.
     """
     labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
     said = []
-    with new_figure(WIDTH - 0.4, height) as figure:  # room for the gap between two pictures
-        row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, (title, arms) in zip(row, panels.items(), strict=True):
+    rows = 2 if zoom else 1
+    with new_figure(WIDTH - 0.4, height * rows) as figure:  # room for the gap between two pictures
+        grid = figure.subplots(rows, len(panels), sharex=True, sharey="row", squeeze=False)
+        again = {f"{title}, the low end": arms for title, arms in panels.items()} if zoom else {}
+        for axes, (title, arms) in zip(grid.flat, (panels | again).items(), strict=True):
             ends = [
                 _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
             ]
-            said.append(f"{title[:1].upper()}{title[1:]}: {'; '.join(ends)}")
+            if title not in again:
+                said.append(f"{title[:1].upper()}{title[1:]}: {'; '.join(ends)}")
             axes.set(xlabel="epoch", ylabel=ylabel, title=title)
-            axes.tick_params(labelleft=True)  # on a phone, the panels are below each other
+            axes.tick_params(labelleft=True, labelbottom=True)  # on a phone, each is on its own
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25, linewidth=0.6)
             if second is not None:
                 axes.plot([], [], color="gray", linewidth=BOLD, label=NAMES[key])
                 axes.plot([], [], color="gray", label=NAMES[second], **THIN)
             axes.legend()
-        row[0].set_ylim(0, top)
+        grid[0, 0].set_ylim(0, top)
+        if zoom:
+            grid[1, 0].set_ylim(
+                *_low_end([a for arms in panels.values() for a in arms.values()], key)
+            )
     what = NAMES[key] if second is None else f"{NAMES[key]} and {NAMES[second]}"
     what = f"{what[:1].upper()}{what[1:]} by epoch"
     return Figure(figure, alt or f"{what}. {'. '.join(said)}.", stacks=True)
@@ -250,7 +261,7 @@ def intervals(
     alt
         Text alternative; lists the means if not given.
     """
-    with new_figure(CHART, 0.9 + 0.34 * len(arms)) as figure:
+    with new_figure(4.6, 0.9 + 0.34 * len(arms)) as figure:  # hardly shrinks on a phone
         engine = figure.get_layout_engine()
         assert isinstance(engine, ConstrainedLayoutEngine)
         engine.set(w_pad=0.12)  # long labels are wider in an SVG than the layout has measured
@@ -311,6 +322,14 @@ def _curve(
     if second is not None:
         ends += f" ({NAMES[second]} {other[-1]:.1f} %)"
     return f"{label.replace(chr(10), ' ')} ends at {ends}"
+
+
+def _low_end(arms: Sequence[ArmResult], key: str) -> tuple[float, float]:
+    """Return from where to where the ends of curves lie, of runs that learned, in percent."""
+    curves = [curve for arm in arms for curve in arm.compared.curves(key) if curve]
+    low = 100 * min(min(curve) for curve in curves)
+    high = 100 * max(curve[-1] for curve in curves)
+    return low - 0.1 * (high - low), high + 0.3 * (high - low)
 
 
 def _as_array(curves: Sequence[Sequence[float]]) -> np.ndarray:

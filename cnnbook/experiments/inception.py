@@ -17,16 +17,18 @@ fewer parameters than AlexNet.
 """
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from torch import nn
 
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import DOTS_AND_BARS
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
-from cnnbook.experiments.result import Result
+from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.models import googlenet
 from cnnbook.plots import Figure
 
@@ -116,29 +118,48 @@ def train(
 
 def verdict(result: Result) -> str:
     """Say how Inception compares with each of the others."""
-    ours = result["Inception"].values("test_error")
+    ours = result["Inception"]
     others = {
         "naive": "naive ones",
         "one 3×3": "one 3×3 layer in place of each",
         "two 3×3": "two 3×3 layers in place of each",
     }
     said = []
+    least = max(result, key=lambda arm: sum(arm.values("train_error"))).name
     for name, words in others.items():
-        gain = of_difference(result[name].values("test_error"), ours)
-        said.append(f"{gain.in_words()} compared with {words}")
-    macs = result["Inception"].runs[0]["macs"] / 1e6
-    return (
-        f"At {macs:.1f} million MACs per image, the test accuracy with Inception modules is "
+        change = of_difference(ours.values("test_error"), result[name].values("test_error"))
+        text = f"{change.in_words()} compared with {words}"
+        trained = [arm.values("train_error") for arm in (result[name], ours)]
+        if name == least and of_difference(*trained).low > 0:
+            ends = [f"{100 * sum(errors) / len(errors):.0f}" for errors in trained]
+            text += f", which had learned least (training error {ends[0]} against {ends[1]} %)"
+        said.append(text)
+    macs = ours.runs[0]["macs"] / 1e6
+    text = (
+        f"At {macs:.1f} million MACs per image, the test error with Inception modules is "
         f"{'; '.join(said)} (95 % intervals)."
+    )
+    if result.size == "live":  # two live runs print the same
+        return text
+    times = _seconds(ours) / _seconds(result["one 3×3"])
+    return (
+        f"{text} MACs are equal, time is not: training with Inception modules took {times:.1f} "
+        "times as long as with one 3×3 layer."
     )
 
 
+def _seconds(arm: ArmResult) -> float:
+    return fmean(arm.values("seconds"))
+
+
 def plot(result: Result) -> Figure:
-    """Draw the test accuracies at equal MACs, with the parameters of each network."""
+    """Draw the test errors at equal MACs; the labels have parameters, MACs and training time."""
     named = {
-        f"{arm.name}\n{arm.runs[0]['parameters'] / 1e3:,.0f} k parameters": arm for arm in result
+        f"{arm.name}: {arm.runs[0]['parameters'] / 1e3:,.0f} k parameters,\n"
+        f"{arm.runs[0]['macs'] / 1e6:.1f} M MACs, {_seconds(arm):,.0f} s": arm
+        for arm in result
     }
-    return figures.intervals(named)
+    return figures.intervals(named, xlabel="test error (%)", accuracy=False)
 
 
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
@@ -189,4 +210,5 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=f"{DOTS_AND_BARS} M: million; s: seconds of training, mean over the seeds.",
 )

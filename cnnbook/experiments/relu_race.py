@@ -32,6 +32,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
@@ -266,6 +267,10 @@ def plot(result: Result) -> Figure:
                     epochs = range(1, 1 + len(curve))
                     errors = [100 * error for error in curve]
                     axes.plot(epochs, errors, linewidth=1.2, **named, **style)
+                ends_at = np.mean(arm.values("epochs_to_level"))
+                height = level * (0.68, 0.24)[i]
+                axes.plot(ends_at, height, "^", color=style["color"], markersize=5)
+                axes.text(ends_at + 0.6, height, f"{ends_at:.1f}", fontsize=9.5, va="center")
             shown = {label: result[f"{label}, {setup}"].runs for label in ACTIVATIONS}
             ends = [
                 f"{label} after {sum(r['epochs_to_level'] for r in runs) / len(runs):.1f} epochs"
@@ -344,4 +349,8 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=(
+        "Line: one seed, which ends at the first epoch whose mean training error is at the gray "
+        "line; triangle and number: mean over the seeds of when they pass it, between epochs."
+    ),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbook._errors import unknown
 from cnnbook._files import expanded, write_whole
+from cnnbook.experiments.conditions import conditions
 from cnnbook.experiments.intervals import Interval, of_mean
 from cnnbook.experiments.registry import get
 from cnnbook.results.machine import where_and_when
@@ -57,6 +58,22 @@ class ArmResult:
         if key not in self.runs[0]:
             raise unknown("measurement", key, sorted(self.runs[0]))
         return [run[key] for run in self.runs]
+
+    @property
+    def lr_at_end(self) -> str:
+        """``"lowest"`` or ``"highest"`` if that is what the learning rate is of those tried.
+
+        Then a better one may lie beyond.
+        """
+        tried = [float(lr) for lr in self.tried]
+        if len(tried) < 2 or min(tried) < self.lr < max(tried):
+            return ""
+        return "lowest" if self.lr <= min(tried) else "highest"
+
+    @property
+    def chosen_at_chance(self) -> bool:
+        """Whether no learning rate that was tried taught it anything, so that none was better."""
+        return bool(self.tried) and min(self.tried.values()) >= LEARNED
 
     @property
     def learned(self) -> "ArmResult":
@@ -167,31 +184,57 @@ class Result:
         how = "run on this page" if self.size == "live" else f"recorded {day}"
         return f"{how}, {self.size} size, {took} on {where}, torch {torch}"
 
-    def plot(self) -> "Figure":
-        """Draw the experiment's figure."""
-        return self.spec.plot(self)
+    @property
+    def conditions(self) -> str:
+        """What its figure was made with: images, steps, rates, seeds, and what is drawn."""
+        return conditions(self)
 
-    def table(self, key: str = "test_error") -> Table:
+    def plot(self) -> "Figure":
+        """Draw the experiment's figure, with its conditions as the caption."""
+        figure = self.spec.plot(self)
+        figure.caption = self.conditions
+        return figure
+
+    def table(self, key: str = "test_error", *, rates: bool = False) -> Table:
         """Return one row per arm: learning rate, size, and a measurement with its interval.
 
         Of an arm of which some runs learned nothing, the others' measurement, and their number.
+        Where runs of both kinds are left, no interval describes them, and there is none.
+
+        Parameters
+        ----------
+        key
+            A measurement of the runs, or ``"test_accuracy"``, ``"train_accuracy"``,
+            ``"val_accuracy"``.
+        rates
+            Whether to list the learning rates that were tried.
         """
         rows = []
+        accuracy = key.endswith("_accuracy")
+        measured = key.replace("_accuracy", "_error")
+        several = any(len(arm.runs) > 1 for arm in self.arms)
         for arm in self.arms:
-            run = arm.runs[0]
-            row: dict[str, Any] = {"arm": arm.name, "lr": f"{arm.lr:g}"}
+            run, end = arm.runs[0], arm.lr_at_end
+            row: dict[str, Any] = {"arm": arm.name}
+            row["lr"] = f"{arm.lr:g}{f' ({end} tried)' if end else ''}"
+            if rates and any(arm.tried for arm in self.arms):
+                row["tried"] = ", ".join(arm.tried)
             row |= {k: run[k] for k in ("parameters", "macs", "steps") if k in run}
             shown = arm.compared
-            values = shown.values(key)
+            values = [1 - v if accuracy else v for v in shown.values(measured)]
             row[key] = 100 * sum(values) / len(values)
-            if len(values) > 1:
-                interval = shown.interval(key)
-                row |= {"low": 100 * interval.low, "high": 100 * interval.high}
+            if several:
+                ends: tuple[float | None, float | None] = (None, None)
+                if len(values) > 1 and len(shown.learned.runs) in (0, len(values)):
+                    interval = of_mean(values)
+                    ends = 100 * interval.low, 100 * interval.high
+                row |= {"low": ends[0], "high": ends[1]}
             few = len(values) < len(arm.runs)
             row["seeds"] = f"{len(values)} of {len(arm.runs)}" if few else len(values)
             rows.append(row)
         labels = {
             "lr": "learning rate",
+            "tried": "rates tried",
             key: f"{key.replace('_', ' ')} (%)",
             "low": "95 % from",
             "high": "to",
@@ -220,8 +263,9 @@ class Result:
         return path
 
     def __repr__(self) -> str:
-        """Return verdict, label and table as text."""
-        return f"{self.verdict}\n{self.label}\n{self.command}\n{self.table()!r}"
+        """Return verdict, conditions, label and table as text."""
+        texts = self.verdict, self.conditions, self.label, self.command, repr(self.table())
+        return "\n".join(texts)
 
 
 def _duration(minutes: float) -> str:

@@ -169,8 +169,13 @@ def _cores() -> int:
 
 
 def _best(errors: dict[float, float]) -> float:
-    """Return the rate with the smallest error; of several, the smallest rate."""
-    return min(sorted(errors), key=lambda lr: errors[lr])
+    """Return the rate with the smallest error; of several, the one in their middle.
+
+    Where nothing is learned at any rate, all are equally bad, and none at an end is better.
+    """
+    least = min(errors.values())
+    equal = sorted(lr for lr, error in errors.items() if error == least)
+    return equal[len(equal) // 2]
 
 
 def _tune(workers: "_Workers", arms: Sequence[Arm], size: Size) -> dict[str, dict[float, float]]:

@@ -366,4 +366,8 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=(
+        "Large circle: mean; bar: its 95 % t-interval over the seeds, of fixed test images; small "
+        "dot: one seed, or one run’s time; other marks: means on changed images."
+    ),
 )

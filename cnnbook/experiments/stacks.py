@@ -162,13 +162,12 @@ _say_stack = {
 
 
 def plot(result: Result) -> Figure:
-    """Draw the test accuracy of every network with its interval."""
+    """Draw the test error of every network with its interval."""
     named: dict[str, ArmResult] = {}
     for arm in result:
-        short = arm.name.replace(f", {EQUAL}", " with ReLU").replace(f", {LINEAR}", " without ReLU")
         count = f"{arm.runs[0]['parameters']:,}"
-        named[f"{short} ({count}{'' if named else ' parameters'})"] = arm
-    return figures.intervals(named)
+        named[f"{arm.name} ({count}{'' if named else ' parameters'})"] = arm
+    return figures.intervals(named, xlabel="test error (%)", accuracy=False)
 
 
 _ALL = (EQUAL, LINEAR, NARROW)

@@ -10,6 +10,7 @@ pixels and 370,000 steps. Its validation errors at one scale (top 1, Table 3, S 
 :mod:`cnnbook.experiments.vgg_start` shows what depth needs before it can gain anything.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +51,14 @@ def train(
 
 
 def verdict(result: Result) -> str:
-    """Say what depth changes from the shallowest to the deepest configuration."""
+    """Say what depth changes from the shallowest to the deepest configuration.
+
+    Unless all with one learning rate are better than all with another: then the effect of depth
+    cannot be told from that of the rate.
+    """
     names = result.settings["configurations"]
+    if told := _say_rates(result):
+        return told
     first, last = result[names[0]], result[names[-1]]
     gain = of_difference(first.values("test_error"), last.values("test_error"))
     learnt = of_difference(first.values("train_error"), last.values("train_error"))
@@ -60,6 +67,32 @@ def verdict(result: Result) -> str:
         f"With the {many} layers of {names[-1]} instead of the {few} of {names[0]}, the test "
         f"accuracy is {gain.in_words()}, that on training images {learnt.in_words()} "
         "(95 % intervals)."
+    )
+
+
+def _say_rates(result: Result) -> str:
+    """Return a verdict if the test errors are ranked by learning rates, and otherwise nothing."""
+    groups: dict[float, dict[str, float]] = {}
+    for arm in result:
+        errors = arm.values("test_error")
+        groups.setdefault(arm.lr, {})[arm.name] = sum(errors) / len(errors)
+    ranked = sorted(groups.items(), key=lambda group: min(group[1].values()))
+    apart = (
+        max(better.values()) < min(worse.values())
+        for (_, better), (_, worse) in itertools.pairwise(ranked)
+    )
+    if len(groups) == 1 or len(groups) == len(result.arms) or not all(apart):
+        return ""
+    said = []
+    for lr, means in ranked:
+        *first, last = means
+        named = f"{', '.join(first)} and {last}" if first else last
+        low, high = (f"{100 * mean:.1f}" for mean in (min(means.values()), max(means.values())))
+        said.append(f"with {lr:g}, {named} have {f'{low} to {high}' if first else low} %")
+    said = [text if " and " in text else text.replace(" have ", " has ") for text in said]
+    return (
+        "No effect of depth can be told from that of the learning rate, which was chosen for each "
+        f"network and ranks the test errors: {'; '.join(said)}."
     )
 
 
@@ -145,4 +178,8 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=(
+        "Circle or square: mean; bar: its 95 % t-interval over the seeds, of fixed test images; "
+        "small dot: one seed."
+    ),
 )

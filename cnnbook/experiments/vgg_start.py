@@ -28,7 +28,7 @@ from cnnbook import models
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.learning import learn
-from cnnbook.experiments.result import Result
+from cnnbook.experiments.result import ArmResult, Result
 from cnnbook.plots import Figure
 from cnnbook.plots.style import COLORS, new_figure
 
@@ -80,28 +80,61 @@ def train(
 
 
 def verdict(result: Result) -> str:
-    """Count the runs that start to learn.
+    """Say from which weights all runs learn, and which overflow.
 
-    Not the σ that work: a learning rate is chosen in few trials, and some failures are its own.
+    Not which others work: a learning rate is chosen in few trials, and some failures are its own.
     """
-    sigmas = result.settings["sigmas"]
-    from_sigma, from_he = [], []
+    groups: dict[float | None, list[ArmResult]] = {}
+    normed = []
     for configuration, batch_norm in result.settings["networks"]:
-        norm = " with batch norm" if batch_norm else ""
-        each = [result[_name(configuration, batch_norm, sigma)] for sigma in sigmas]
-        started = sum(len(arm.learned.runs) for arm in each)
-        from_sigma.append(f"{configuration}{norm} {started} of {sum(len(a.runs) for a in each)}")
-        if not batch_norm:
-            he = result[_name(configuration, False, None)]
-            from_he.append(f"{configuration} {len(he.learned.runs)} of {len(he.runs)}")
-    return (
-        f"Runs that start to learn, from {len(sigmas)} σ: {', '.join(from_sigma)}; "
-        f"from He’s weights: {', '.join(from_he)}."
-    )
+        for sigma in (*result.settings["sigmas"], *([] if batch_norm else [None])):
+            arm = result[_name(configuration, batch_norm, sigma)]
+            (normed if batch_norm else groups.setdefault(sigma, [])).append(arm)
+    sure = [start for start, arms in groups.items() if _learned(arms) == _runs(arms)]
+    said = [f"{_start(start)} ({_runs(groups[start])} runs)" for start in sure]
+    first, last = said[:-1], said[-1:]
+    listed = f"{', '.join(first)} and {last[0]}" if first else "".join(last)
+    text = "Without batch norm, there is no start from which all runs learn"
+    if sure:
+        text = f"Without batch norm, all runs learn from {listed}"
+    if normed:
+        text += f"; with it, {_learned(normed)} of {_runs(normed)} from any σ"
+    overflown: dict[float | None, list[str]] = {}
+    for start, arms in groups.items():
+        for arm in arms:
+            if all(run.get("diverged", False) for run in arm.runs):
+                overflown.setdefault(start, []).append(arm.options["configuration"])
+    said = [f"{_start(start)} in {' and '.join(names)}" for start, names in overflown.items()]
+    if said:
+        text += f"; the weights overflow from {', '.join(said)}"
+    left = [
+        arm
+        for start, arms in groups.items()
+        if start not in sure
+        for arm in arms
+        if arm.options["configuration"] not in overflown.get(start, [])
+    ]
+    if left:
+        text += (
+            f". Of the {_runs(left)} other runs without it, {_learned(left)} learn; there, success "
+            "depends on the learning rate, too, of which few were tried"
+        )
+    return f"{text}."
+
+
+def _learned(arms: list[ArmResult]) -> int:
+    return sum(len(arm.learned.runs) for arm in arms)
+
+
+def _runs(arms: list[ArmResult]) -> int:
+    return sum(len(arm.runs) for arm in arms)
 
 
 def plot(result: Result) -> Figure:
-    """Draw a table of test accuracies: a row for each σ and for He's weights, and the networks."""
+    """Draw a table of test accuracies: a row for each σ and for He's weights, and the networks.
+
+    The mean of the runs that learned, and how many did; gray where none did.
+    """
     networks = result.settings["networks"]
     starts = [*result.settings["sigmas"], None]
     listed = []
@@ -113,17 +146,18 @@ def plot(result: Result) -> Figure:
                 if batch_norm and sigma is None:
                     continue
                 arm = result[_name(configuration, batch_norm, sigma)]
-                accuracy = 1 - float(np.mean(arm.values("test_error")))
                 started, count = len(arm.learned.runs), len(arm.runs)
-                text = f"{100 * accuracy:.0f} %"
-                if 0 < started < count:
-                    text += f", {started} of {count}"
-                if all(run.get("diverged", False) for run in arm.runs):
-                    text = "diverged"
-                learned = 0.08 + 0.6 * max(0.0, accuracy - 0.1)
-                axes.add_patch(Rectangle((x, y), 0.96, 0.9, color=COLORS[0], lw=0, alpha=learned))
-                axes.text(x + 0.48, y + 0.45, text, ha="center", va="center", fontsize=9.5)
-                said.append(f"{_start(sigma)} {100 * accuracy:.0f} % ({started} of {count} start)")
+                told = f"{started} of {count}"
+                color, strength = "#777777", 0.18
+                if started:
+                    accuracy = 1 - float(np.mean(arm.learned.values("test_error")))
+                    told = f"{100 * accuracy:.0f} %, {told}"
+                    color, strength = COLORS[0], 0.06 + 0.55 * max(0.0, accuracy - 0.1)
+                elif all(run.get("diverged", False) for run in arm.runs):
+                    told = "overflow"
+                axes.add_patch(Rectangle((x, y), 0.96, 0.9, color=color, lw=0, alpha=strength))
+                axes.text(x + 0.48, y + 0.45, told, ha="center", va="center", fontsize=9)
+                said.append(f"{_start(sigma)} {told}")
             listed.append(f"{_title(configuration, batch_norm)}: {', '.join(said)}")
         titles = [_title(*n).replace(" (", "\n").replace(", ", ",\n").rstrip(")") for n in networks]
         axes.set_xticks([x + 0.48 for x in range(len(networks))], titles)
@@ -132,7 +166,11 @@ def plot(result: Result) -> Figure:
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    return Figure(figure, f"Test accuracy by the start. {'; '.join(listed)}.")
+    return Figure(
+        figure,
+        "Mean test accuracy of the runs that learned, and their number, by the start. "
+        f"{'; '.join(listed)}.",
+    )
 
 
 def _start(sigma: float | None) -> str:
@@ -202,4 +240,8 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    marks=(
+        "Mean test accuracy of the runs that learned (test error below 80 %, where guessing has "
+        "90 %), and how many did; gray: none; overflow: none, as the loss became infinite."
+    ),
 )

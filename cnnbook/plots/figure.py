@@ -10,7 +10,9 @@ import hashlib
 import html
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from cnnbook._notebook import in_book
 from cnnbook.plots.bitmaps import smaller
 from cnnbook.plots.style import INK, STYLE
 
+CAPTION_SIZE = 9.0  # points, in bitmaps; a page has its own
 # A notebook's front end has 96 pixels to the inch; screens often have twice as many.
 PNG_DPI = 192
 PHONE = 3.6  # inches: what a phone of 390 pixels has room for, and one of 360 nearly
@@ -53,6 +56,8 @@ class Figure:
         The same picture in a form for narrow pages, which the book shows there instead. A chart
         whose axes are below each other needs none: it is laid out again in the width of a phone,
         unless words would touch.
+    caption
+        What a reader has to know to read the picture; it is displayed below.
 
     Examples
     --------
@@ -74,6 +79,7 @@ class Figure:
         stacks: bool = False,
         shrinks: bool = True,
         narrow: mpl.figure.Figure | None = None,
+        caption: str = "",
     ):
         check_kind(
             "figure", figure, mpl.figure.Figure, "a matplotlib figure, as new_figure makes it"
@@ -84,6 +90,7 @@ class Figure:
         self.stacks = stacks
         self.shrinks = shrinks
         self.narrow = narrow
+        self.caption = caption
 
     def __repr__(self) -> str:
         """Return the text alternative."""
@@ -149,9 +156,13 @@ class Figure:
         if narrow:
             wide = wide.replace("<svg", '<svg class="cnnbook-wide"', 1)
         forms = change(wide) + (change(narrow) if narrow else "")
+        caption = ""
+        if self.caption:
+            style = "font-size:.9em;line-height:1.4;margin:.4em 0 0;text-align:left"
+            caption = f'<figcaption style="{style}">{html.escape(self.caption)}</figcaption>'
         return (
             '<figure class="cnnbook-figure" tabindex="0" '
-            f'style="margin:0;overflow-x:auto">{forms}</figure>'
+            f'style="margin:0;overflow-x:auto">{forms}{caption}</figure>'
         )
 
     def _narrow_svg(self) -> str:
@@ -202,7 +213,10 @@ class Figure:
                 assert outer is not None
                 # Text is wider in an SVG than the layout has measured.
                 cut = mpl.transforms.Bbox.union([cut, outer.transformed(inches)]).padded(0.05)
-            yield self._svg('aria-hidden="true"', cut.width * 96, bbox_inches=cut)
+            width = cut.width * 96
+            # On a phone, one that leaves no room for another beside it may take the whole width.
+            kind = ' class="cnnbook-panel"' if width > 180 else ""
+            yield self._svg(f'aria-hidden="true"{kind}', width, bbox_inches=cut)
         for axes in self.axes:
             axes.set_visible(True)
         self.figure.set_layout_engine(engine)
@@ -227,12 +241,32 @@ class Figure:
             text = re.sub(rf'^(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
         return text.replace("<svg", f'<svg {attributes} style="{style}"', 1)
 
+    @contextmanager
+    def _captioned(self) -> Iterator[dict[str, object]]:
+        """Write the caption below the picture for a while; yield the options that make room."""
+        if not self.caption:
+            yield {}
+            return
+        width, height = (float(side) for side in self.figure.get_size_inches())
+        lines = textwrap.wrap(self.caption, round(13.5 * width))
+        gap, room = 0.08, 0.2 + len(lines) * 1.3 * CAPTION_SIZE / 72
+        with mpl.rc_context(STYLE):
+            text = self.figure.text(
+                gap / width, -gap / height, "\n".join(lines),
+                va="top", fontsize=CAPTION_SIZE, linespacing=1.3,
+            )  # fmt: skip
+        try:
+            yield {"bbox_inches": mpl.transforms.Bbox([[0, -room], [width, height]])}
+        finally:
+            text.remove()
+
     def png(self, *, dpi: int = 150) -> bytes:
         """Return the picture as a PNG with dark text on white, `dpi` pixels per inch."""
         check_positive("dpi", dpi)
         self._recolor()
         buffer = io.BytesIO()
-        self._write(buffer, "png", dpi=dpi, facecolor="white")
+        with self._captioned() as room:
+            self._write(buffer, "png", dpi=dpi, facecolor="white", **room)
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> None:
@@ -259,7 +293,8 @@ class Figure:
         check_writable(path)
         buffer = io.BytesIO()
         self._recolor()
-        self._write(buffer, kind, dpi=200, facecolor="white")
+        with self._captioned() as room:
+            self._write(buffer, kind, dpi=200, facecolor="white", **room)
         write_whole(path, buffer.getvalue())
 
     def _repr_mimebundle_(

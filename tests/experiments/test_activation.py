@@ -1,5 +1,7 @@
 """LeNet-5's activation functions: fair arms, starts that suit them, and what is concluded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -77,6 +79,7 @@ def test_a_run_that_learned_nothing_is_counted_and_not_averaged(make_result):
     died = [0.10, 0.11, 0.90]
     dead = {"ReLU, own start": {"test_error": died}}
     result = make_result("activation", dead, **ALIKE)
+    assert result.verdict.startswith("Of the runs that learned: with a start and a learning rate")
     assert "test error is 10.5 % with ReLU" in result.verdict
     assert result.verdict.endswith(
         "ReLU with its own start ends no better than by guessing in 1 of 3 seeds; means leave "
@@ -106,8 +109,22 @@ def test_runs_that_hardly_differ_are_averaged_together(make_result):
 def test_figure_names_every_arm(make_result):
     figure = make_result("activation", {}, **ALIKE).plot()
     for name in ("logistic sigmoid", "tanh", "scaled tanh", "ReLU"):
-        assert figure.alt.count(f"{name} ends at") >= len(figure.axes)
-    assert [axes.get_title() for axes in figure.axes] == ["start of its own", "torch's start"]
+        assert figure.alt.count(f"{name} ends at") >= 2
+    titles = ["start of its own", "torch's start"]
+    titles += [f"{title}, the low end" for title in titles]
+    assert [axes.get_title() for axes in figure.axes] == titles
+    low, high = figure.axes[2].get_ylim()
+    assert low < 10 < 12 < high < 60  # the curves begin at 60 %
+
+
+def test_verdict_says_which_rate_was_chosen_at_chance(make_result):
+    result = make_result("activation", {}, **ALIKE)
+    name = "logistic sigmoid, torch's start"
+    tried = {name: {"0.1": 0.9, "0.3": 0.892}, "tanh, own start": {"0.1": 0.9, "0.3": 0.5}}
+    arms = [replace(arm, tried=tried.get(arm.name, {})) for arm in result]
+    assert [arm.name for arm in arms if arm.chosen_at_chance] == [name]
+    assert "a learning rate chosen among some that all" in replace(result, arms=arms).verdict
+    assert "a learning rate chosen among" not in result.verdict
 
 
 @pytest.mark.slow

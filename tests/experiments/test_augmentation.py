@@ -70,13 +70,14 @@ def test_half_a_turn_makes_a_six_more_like_a_nine():
     assert min(distance, key=distance.get) == "9"
 
 
-def result_of(make_result, gains, pair=0.0, others=0.0, longer=0.0):
+def result_of(make_result, gains, pair=0.0, others=0.0, longer=0.0, val=None):
     """Errors at 31 % but for what changes gain at 500 images of upright clothes."""
     changes = {
         f"upright, 500: {name}": {**ALIKE, "test_error": changed(0.31 - gain)}
         for name, gain in gains.items()
     }
-    changes[f"upright, 100: {LONGER}"] = {**ALIKE, "test_error": errors(0.31 - longer)}
+    both = {"test_error": errors(0.31 - longer), "val_error": errors(0.31 - (val or longer))}
+    changes[f"upright, 100: {LONGER}"] = {**ALIKE, **both}
     changes[f"upright, 100: {TOGETHER}"] = {**ALIKE, "test_error": changed(0.21)}
     changes[f"digits, 500: {HALF_TURN}"] = {
         **ALIKE,
@@ -91,18 +92,31 @@ def test_verdict_tells_gains_harm_and_labels_that_break(make_result):
     assert "on upright clothes, +10.0 (5.0 to 15.0) with 100 and 0.0 (0.0 to 0.0) with" in told
     assert (
         "of single changes of 500 upright clothes, “mirrored” helps most (+10.0 (5.0 to 15.0)) and "
-        "“a part erased” harms most (−10.0 (−15.0 to −5.0))"
+        "“a part erased” harms most (−10.0 (−15.0 to −5.0), not trained"
     ) in told
     assert "of single changes of 500 cluttered clothes, none is shown to help" in told
     assert "of the other single changes of 500 digits, none is shown to help" in told
     assert (
-        "changes the accuracy on 6 and 9 by −20.0 (−25.0 to −15.0), and on the other digits by 0.0"
+        "changes the accuracy on 6 and 9 by −20.0 (−25.0 to −15.0), not trained to the end: "
+        "training error 31.0 %, and on the other digits by 0.0"
     ) in told
 
 
 def test_augmentation_is_compared_with_twice_the_steps_where_they_are_better(make_result):
     assert "on upright clothes, 0.0 (" in result_of(make_result, {}, longer=0.1).verdict
     assert "on upright clothes, −5.0 (" in result_of(make_result, {}, longer=0.15).verdict
+    # Which of both is better, validation images decide.
+    told = result_of(make_result, {}, longer=0.15, val=-0.1).verdict
+    assert "on upright clothes, +10.0 (" in told
+
+
+def test_verdict_says_that_what_harms_was_not_trained_to_the_end(make_result):
+    result = result_of(make_result, {"mirrored": -0.1})
+    told = "“mirrored” harms most (−10.0 (−15.0 to −5.0), not trained to the end: training error "
+    assert f"{told}31.0 %)" in result.verdict
+    for run in result["upright, 500: mirrored"].runs:
+        run["train_error"] = 0.01
+    assert "“mirrored” harms most (−10.0 (−15.0 to −5.0))" in result.verdict
 
 
 @pytest.mark.slow

@@ -75,24 +75,24 @@ def test_longer_arm_takes_as_many_times_the_steps(monkeypatch):
     [
         (
             {"plain-56": WORSE, "residual-56": BETTER, "plain-56, 2 times the steps": WORSE},
-            "With 56 instead of 20 layers, the training error of plain networks is 20.0 points "
-            "higher (17.7 to 22.3); that of residual networks is 5.0 points lower "
-            "(2.7 to 7.3); after twice the steps, that of plain-56 is still 20.0 points higher "
-            "(17.7 to 22.3), compared with plain-20 (95 % intervals).",
+            "Even with twice the steps, the training error of plain-56 is 20.0 points higher "
+            "(17.7 to 22.3) compared with plain-20; after equal steps, 20.0 points higher (17.7 to "
+            "22.3); that of residual-56, after equal steps, is 5.0 points lower (2.7 to 7.3) "
+            "compared with residual-20 (95 % intervals).",
         ),
         (
             {},
-            "With 56 instead of 20 layers, the training error of plain networks is not shown to "
-            "differ (0.0 points, −2.3 to 2.3); that of residual networks is not shown to differ "
-            "(0.0 points, −2.3 to 2.3); after twice the steps, that of plain-56 is not shown to "
-            "differ (0.0 points, −2.3 to 2.3), compared with plain-20 (95 % intervals).",
+            "With twice the steps, the training error of plain-56 is not shown to differ (0.0 "
+            "points, −2.3 to 2.3) compared with plain-20; after equal steps, not shown to differ "
+            "(0.0 points, −2.3 to 2.3); that of residual-56, after equal steps, is not shown to "
+            "differ (0.0 points, −2.3 to 2.3) compared with residual-20 (95 % intervals).",
         ),
         (
             {"plain-56": BETTER, "residual-56": WORSE, "plain-56, 2 times the steps": BETTER},
-            "With 56 instead of 20 layers, the training error of plain networks is 5.0 points "
-            "lower (2.7 to 7.3); that of residual networks is 20.0 points higher (17.7 to 22.3); "
-            "after twice the steps, that of plain-56 is 5.0 points lower (2.7 to 7.3), compared "
-            "with plain-20 (95 % intervals).",
+            "With twice the steps, the training error of plain-56 is 5.0 points lower (2.7 to 7.3) "
+            "compared with plain-20; after equal steps, 5.0 points lower (2.7 to 7.3); that of "
+            "residual-56, after equal steps, is 20.0 points higher (17.7 to 22.3) compared with "
+            "residual-20 (95 % intervals).",
         ),
     ],
 )
@@ -133,6 +133,7 @@ def test_figures_name_every_arm(make_result):
         {f"{kind}-56": {"removed": removed} for kind in ("plain", "residual")},
         **{key: values[:2] for key, values in EQUAL.items()},
     )
+    assert "on the first 500 test images" in degradation.plot_removed(result).caption
     assert degradation.plot_removed(result).alt == (
         "Test error without one block: plain-56 10.0 % whole, 30.0 % without one (median); "
         "residual-56 10.0 % whole, 30.0 % without one (median)."

@@ -56,22 +56,35 @@ def test_kinds_differ_in_their_modules_alone():
 @pytest.mark.parametrize(
     ("errors", "said"),
     [
-        ([0.40, 0.41, 0.42], "10.0 points higher (7.7 to 12.3) compared with naive ones"),
-        ([0.20, 0.21, 0.22], "10.0 points lower (7.7 to 12.3) compared with naive ones"),
+        ([0.40, 0.41, 0.42], "10.0 points lower (7.7 to 12.3) compared with naive ones"),
+        ([0.20, 0.21, 0.22], "10.0 points higher (7.7 to 12.3) compared with naive ones"),
         (EQUAL["test_error"], "not shown to differ (0.0 points, −2.3 to 2.3) compared with naive"),
     ],
 )
 def test_verdict_compares_inception_with_each_other_kind(make_result, errors, said):
     result = make_result("inception", {"naive": {"test_error": errors}}, **EQUAL)
-    assert result.verdict.startswith("At 0.0 million MACs per image, the test accuracy with ")
+    assert result.verdict.startswith("At 0.0 million MACs per image, the test error with ")
     assert said in result.verdict
     assert "−2.3 to 2.3) compared with two 3×3 layers in place of each" in result.verdict
+
+
+def test_verdict_names_the_time_and_who_learned_least(make_result):
+    changes = {
+        "naive": {"train_error": [0.60, 0.61, 0.62]},
+        "Inception": {"seconds": [20.0, 21.0, 22.0]},
+    }
+    told = make_result("inception", changes, **EQUAL).verdict
+    least = "which had learned least (training error 61 against 31 %)"
+    assert f"compared with naive ones, {least};" in told
+    assert told.count("least") == 1
+    assert told.endswith("took 3.0 times as long as with one 3×3 layer.")
+    assert "least" not in make_result("inception", {}, **EQUAL).verdict
 
 
 def test_figure_names_every_kind_with_its_parameters(make_result):
     alt = make_result("inception", {}, **EQUAL).plot().alt
     for name in inception.KINDS:
-        assert f"{name}\n1 k parameters 69.0 %" in alt
+        assert f"{name}: 1 k parameters,\n0.0 M MACs, 7 s 31.0 %" in alt
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from cnnbook import experiments
 from cnnbook.cli.run import main
 from cnnbook.experiments import Arm, Experiment, Size, figures
 from cnnbook.experiments.registry import REGISTRY
-from cnnbook.experiments.running import FAILED, TUNING_SEED
+from cnnbook.experiments.running import FAILED, TUNING_SEED, _best
 
 TRAINED: list[tuple] = []
 STOP_AT: list[int] = []
@@ -76,6 +76,20 @@ def test_rates_are_chosen_with_other_seeds_and_settings_than_what_is_reported(to
     reported = {(seed, epochs) for _, _, seed, epochs in TRAINED if epochs == 8}
     assert tuned == {(TUNING_SEED, 3)}
     assert reported == {(0, 8), (1, 8)}
+
+
+def test_of_equally_good_rates_the_middle_one_is_chosen(toy, monkeypatch):
+    assert _best({0.01: 0.2, 0.1: 0.1, 1.0: 0.3}) == 0.1
+    assert _best({1.0: 0.2, 0.01: 0.2, 0.1: 0.2, 0.001: 0.3}) == 0.1
+
+    def learns_nothing(options, settings, lr, seed):
+        return {"val_error": 0.9, "test_error": 0.9, "curves": {"train_error": [0.9]}}
+
+    monkeypatch.setitem(REGISTRY, "toy", replace(toy, train=learns_nothing))
+    low = experiments.run("toy", arms=["low"], progress=False)["low"]
+    assert (low.lr, list(low.tried)) == (0.1, ["0.03", "0.1", "0.3"])  # and the search ends
+    assert low.chosen_at_chance
+    assert not low.lr_at_end
 
 
 def test_the_worst_of_several_tries_counts(toy, monkeypatch):

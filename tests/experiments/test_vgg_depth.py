@@ -1,5 +1,7 @@
 """VGG's configurations: nothing but depth differs; the verdict."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,22 @@ def test_verdict_compares_the_deepest_with_the_shallowest(make_result, errors, s
         f"With the 19 layers of E instead of the 11 of A, the test accuracy is {said}, that on "
         "training images not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals)."
     )
+
+
+def test_an_effect_that_follows_the_learning_rates_is_not_called_one_of_depth(make_result):
+    worse = {"test_error": [0.40, 0.41, 0.42]}
+    result = make_result("vgg_depth", {"B": worse, "E": worse}, **EQUAL)
+    rates = dict(zip("ABCDE", (0.1, 0.01, 0.1, 0.1, 0.01), strict=True))
+    ranked = replace(result, arms=[replace(arm, lr=rates[arm.name]) for arm in result])
+    assert ranked.verdict == (
+        "No effect of depth can be told from that of the learning rate, which was chosen for each "
+        "network and ranks the test errors: with 0.1, A, C and D have 31.0 to 31.0 %; with 0.01, "
+        "B and E have 41.0 to 41.0 %."
+    )
+    mixed = replace(
+        ranked, arms=[*ranked.arms[:2], replace(ranked.arms[2], lr=0.01), *ranked.arms[3:]]
+    )
+    assert mixed.verdict.startswith("With the 19 layers of E")
 
 
 def test_figure_shows_both_errors_of_every_configuration(make_result):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cnnbook import data, plots
+from cnnbook.plots.style import new_figure
 
 
 def test_photographs_on_the_books_pages_are_light_and_small_bitmaps_exact(monkeypatch):
@@ -51,6 +52,37 @@ def test_a_place_that_cannot_be_written_to_is_named_as_it_was_given(tmp_path, na
 def test_the_name_of_a_file_is_a_text(given):
     with pytest.raises(TypeError, match=r"^path must be the name of a file, got "):
         plots.bars(["a"], torch.ones(1), xlabel="x").save(given)
+
+
+def test_a_caption_is_below_the_picture_on_a_page_and_in_a_bitmap(tmp_path, monkeypatch):
+    figure = plots.bars(["a"], torch.ones(1), xlabel="x")
+    plain = Image.open(io.BytesIO(figure.png()))
+    figure.caption = "Of 3 seeds & <5 images>. " * 8
+    for _ in range(2):  # drawing leaves nothing behind
+        captioned = Image.open(io.BytesIO(figure.png()))
+        assert captioned.width == plain.width
+        assert captioned.height > plain.height + 40
+    added = np.asarray(captioned.convert("L"))[plain.height + 5 :]
+    assert (added < 100).any()
+    edge = added[:, -5:]
+    assert (edge > 200).all()  # its lines end before the picture does
+    figure.save(tmp_path / "a.png")
+    saved = Image.open(tmp_path / "a.png")
+    assert saved.height / saved.width > plain.height / plain.width
+    assert figure.caption not in figure.svg()
+    monkeypatch.setattr("cnnbook.plots.figure.in_book", lambda: True)
+    page = figure._repr_mimebundle_()[0]["text/html"]
+    assert re.search(r"</svg>\s*<figcaption [^>]*>Of 3 seeds &amp; &lt;5 images&gt;. ", page)
+    figure.caption = ""
+    assert "figcaption" not in figure._repr_mimebundle_()[0]["text/html"]
+
+
+def test_panels_that_fill_a_phone_may_grow_and_small_ones_may_not():
+    for width, grows in ((7.0, True), (3.0, False)):
+        with new_figure(width, 2.0) as figure:
+            figure.subplots(1, 2)
+        svg = plots.Figure(figure, "Two panels.", stacks=True).svg()
+        assert svg.count('class="cnnbook-panel"') == (2 if grows else 0)
 
 
 def test_missing_folders_are_made_and_suffixes_may_be_capitals(tmp_path):

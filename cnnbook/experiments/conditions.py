@@ -1,0 +1,165 @@
+"""What the caption of an experiment's figure says: images, steps, learning rates, seeds, marks."""
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnbook.experiments.result import ArmResult, Result
+
+DOTS_AND_BARS = (
+    "Large dot: mean; bar: its 95 % t-interval over the seeds, of fixed test images; small dot: "
+    "one seed."
+)
+BANDS = "Line: mean over the seeds; band: lowest to highest seed, which is no confidence interval."
+TITLES = {
+    **{"fashion-mini": "fashion-mini", "fashion-mnist": "Fashion-MNIST", "digits": "digits"},
+    "cluttered-fashion": "fashion-mini, cluttered",
+    "cluttered-fashion-mnist": "Fashion-MNIST, cluttered",
+    **{"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"},
+}
+SIDES = {
+    **{"fashion-mini": 28, "fashion-mnist": 28, "digits": 8, "cifar10": 32, "cifar100": 32},
+    **{"cluttered-fashion": 64, "cluttered-fashion-mnist": 64},
+}
+ALMOST_NONE = 0.03  # a training error below it says that training is at its end
+
+
+def said_set(name: str, shrink: int = 1, frame: int | None = None) -> str:
+    """Return the name of a data set and the size of its images.
+
+    Parameters
+    ----------
+    name
+        As :func:`cnnbook.data.load` takes it.
+    shrink
+        By how much height and width are divided.
+    frame
+        Side of the black square in which the images are, if there is one.
+
+    Examples
+    --------
+    >>> said_set("fashion-mnist", 2, frame=20)
+    'Fashion-MNIST, 14×14 pixels in a frame of 20×20'
+    """
+    text = TITLES.get(name, name)
+    if name in SIDES:
+        side = SIDES[name] // shrink
+        text += f", {side}×{side} pixels"
+        if frame is not None and frame > side:
+            text += f" in a frame of {frame}×{frame}"
+    return text
+
+
+def said_images(settings: Mapping[str, Any]) -> str:
+    """Return which images an experiment learns from, by the names of settings that most have.
+
+    Examples
+    --------
+    >>> said_images({"data": "cluttered-fashion-mnist", "shrink": 2, "images": 12_000})
+    'Fashion-MNIST, cluttered, 32×32 pixels; 12,000 training images'
+    >>> sets = {"cluttered": "cluttered-fashion", "upright": "fashion-mini"}
+    >>> said_images({"sets": sets, "shrink": 2, "counts": (100, 400)})
+    'fashion-mini, cluttered and upright, 32×32 pixels; 100 to 400 training images'
+    """
+    if "sets" in settings:  # cluttered images have half their resolution, others a frame
+        first = TITLES.get(settings["sets"].get("upright", ""), "")
+        first = first or TITLES[next(iter(settings["sets"].values()))].partition(",")[0]
+        side = 64 if settings.get("shrink") == 1 else 32
+        text = f"{first}, {' and '.join(settings['sets'])}, {side}×{side} pixels"
+        if side == 64 and "upright" in settings["sets"]:
+            text += " (upright: 28×28 in a frame of 32×32)"
+    else:
+        shrink = settings.get("shrink", 1)
+        text = said_set(settings["data"], shrink, settings.get("side"))
+    if "labels" in settings:
+        counts = (f"{n:,} ({task})" for task, n in settings["labels"].items())
+        return f"{text}; {' or '.join(counts)} training images"
+    if "counts" in settings:
+        return f"{text}; {said_counts(settings['counts'])} training images"
+    images = settings.get("images")
+    return f"{text}; {'all' if images is None else f'{images:,}'} training images"
+
+
+def said_counts(counts: Any) -> str:
+    """Return the smallest and the largest of several numbers."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def conditions(result: "Result") -> str:
+    """Return the caption of an experiment's figure, from the record."""
+    spec = result.spec
+    parts = [f"{spec.images(result.settings)[:1].upper()}{spec.images(result.settings)[1:]}"]
+    if "test_images" in result.settings:
+        parts[0] += f", {result.settings['test_images']:,} test images"
+    parts += [_steps(result), _rates(result), _seeds(result)]
+    text = "; ".join(filter(None, parts)) + "."
+    draws = spec.draws_images or {"counts", "labels"} & result.settings.keys()
+    if any(len(arm.runs) > 1 for arm in result):
+        text += (
+            " Each seed draws training images of its own, the same for all arms; differences are "
+            "taken in pairs, so bars may overlap and a difference still be shown."
+            if draws
+            else " All seeds learn from the same images."
+        )
+    return " ".join(filter(None, [text, _training_errors(result), spec.marks]))
+
+
+def _steps(result: "Result") -> str:
+    """Return how many steps the runs took, but for those that diverged."""
+    runs = [run for arm in result for run in arm.runs if not run.get("diverged", False)]
+    counts = sorted({run["steps"] for run in runs if "steps" in run})
+    if not counts:
+        return ""
+    if len(counts) > 3:
+        return f"{said_counts(counts)} steps"
+    *first, last = (f"{n:,}" for n in counts)
+    return f"{', '.join(first)} or {last} steps" if first else f"{last} steps"
+
+
+def _rates(result: "Result") -> str:
+    rates = sorted({arm.lr for arm in result})
+    text = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
+    if not any(arm.tried for arm in result):
+        return f"learning rate {text}, not tuned"
+    share = _share_of_tuning(result)
+    how = f"in runs of {share:.0%} of these steps" if share < 0.995 else "in runs as long as these"
+    return f"each arm’s own learning rate ({text}), chosen on validation images {how}".replace(
+        "%", " %"
+    )
+
+
+def _share_of_tuning(result: "Result") -> float:
+    """Return how long the runs that chose learning rates were, compared with the others."""
+    share = 1.0
+    for name in ("images", "images_per_epoch", "epochs"):
+        shorter, whole = result.tuning.get(name), result.settings.get(name)
+        if shorter and name == "images" and whole is None:  # all of Fashion-MNIST but these
+            whole = 60_000 - result.settings["val_images"]
+        share *= shorter / whole if shorter and whole else 1
+    return share
+
+
+def _seeds(result: "Result") -> str:
+    counts = [len(arm.runs) for arm in result]
+    return "1 seed" if max(counts) == 1 else f"{said_counts(counts)} seeds"
+
+
+def _training_errors(result: "Result") -> str:
+    """Say how far the arms have fit their training images, if not all have done so."""
+    if "level" in result.settings:  # there, training ends at an error
+        return ""
+    ends = [fmean(arm.values("train_error")) for arm in _learned(result)]
+    if not ends or max(ends) < ALMOST_NONE:
+        return ""
+    low, high = (f"{100 * error:.0f}" for error in (min(ends), max(ends)))
+    all_learned = all(len(arm.learned.runs) == len(arm.runs) for arm in result)
+    which = "" if all_learned else " of the runs that learned"
+    return f"Mean training error in the end{which}: {low if low == high else f'{low} to {high}'} %."
+
+
+def _learned(result: "Result") -> list["ArmResult"]:
+    found = [arm.learned for arm in result if "train_error" in arm.runs[0]]
+    return [arm for arm in found if arm.runs and math.isfinite(arm.runs[0]["train_error"])]

@@ -1,0 +1,83 @@
+"""What the captions of experiments' figures say of their records."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from cnnbook import experiments
+
+ALIKE = {key: [0.3, 0.31, 0.32] for key in ("val_error", "test_error", "train_error")}
+
+every_record = pytest.mark.parametrize("name", experiments.list_recorded())
+
+
+@every_record
+def test_a_caption_says_what_a_figure_was_made_with(name):
+    result = experiments.load(name)
+    said = result.plot().caption
+    assert said == result.conditions
+    assert re.search(r"Fashion-MNIST(, [\w ]+)*, (14×14|28×28|32×32) pixels", said)
+    assert re.search(r"[\d,]+( to [\d,]+)?( \(\w+\))? training images", said)
+    assert re.search(r"[; ]\d[\d,]* steps; |[; ]\d[\d,]* (or|to) [\d,]+ steps; ", said)
+    rates = [arm.lr for arm in result]
+    assert f"each arm’s own learning rate ({min(rates):g} to {max(rates):g})" in said
+    assert f"; {len(result.arms[0].runs)} seeds." in said
+    assert ("taken in pairs" in said) != ("All seeds learn from the same images" in said)
+    assert said.endswith(result.spec.marks)
+
+
+def test_seeds_that_draw_their_images_are_said_to_be_compared_in_pairs():
+    drawing = {"augmentation", "depth", "first_layer"}
+    for name in experiments.list_recorded():
+        result = experiments.load(name)
+        assert ("in pairs" in result.conditions) == (result.experiment in drawing)
+
+
+def test_a_record_says_how_long_the_runs_were_that_chose_its_rates(make_result):
+    result = make_result("stacks", {}, **ALIKE)
+    assert "learning rate 0.1, not tuned; 3 seeds" in result.conditions
+    arms = [replace(arm, tried={"0.1": 0.3, "0.3": 0.4}) for arm in result]
+    tuned = replace(result, arms=arms, tuning={"images": 4_000, "epochs": 5})
+    assert "in runs of 21 % of these steps; 3 seeds" in tuned.conditions
+    whole = replace(tuned, tuning={})
+    assert "chosen on validation images in runs as long as these" in whole.conditions
+    full = make_result("stacks", {}, size="full", **ALIKE)
+    assert "; all training images" in full.conditions
+
+
+def test_training_errors_are_said_where_training_was_not_at_its_end(make_result):
+    assert "error in the end: 31 %. Large dot" in make_result("stacks", {}, **ALIKE).conditions
+    small = {"train_error": [0.01, 0.01, 0.01]}
+    assert "in the end" not in make_result("stacks", {}, **(ALIKE | small)).conditions
+    lost = {"one 7×7": {"train_error": [0.1, 0.1, 0.9], "test_error": [0.1, 0.1, 0.9]}}
+    result = make_result("stacks", lost, **ALIKE)
+    assert "in the end of the runs that learned: 10 to 31 %" in result.conditions
+
+
+def test_steps_are_listed_without_those_of_runs_that_diverged(make_result):
+    result = make_result("dropout", {}, **ALIKE)
+    assert "steps" not in result.conditions
+    for arm in result:
+        for run in arm.runs:
+            run["steps"] = 100 * arm.options["length"]
+    assert "; 100, 200 or 400 steps; " in result.conditions
+    result.arms[0].runs[0] |= {"steps": 3, "diverged": True}
+    assert "; 100, 200 or 400 steps; " in result.conditions
+    for i, arm in enumerate(result):
+        arm.runs[1]["steps"] = 1_000 + i
+    assert "; 100 to 1,005 steps; " in result.conditions
+
+
+def test_a_table_lists_the_rates_and_marks_those_at_an_end(make_result):
+    result = make_result("stacks", {}, **ALIKE)
+    tried = {"one 7×7": {"0.03": 0.4, "0.1": 0.3}, "one 5×5": {"0.03": 0.4, "0.1": 0.3, "0.3": 0.5}}
+    arms = [replace(arm, tried=tried.get(arm.name, {})) for arm in result]
+    rows = {row["arm"]: row for row in replace(result, arms=arms).table(rates=True)}
+    assert rows["one 7×7"]["lr"] == "0.1 (highest tried)"
+    assert rows["one 7×7"]["tried"] == "0.03, 0.1"
+    assert rows["one 5×5"]["lr"] == "0.1"
+    assert "tried" not in result.table(rates=True)[0]
+    accuracies = result.table("test_accuracy")[0]
+    assert accuracies["test_accuracy"] == pytest.approx(69)
+    assert accuracies["low"] == pytest.approx(100 - result.table()[0]["high"])
