@@ -58,7 +58,10 @@ START = (
     ("changes", "said"),
     [
         (
-            {"weak start, without": {**GUESSES, "first_gradient": [0.001, 0.0001, 0.01]}},
+            {
+                arm: {**GUESSES, "first_gradient": [0.001, 0.0001, 0.01]}
+                for arm in ("weak start, without", auxiliary.CONTROL)
+            },
             f"With auxiliary classifiers, from a weak {START.format('100 times')} in the end 59.0 "
             "points higher (56.5 to 61.5): 0 of 3 runs learn without, 3 with; from He’s "
             f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, 0.0 to 0.0) "
@@ -96,3 +99,12 @@ def test_live_size_shows_the_larger_gradient():
         assert b > 2 * a > 0
     assert "times as large before the first step" in result.verdict
     result.plot()
+
+
+def test_the_verdict_takes_the_better_of_two_learning_rates(make_result):
+    lost = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL)
+    assert auxiliary.best_without(lost, "weak").name == auxiliary.CONTROL
+    assert lost.verdict.count("not shown to differ") == 2
+    kept = make_result("auxiliary", {auxiliary.CONTROL: GUESSES}, **EQUAL)
+    assert auxiliary.best_without(kept, "weak").name == "weak start, without"
+    assert auxiliary.best_without(kept, "He").name == "He start, without"
