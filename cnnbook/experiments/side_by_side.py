@@ -272,7 +272,9 @@ def plot(result: Result) -> Figure:
             values, color = _times(result, name), line_style(0)["color"]
             time.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
             time.plot(milliseconds(result, name), row, "o", color=color)
-        time.set(xlabel="training (ms per image)", title="time, both sets" if panels[1:] else "")
+        time.set(
+            xlabel="training (ms per image)", title="time, both sets" if panels[1:] else "time"
+        )
         time.set_xlim(left=0)
         time.set_yticks(range(len(names)), names)
         for axes in (*panels, time):

@@ -9,6 +9,7 @@ from executed import facts, number, printed, row, said, table
 from prose import paragraphs, unsourced
 
 from cnnbook import analysis, experiments, models
+from cnnbook.experiments import side_by_side
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "09-side-by-side.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
@@ -38,7 +39,7 @@ def from_torchvision() -> list[str]:
     assert round(missed / 100 * 50_000) == 10
     b0, tiny = weights("efficientnet_b0"), weights("convnext_tiny")
     assert round(weights("resnet50")["_ops"] / b0["_ops"]) == 11
-    assert accuracy("vgg16") > accuracy("googlenet")
+    assert accuracy("vgg16_bn") > accuracy("resnet34")
     return [
         f"accuracy of {accuracy('alexnet'):.1f} % on ImageNet",
         f"ResNet-50 of {accuracy('resnet50'):.1f} %, with "
@@ -52,20 +53,13 @@ def from_torchvision() -> list[str]:
         f"This gains {gain:.1f} points",
         f"under one recipe, it is {design:.1f} points",
         f"ResNet-50 gains {gain:.1f} points",
-        f"ResNet-50 is at {weights('resnet50')['_ops']:.1f} billion",
+        f"ResNet-50 is there at {weights('resnet50')['_ops']:.1f} billion",
         f"EfficientNet-B0 has {accuracy('efficientnet_b0'):.1f} % with {b0['_ops']:.2f} billion",
         f"ConvNeXt-Tiny has {accuracy('convnext_tiny'):.1f} % with {tiny['_ops']:.1f} billion",
         # In the answers to the article's claims.
         f"VGG-16 has a top-1 accuracy of {accuracy('vgg16'):.1f} % and ResNet-34 of "
         f"{accuracy('resnet34'):.1f} %, with {times('_ops', 'resnet34', 'vgg16')} the",
     ]
-
-
-def recorded() -> list[str]:
-    """Return phrases with numbers of the recorded comparison."""
-    # RECORD: record = experiments.load("side_by_side"), and phrases made of side_by_side.lead,
-    # .drops, .milliseconds, percent(record["VGG-11, upright"], accuracy=True) and points(...).
-    return []
 
 
 PAPERS = [
@@ -86,9 +80,13 @@ PAPERS = [
     "on one crop has 10.07 %",
     "144 crops have 6.67 %",
     "18.2 % (AlexNet), 9.15 % (GoogLeNet), 9.33 % (VGG-16), 6.71 % (ResNet-50) and 5.71 %",
-    "6.67 % against 7.3 %, was one of 0.6 points",
+    "6.96 million",
+    "as the contest counts, 6.67 % against 7.3 %",
+    "on ten crops, 9.15 % against 9.33 %",
+    "as its authors liked, 7.0 % against 7.9 %",
     "24.19 % with 34 layers, 22.85 % with 50, 21.75 % with 101 and 21.43 % with 152",
     "gains 0.3 points",
+    "a test error of 0.95 % on MNIST",
     "won with 3.57 %, AlexNet with 15.3 %",
     "VGG-16 28.07 %, ResNet-18 27.88 %, ResNet-34 24.19 %, ResNet-50 22.85 %",
     "one of A's networks has 9.15 %",
@@ -101,26 +99,35 @@ EXACT = [
     "exceeds it by 6 %",
     "multiply–adds 15.6 times",
     "1,008 times",
-    "as the activations do (0.79) and as the parameters do (0.76)",
-    "hardly alike (0.45)",
+    "40.4 against 51.7 MiB",
+    "GoogLeNet's 59.3 MiB become 12.3 MiB",
+    "about 1.4 million multiply–adds",
+    "the bar its 95 % interval",
     "by 1.64 standard deviations",
     "the 95 % interval",
-    "5 % of 28 pairs, 1.4 in each",
+    "would be 1.96",
+    "Student's t is 4.303",
+    "divides the 5 % by",
+    "intervals misses is then at most 5 %",
+    "5 % of 28 pairs, 1.4 in each table",
+    "69 % of the tables",
+    "With the correction, 5 % have one",
+    "grows to 23.6, so a difference must exceed 13.6 times",
+    "= 10.9 for six pairs",
     "0.11 times the parameters of AlexNet, and 2.2 times",
     "top-5 error of 6.67 % with seven networks on 144 crops, paper B 6.71 %",
     "its 95 % interval excludes",
     "5 % of them are 2.25",
     "learning rate of 0.01 and the ResNets with 0.1",
-    "learning rates of 0.003 and 0.03",
+    "learning rate of 0.03, then with 0.3",
     "A 84.1, 85.0 and 83.6 %, and B 83.7, 84.5 and 83.3 %",
-    "t is 4.303",
-    "1.2 to 1.4 million",
+    "Student's is 4.303",
     "0.44 times the parameters",
 ]
 
 
 def test_every_number_has_a_source():
-    assert unsourced(CHAPTER, [*from_torchvision(), *recorded()], PAPERS, EXACT) == []
+    assert unsourced(CHAPTER, from_torchvision(), PAPERS, EXACT) == []
 
 
 def counts(name: str, **options: bool) -> tuple[int, int]:
@@ -141,21 +148,74 @@ def test_numbers_that_follow_from_counts():
     assert f"{resnet152[1] / alexnet[1]:.1f}" == "15.6"
     assert f"{resnet152[0] / vgg16[0]:.2f}" == "0.44"
     assert 7 * 144 == 1008
-    assert f"{7.3 - 6.67:.1f} {21.75 - 21.43:.1f}" == "0.6 0.3"
+    assert f"{21.75 - 21.43:.1f}" == "0.3"
 
 
-def test_what_the_recorded_comparison_is_said_to_be():
+def kib(name: str, **options: bool) -> tuple[float, float]:
+    """Return the activations of all layers, and of convolutions and fully connected layers."""
+    with torch.device("meta"):
+        net = models.create(name, **options)
+    counted = analysis.summary(net, models.model_spec(name).input_shape, depth=9)
+    multiply = sum(r["activation_kib"] for r in counted.rows if r["macs"])
+    return counted.total_activation_kib, multiply
+
+
+@pytest.mark.slow
+def test_activations_depend_on_the_rule():
+    text = "\n".join(paragraphs(CHAPTER))
+    found = {
+        name: [f"{each / 1024:.3g}" for each in kib(name, **options)]
+        for name, options in {
+            "vgg16": {},
+            "resnet50": {},
+            "googlenet": {"auxiliary": False},
+        }.items()
+    }
+    first, second = zip(found["resnet50"], found["vgg16"], strict=True)
+    assert float(first[0]) > float(first[1])
+    assert float(second[0]) < float(second[1])
+    assert "than VGG-16, {} against {} MiB".format(*first) in text
+    assert "it has fewer, {} against {} MiB".format(*second) in text
+    assert "GoogLeNet's {} MiB become {} MiB".format(*found["googlenet"]) in text
+
+
+def test_what_the_two_comparisons_are_said_to_be():
     text = "\n".join(paragraphs(CHAPTER))
     sizes = experiments.get("side_by_side").sizes
-    desk, live = sizes["desk"], sizes["live"]
-    assert f"the {desk.settings['images']:,} training images" in text
-    assert len(desk.settings["widths"]) == 8
-    assert desk.settings["widths"]["LeNet-5"] == 4
-    assert desk.settings["widths"]["ResNet-50"] == 1 / 16
-    steps = live.settings["epochs"] * -(-live.settings["images"] // live.settings["batch_size"])
-    assert f"and {steps} steps" in text
-    assert list(live.settings["sets"]) == ["upright"]
-    assert len(live.settings["widths"]) == 4
+    desk, live = sizes["desk"].settings, sizes["live"].settings
+    *first, last = desk["widths"]
+    assert f"eight networks ({', '.join(first)} and {last})" in text
+    assert len(desk["widths"]) == 8
+    assert list(desk["sets"]) == ["upright", "cluttered"]
+    assert all(len(rates) > 1 for rates in desk["rates"].values())
+
+    assert f"the {live['images']:,} training images" in text
+    assert f"{live['test_images']} test images of upright clothes" in text
+    steps = live["epochs"] * -(-live["images"] // live["batch_size"])
+    assert f"number of steps, {steps}," in text
+    assert f"after {steps} steps" in text
+    assert list(live["sets"]) == ["upright"]
+    assert sizes["live"].seeds == 3
+    assert len(live["widths"]) == 4
+    rates = live["rates"]
+    assert rates["LeNet-5"] == rates["AlexNet"]
+    assert rates["VGG-11"] == rates["ResNet-18"]
+
+
+def test_what_the_four_networks_are_said_to_be():
+    widths = experiments.get("side_by_side").sizes["live"].settings["widths"]
+    nets = {name: side_by_side.build(name, width) for name, width in widths.items()}
+    for name, net in nets.items():
+        macs = analysis.summary(net, (1, 32, 32)).total_macs
+        assert macs == pytest.approx(1.4e6, rel=0.15), name
+        normalized = any(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.modules())
+        assert normalized == (name in ("VGG-11", "ResNet-18"))
+    lenet5, resnet18 = (
+        sum(p.numel() for p in nets[name].parameters()) for name in ("LeNet-5", "ResNet-18")
+    )
+    assert resnet18 / lenet5 == pytest.approx(0.1, abs=0.01)  # a tenth
+    first = next(m for m in nets["ResNet-18"].modules() if isinstance(m, torch.nn.Conv2d))
+    assert first.out_channels == 3
 
 
 @pytest.mark.book
@@ -191,11 +251,10 @@ def test_costs_change_independently():
 
 
 @pytest.mark.book
-def test_orders_of_the_costs():
-    found = facts(CHAPTER)
-    assert f"{found['macs_and_activations']:.2f}" == "0.79"
-    assert f"{found['parameters_and_activations']:.2f}" == "0.45"
-    assert f"{found['parameters_and_macs']:.2f}" == "0.76"
+def test_activations_are_counted_in_two_ways():
+    found = {r["network"]: list(r.values())[1:] for r in table(CHAPTER, "network", "all outputs")}
+    assert (found["VGG-16"], found["ResNet-50"]) == (["109", "51.7"], ["137", "40.4"])
+    assert found["GoogLeNet"] == ["59.3", "12.3"]
 
 
 @pytest.mark.book
@@ -204,12 +263,40 @@ def test_equal_networks_look_different():
     # The mean range of eight normal numbers is 2.847 standard deviations (Tippett 1925).
     assert found["best_minus_worst"] == pytest.approx(2.847 / 3**0.5, abs=0.02)
     assert found["pairs_called_different"] == pytest.approx(0.05 * 28, abs=0.1)
+    assert f"{found['pairs_called_different']:.1f}" == "1.4"
+    assert f"{found['tables_with_such_a_pair']:.0%}" == "69%"
+    # Bonferroni's bound, and three standard errors of 10,000 tables.
+    assert found["tables_with_one_after_the_correction"] <= 0.05 + 0.007
+    assert f"{found['tables_with_one_after_the_correction']:.0%}" == "5%"
+
+
+def quantile(t: float) -> float:
+    """Return how much of Student's distribution lies within ±t, for two degrees of freedom."""
+    steps = torch.linspace(-t, t, 2_000_001, dtype=torch.float64)
+    return torch.trapezoid((2 + steps**2) ** -1.5, steps).item()
+
+
+@pytest.mark.parametrize(("t", "pairs"), [(4.303, 1), (10.9, 6), (23.6, 28)])
+def test_t_of_two_degrees_of_freedom(t, pairs):
+    assert 1 - quantile(t) == pytest.approx(0.05 / pairs, rel=0.01)
+    assert f"{23.63 / 3**0.5:.1f}" == "13.6"
+
+
+@pytest.mark.book
+def test_t_in_the_chapter():
+    found = facts(CHAPTER)
+    shown = [found[f"t_for_{which}"] for which in ("one_pair", "six_pairs", "all_pairs")]
+    assert [f"{t:.4g}" for t in shown] == ["4.303", "10.89", "23.63"]
 
 
 @pytest.mark.book
 def test_the_live_run():
-    assert facts(CHAPTER)["all_learn"] is True
-    assert facts(CHAPTER)["all_lose_when_shifted"] is True
+    found = facts(CHAPTER)
+    assert found["all_learn"] is True
+    assert found["all_lose_when_shifted"] is True
+    assert found["oldest_ahead_of_newest"] is True
+    assert found["widest_interval"] > 5
+    assert found["shown_together"] < found["pairs_of_the_live_run"] == 6
 
 
 @pytest.mark.book
@@ -222,6 +309,17 @@ def test_solutions_are_right():
     assert sum(line.endswith("on the front") for line in text.splitlines()) == 3
     assert said(SOLUTIONS, "vgg16: 15.5 billion").endswith("dominated")
     assert found["wins_back_some_of_the_loss"] is True
+    assert found["the_order_is_reversed"] is True
+    assert found["lenet_learns_nothing_at_the_larger_rate"] is True
     low, high = table(SOLUTIONS, "learning rate", "LeNet-5", "ResNet-18")
-    gains = [number(high[name]) - number(low[name]) for name in ("LeNet-5", "ResNet-18")]
-    assert gains[1] > gains[0]
+    assert (low["ahead"], high["ahead"]) == ("LeNet-5", "ResNet-18")
+
+
+def test_the_solution_says_what_welch_gives():
+    a, b = [84.1, 85.0, 83.6], [83.7, 84.5, 83.3]
+    stats = pytest.importorskip("scipy.stats")
+    found = stats.ttest_ind(a, b, equal_var=False)
+    low, high = found.confidence_interval(0.95)
+    assert 3.5 < found.df < 4
+    assert f"{low:.1f} {high:.1f}" == "-1.1 1.9"
+    assert "from −1.1 to 1.9" in "\n".join(paragraphs(SOLUTIONS))
