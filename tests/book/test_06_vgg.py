@@ -4,10 +4,13 @@ from math import prod
 from pathlib import Path
 
 import pytest
+import torch
 from executed import facts, number, printed, row, rows, said, table
 from prose import percent, unsourced
+from torch import nn
 
-from cnnbook import experiments
+from cnnbook import data, experiments, models
+from cnnbook.experiments.images import load_parts
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "06-vgg.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
@@ -82,7 +85,8 @@ def recorded_starts() -> list[str]:
     assert steps == {237}
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
     return [
-        "all start to learn from 0.03; from 0.1, 16 and 19 layers overflow",
+        "of 237 steps at an eighth of the width, 11, 16 and 19 layers all start to learn from "
+        "0.03; from 0.1, 16 and 19 layers overflow",
         "All nine runs from σ = 0.03 learn, though one of D's only to an accuracy of "
         f"{accuracy(worst)}",
         "D and E overflow from σ = 0.1 within a few steps",
@@ -119,6 +123,7 @@ PAPERS = [
     "with 6.7 %",
     "with 25.3 %",
     "7.0 % against 7.9 %",
+    "GoogLeNet has 9.15 % and VGG-16 9.33 %",
     "have 6.8 % (Table 7)",
     "27.0 % and 27.3 % top-1 against 29.6 % with 11 layers",
     "from 27.0 % to 25.6 %",
@@ -130,6 +135,7 @@ PAPERS = [
     "σ = 0.01 leaves 1/17,000 of it",
     "computed with 0.01",
     "which is σ = 0.1",
+    "with momentum 0.9, weight decay 0.0005 and a learning rate of 0.01",
 ]
 EXACT = [
     "138 million parameters, 74.3 % are in a single",
@@ -146,6 +152,8 @@ EXACT = [
     "which takes 0.7 % of the operations",
     "about 0.021",
     # Settings.
+    "a signal of about 0.08 in A and 0.02 in E, where counting inputs would leave about 0.7 and "
+    "0.2",
     "three (1.63 times the factor), and fc6 64 numbers instead of 25,088 (0.14 times)",
     "guessing gives 10 %",
     "if its accuracy is above 20 %",
@@ -211,6 +219,28 @@ def test_signal_left_after_all_convolutions():
     # He and others: for B, at the last nine of its ten convolutions.
     backward = prod(0.01 * (9 * c / 2) ** 0.5 for c in (64, 128, 128, 256, 256, *[512] * 4))
     assert 16_500 < 1 / backward < 17_500
+
+
+def test_signal_from_both_forms_of_hes_rule():
+    settings = experiments.load("vgg_start").settings
+    train = load_parts({**settings, "data": "fashion-mini", "images": 1_000, "val_images": 100})[0]
+    images, _ = next(data.Batches(train.padded(settings["side"]), 256, device="cpu").epoch(0))
+
+    def left(name: str, mode: str) -> float:
+        found = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            net = models.VGG(name, 10, 1, width=settings["width"], input_size=settings["side"])
+            for layer in net.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+            with torch.no_grad():
+                found.append(net.forward_features(images).square().mean().sqrt().item())
+        return sum(found) / len(found)
+
+    said = {"fan_out": [0.08, 0.02], "fan_in": [0.7, 0.2]}
+    for mode, signals in said.items():
+        assert [left(name, mode) for name in "AE"] == pytest.approx(signals, rel=0.3)
 
 
 @pytest.mark.book
