@@ -73,7 +73,9 @@ def recorded_starts() -> list[str]:
     for arm in (found["D, σ = 0.1"], found["E, σ = 0.1"]):
         assert all(run["diverged"] and run["steps"] < 5 for run in arm.runs)
         assert set(arm.tried.values()) == {1}
-    worst = max(error for name in plain for error in found[f"{name}, σ = 0.03"].values("test_error"))
+    worst = max(
+        error for name in plain for error in found[f"{name}, σ = 0.03"].values("test_error")
+    )
     assert worst == max(found["D, σ = 0.03"].values("test_error"))
     norm = [found[f"E, batch norm, {s}"] for s in sigmas]
     assert all(len(arm.learned.runs) == len(arm.runs) == 3 for arm in norm)
