@@ -35,7 +35,8 @@ def recorded() -> list[str]:
     def change(first: str, second: str, key: str = "train_error") -> experiments.Interval:
         return experiments.of_difference(record[first].values(key), record[second].values(key))
 
-    deep, shallow = record["plain-56"], record["plain-20"]
+    deep, shallow, longer = record["plain-56"], record["plain-20"], record[DEEP_LONGER]
+    assert longer.tried["0.1"] < longer.tried["0.03"]
     worse, still = change("plain-56", "plain-20"), change(DEEP_LONGER, "plain-20")
     assert worse.low > 0
     assert still.low > 0
@@ -46,16 +47,20 @@ def recorded() -> list[str]:
     trained = [train(name) for name in ("plain-56", "plain-20", "residual-56", "residual-20")]
     return [
         # The opening, and the answer to the first claim.
-        "56 plain layers end with a training error of {}, 20 plain layers with {}, "
-        "and 56 residual layers with {}".format(*trained),
-        "56 plain layers end with a training error of {}, 20 with {}".format(*trained),
-        "Plain-56 ends with a training error of {}, plain-20 with {}".format(*trained),
-        f"{points(worse)} more",
-        f"{percent(deep)} against {percent(shallow)}",
+        f"20 plain layers end with a training error of {trained[1]}, 56 plain layers, after twice "
+        f"as many steps, with {train(DEEP_LONGER)}, and 56 residual layers, after as many as the "
+        f"20, with {trained[2]}",
+        f"20 plain layers end with a training error of {trained[1]}, and 56, after twice as many "
+        f"steps, with {train(DEEP_LONGER)}",
+        f"Plain-20 ends with a training error of {trained[1]}. Plain-56 has {train(DEEP_LONGER)} "
+        f"although it took twice the steps: {points(still)} more",
+        f"With equally many steps it has {trained[0]}, {points(worse)} more; but its learning rate "
+        f"of {deep.lr}",
+        f"in runs of 316, {longer.lr} did better",
+        f"{percent(longer)} and {percent(deep)} against {percent(shallow)}",
         "56 layers end with {2}, 20 layers with {3}".format(*trained),
         f"56 residual layers have {percent(record['residual-56'])}, "
         f"20 have {percent(record['residual-20'])}",
-        f"it ends with {train(DEEP_LONGER)}, still {points(still)} above plain-20",
         f"rises from {whole} to {median} in the median",
         f"the mean error of the three networks is {worst}",
         f"from {plain_whole} to {plain_median}",
