@@ -9,7 +9,8 @@ from prose import percent, points, unsourced
 from torch import nn
 
 from cnnbook import analysis, experiments, models
-from cnnbook.experiments import pooling
+from cnnbook.experiments import auxiliary, pooling
+from cnnbook.experiments.result import LEARNED
 
 CHAPTER = Path(__file__).parents[2] / "chapters" / "07-googlenet.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
@@ -54,7 +55,33 @@ def recorded() -> list[str]:
         assert average.interval("test_error").mean < dropout.interval("test_error").mean
     assert [change.excludes_zero for change in gains] == [False, True]
     accuracies = [percent(arm, accuracy=True) for arm in anywhere]
+    helped = experiments.load("auxiliary")
+    assert {run["steps"] for arm in helped for run in arm.runs} == {316}
+    weak, weak_with, he, he_with = (
+        helped[f"{start} start, {which}"]
+        for start in auxiliary.STARTS
+        for which in ("without", "with")
+    )
+    control = helped[auxiliary.CONTROL]
+    learned = [len(arm.learned.runs) for arm in (weak, weak_with, control)]
+    assert (learned, len(weak.runs)) == ([0, 5, 4], 5)
+    assert (weak.lr, weak_with.lr, control.lr) == (0.1, 0.03, 0.03)
+    helps = [
+        experiments.of_pairs(without.values("test_error"), with_.values("test_error"))
+        for without, with_ in ((control, weak_with), (he, he_with), (weak, weak_with))
+    ]
+    assert [change.excludes_zero for change in helps] == [False, False, True]
+    assert helped.settings["weak"] == 0.87
     return [
+        f"Test errors of {percent(control)} without and {percent(weak_with)} with are not shown to "
+        f"differ ({points(helps[0]).replace(' (', ', ')}",
+        f"is not shown either ({points(helps[1]).replace(' (', ', ')}",
+        f"wrong by {100 * helps[2].mean:.0f} points",
+        "0.87 times these weights",
+        f"without auxiliary classifiers (at {weak.lr:g}), and all five learn with them (at "
+        f"{weak_with.lr:g})",
+        f"has the same learning rate, {control.lr:g}, and four of its five",
+        f"if its test error is below {100 * LEARNED:.0f} %",
         f"the average has a test accuracy of {accuracies[0]}, the fully connected head "
         f"{accuracies[1]}, and {accuracies[2]} with dropout",
         f"The average gains {points(gains[1])}",
