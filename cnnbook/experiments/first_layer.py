@@ -223,21 +223,21 @@ SIZES = {
         {
             **_SAME,
             **{"sets": _BOTH, "labels": {"cluttered": 2_000, "upright": 200}, "sources": _ALL},
-            **{"val_images": 2_000, "test_images": 5_000, "rates": (0.03, 0.1, 0.3)},
+            **{"val_images": 2_000, "test_images": 5_000, "rates": (0.1, 0.3, 1.0, 3.0)},
             **{"epochs": 4, "images_per_epoch": 12_800},
         },
         seeds=5,
-        tuning={"images_per_epoch": 6_400},
+        tuning_seeds=2,
     ),
     "full": Size(
         {
             **_SAME,
             **{"sets": _BOTH, "labels": {"cluttered": 2_000, "upright": 200}, "sources": _ALL},
-            **{"val_images": 2_000, "test_images": 10_000, "rates": (0.03, 0.1, 0.3)},
+            **{"val_images": 2_000, "test_images": 10_000, "rates": (0.1, 0.3, 1.0, 3.0)},
             **{"epochs": 8, "images_per_epoch": 12_800, "many": 40_000},
         },
         seeds=5,
-        tuning={"epochs": 3},
+        tuning_seeds=2,
     ),
 }
 
