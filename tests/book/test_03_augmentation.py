@@ -68,7 +68,7 @@ def recorded() -> list[str]:
         f"no gain was detected: {signed('upright', 500, control=NOTHING)} after equally many",
         f"With 500 images it is {signed('upright', 500)} against the control of twice the steps, "
         f"but {signed('upright', 500, control=NOTHING)} at equal steps",
-        f"which makes a 6 a 9, digits lose {pair} on 6 and 9",
+        f"turned by up to 180°, 6 and 9 lose {pair}",
         f"gain most: {signed('cluttered', 100)} with 100 images, {signed('cluttered', 500)} with "
         f"500, {signed('cluttered', 2500)} with 2,500",
         f"2,500 without, which reach {accuracy('cluttered', 2500, LONGER)}",

@@ -87,8 +87,8 @@ def recorded_starts() -> list[str]:
     assert steps == {237}
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
     return [
-        "of 237 steps at an eighth of the width, 11, 16 and 19 layers all start to learn from "
-        "0.03; from 0.1, 16 and 19 layers overflow",
+        "(237 steps, an eighth of the width), 11, 16 and 19 layers all learn from 0.03; from 0.1, "
+        "16 and 19 layers overflow",
         "All nine runs from σ = 0.03 learn, though one of D's only to an accuracy of "
         f"{accuracy(worst)}",
         "D and E overflow from σ = 0.1 within a few steps",

@@ -89,8 +89,8 @@ def recorded() -> list[str]:
         f"a difference is not shown: {points(gains[0])} in favor of the average",
         f"it has a test accuracy of {accuracies[0]} where clothes lie anywhere, and fully "
         f"connected layers with dropout {accuracies[2]}",
-        f"the test error is {percent(ours)} with such modules, {percent(naive)} without reductions; "
-        f"plain 3×3 layers, with {percent(one)}, are not shown to be worse",
+        f"the test error is {percent(ours)} with such modules, {percent(naive)} without "
+        f"reductions; plain 3×3 layers, with {percent(one)}, are not shown to be worse",
         f"the test error is {percent(ours)}; with one 3×3 layer {percent(one)}, with two "
         f"{percent(two)}, with naive modules {percent(naive)}",
         f"Naive modules have {points(more[0])} more",

@@ -47,9 +47,8 @@ def recorded() -> list[str]:
     trained = [train(name) for name in ("plain-56", "plain-20", "residual-56", "residual-20")]
     return [
         # The opening, and the answer to the first claim.
-        f"20 plain layers end with a training error of {trained[1]}, 56 plain layers, after twice "
-        f"as many steps, with {train(DEEP_LONGER)}, and 56 residual layers, after as many as the "
-        f"20, with {trained[2]}",
+        f"20 plain layers end with a training error of {trained[1]}; 56 plain layers, after twice "
+        f"the steps, with {train(DEEP_LONGER)}; 56 residual layers with {trained[2]}",
         f"20 plain layers end with a training error of {trained[1]}, and 56, after twice as many "
         f"steps, with {train(DEEP_LONGER)}",
         f"Plain-20 ends with a training error of {trained[1]}. Plain-56 has {train(DEEP_LONGER)} "
