@@ -62,7 +62,7 @@ def panels_of_curves(
     with new_figure(WIDTH - 0.4, height * rows) as figure:  # room for the gap between two pictures
         grid = figure.subplots(rows, len(panels), sharex=True, sharey="row", squeeze=False)
         again = {f"{title}, the low end": arms for title, arms in panels.items()} if zoom else {}
-        for axes, (title, arms) in zip(grid.flat, (panels | again).items(), strict=True):
+        for axes, (title, arms) in zip(grid.flat, {**panels, **again}.items(), strict=True):
             ends = [
                 _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
             ]

@@ -85,7 +85,7 @@ def verdict(result: Result) -> str:
     Not which others work: a learning rate is chosen in few trials, and some failures are its own.
     """
     groups: dict[float | None, list[ArmResult]] = {}
-    normed = []
+    normed: list[ArmResult] = []
     for configuration, batch_norm in result.settings["networks"]:
         for sigma in (*result.settings["sigmas"], *([] if batch_norm else [None])):
             arm = result[_name(configuration, batch_norm, sigma)]
