@@ -117,11 +117,11 @@ def verdict(result: Result) -> str:
         f"{of_difference(values, relu).in_words()} with the {label}".replace("the tanh", "tanh")
         for label, values in found.items()
     ]
-    some_lost = any(
+    failed = any(
         len(arm.compared.runs) < len(arm.runs) for arm in (*own.values(), *torchs.values())
     )
     text = (
-        f"{'Of the runs that learned: with' if some_lost else 'With'} a start and a learning rate of "
+        f"{'Of the runs that learned: with' if failed else 'With'} a start and a learning rate of "
         "its own, LeNet-5's test error is "
         f"{100 * sum(relu) / len(relu):.1f} % with ReLU and, compared with that, "
         f"{', '.join(said[:-1])} and {said[-1]}"
