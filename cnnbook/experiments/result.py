@@ -186,7 +186,7 @@ class Result:
 
     @property
     def conditions(self) -> str:
-        """What its figure was made with: images, steps, rates, seeds, and what is drawn."""
+        """What its figure was made with, such as images, steps, rates, seeds, and what is drawn."""
         return conditions(self)
 
     def plot(self) -> "Figure":
