@@ -32,7 +32,7 @@ from cnnbook.plots.style import INK, STYLE
 CAPTION_SIZE = 9.0  # points, in bitmaps; a page has its own
 # A notebook's front end has 96 pixels to the inch; screens often have twice as many.
 PNG_DPI = 192
-PHONE = 3.6  # inches: what a phone of 390 pixels has room for, and one of 360 nearly
+PHONE = 3.5  # inches: on a phone of 360 pixels, words of nine points then have 11 pixels
 
 
 class Figure:

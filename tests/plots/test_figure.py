@@ -67,8 +67,8 @@ def test_a_caption_is_below_the_picture_on_a_page_and_in_a_bitmap(tmp_path, monk
     edge = added[:, -5:]
     assert (edge > 200).all()  # its lines end before the picture does
     figure.save(tmp_path / "a.png")
-    saved = Image.open(tmp_path / "a.png")
-    assert saved.height / saved.width > plain.height / plain.width
+    with Image.open(tmp_path / "a.png") as saved:
+        assert saved.height / saved.width > plain.height / plain.width
     assert figure.caption not in figure.svg()
     monkeypatch.setattr("cnnbook.plots.figure.in_book", lambda: True)
     page = figure._repr_mimebundle_()[0]["text/html"]

@@ -21,9 +21,10 @@ from cnnbook.plots.architecture.nodes import (
     text_width,
     traced,
 )
-from cnnbook.plots.figure import PHONE, Figure
+from cnnbook.plots.figure import Figure
 from cnnbook.plots.style import INK, new_figure
 
+NARROW = 3.6  # a phone of 390 pixels has room for it
 TALLEST = 0.95  # of the boxes in a row; all lengths are inches
 LONGEST = 0.8 * TALLEST  # vector
 THICKEST = 0.34
@@ -99,7 +100,7 @@ def towers(
         _draw_arrows(axes, columns, middles, size)
         _draw_legend(axes, columns)
     narrow = draw_downward(columns, rows)
-    if narrow.get_figwidth() > PHONE:
+    if narrow.get_figwidth() > NARROW:
         narrow = None
     return Figure(figure, alt or _describe(name, columns, rows), shrinks=False, narrow=narrow)
 
