@@ -149,9 +149,12 @@ def plot(result: Result) -> Figure:
     """Draw the validation error while the networks learn, from both starts."""
     panels = {}
     for start in result.settings["starts"]:
-        arms = {which: result[f"{start} start, {which}"] for which in ("without", "with")}
+        arms = {
+            f"{which} auxiliary classifiers": result[f"{start} start, {which}"]
+            for which in ("without", "with")
+        }
         controls = [arm for arm in result if arm.name == CONTROL and start == "weak"]
-        arms |= {f"without, rate {CONTROL_RATE:g}": arm for arm in controls}
+        arms |= {f"without, learning rate {CONTROL_RATE:g}": arm for arm in controls}
         panels[f"{'He’s' if start == 'He' else start} start"] = arms
     return figures.panels_of_curves(panels, "val_error", ylabel="validation error (%)")
 

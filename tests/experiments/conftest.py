@@ -21,10 +21,10 @@ def make_result():
             found = {**common, **changes.get(arm.name, {})}
             runs = [
                 {
-                    **{key: values[i] for key, values in found.items()},
                     "parameters": 1_000,
                     "macs": 2_000,
                     "seconds": 7.0,
+                    **{key: values[i] for key, values in found.items()},
                     "curves": {
                         "train_error": [0.6, 0.3, found["train_error"][i]],
                         "val_error": [0.6, 0.3, found["val_error"][i]],

@@ -86,8 +86,9 @@ def test_figure_names_every_arm(make_result):
     assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
     assert figure.alt == (
         "Validation error by epoch. Weak start: without auxiliary classifiers ends at 90.0 %; with "
-        "auxiliary classifiers ends at 31.0 %. He’s start: without auxiliary classifiers ends at "
-        "31.0 %; with auxiliary classifiers ends at 31.0 %."
+        "auxiliary classifiers ends at 31.0 %; without, learning rate 0.03 ends at 31.0 %. "
+        "He’s start: without auxiliary classifiers ends at 31.0 %; with auxiliary classifiers "
+        "ends at 31.0 %."
     )
 
 
