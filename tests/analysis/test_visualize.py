@@ -375,8 +375,10 @@ def test_patches_of_batches_are_those_of_their_images():
     images = torch.randn(9, 1, 8, 8)
     expected = analysis.top_patches(net, images, "1", [2, 0], 4)
     found = analysis.top_patches(net, Batches(images), net[1], np.array([2, 0]), 4)
-    for name in ("patches", "images", "positions", "activation"):
+    for name in ("patches", "images", "positions"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    # a convolution of two images need not add in the order of one of nine
+    torch.testing.assert_close(found.activation, expected.activation)
     assert found.units == (2, 0)
     with pytest.raises(ValueError, match="number of images, 9; got 10"):
         analysis.top_patches(net, Batches(images), "1", 0, 10)
