@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from executed import facts, number, printed, row, rows, said, table
+from executed import facts, number, row, rows, table
 from prose import percent, unsourced
 from torch import nn
 
@@ -87,14 +87,14 @@ def recorded_starts() -> list[str]:
     assert steps == {237}
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
     return [
-        "(237 steps, an eighth of the width), 11, 16 and 19 layers all learn from 0.03; from 0.1, "
-        "16 and 19 layers overflow",
+        "(237 steps, an eighth of the width), 11, 16 and 19 layers all learn from σ = 0.03; from "
+        "σ = 0.1, 16 and 19 layers overflow",
         "All nine runs from σ = 0.03 learn, though one of D's only to an accuracy of "
         f"{accuracy(worst)}",
         "D and E overflow from σ = 0.1 within a few steps",
-        f"E from σ = 0.035 got {badly.lr}, and from 0.03, {well.lr}; it reaches "
-        f"{mean(badly.name)} from the one, and {mean(well.name)} from the other",
-        "as from σ = 0.01, where the highest tried was 0.03",
+        f"E from σ = 0.035 got a rate of {badly.lr}, and from σ = 0.03 one of {well.lr}; it "
+        f"reaches {mean(badly.name)} from the one, and {mean(well.name)} from the other",
+        "From σ = 0.01, no rate up to 0.03 worked",
     ]
 
 
@@ -114,10 +114,10 @@ PAPERS = [
     "the top-1 error falls by 2.6 points (Table 3). With 19 it is 0.3 points higher",
     "a step of 0.3 points (Table 3)",
     "error by 0.6 points, D's by 1.7 (Table 3)",
-    "29.7 % against 29.6 % (Table 3)",
+    "A-LRN has 29.7 %, A 29.6 % (Table 3)",
     "a top-1 error of 24.8 %, averaging over 150 crops 24.6 %, and both together 24.4 % (Table 5)",
-    "in the test gain D 2.2 points (Tables 3 and 4), nearly as many as five more layers, which "
-    "gained 2.6 from A to D",
+    "in training and testing gain D 2.2 points (Tables 3 and 4), nearly as much as the five layers "
+    "from A to D, which gained 2.6",
     "another 0.4 points (Table 5)",
     "gains at most 0.1 points at one test size",
     "1.3 million photographs",
@@ -143,20 +143,23 @@ EXACT = [
     "138 million parameters, 74.3 % are in a single",
     "fc6 alone has 74.3 % of the parameters, and the three fully connected layers have 89.4 %",
     "take 99.2 % of the 15.5 billion multiply–adds",
-    "raise the parameters by 8.1 % only, and the multiply–adds 2.6 times",
+    "raise the parameters by only 8.1 %, but the multiply–adds 2.6 times",
+    "for a batch of 256, 27.3 GiB against 0.5 GiB",
+    "that leaves 14.4 GiB",
+    "instead of 27.3 GiB",
     "2.3 times AlexNet's parameters and 21.4 times its multiply–adds",
     "D also has 1.5 times as many weights in its convolutions as C",
     "65,536 times as large",
     "At σ = 0.01 every layer",
-    "From σ = 0.025 to 0.04, A's scores, after 11 layers, grow 176 times and E's, after 19, 7,556 "
-    "times",
+    "Raise σ from 0.025 to 0.04: A's scores, after 11 layers, become 176 times as large, and E's, "
+    "after 19, 7,556 times",
     "11.2 times fewer multiply–adds",
     "which takes 0.7 % of the operations",
     "about 0.021",
     # Settings.
     "a signal of about 0.08 in A and 0.02 in E, where counting inputs would leave about 0.7 and "
     "0.2",
-    "three (1.63 times the factor), and fc6 64 numbers instead of 25,088 (0.14 times)",
+    "three (1.63 times the factor), and fc6 reads 64 numbers instead of 25,088 (0.14 times)",
     "guessing gives 10 %",
     "if its accuracy is above 20 %",
     "Bars are 95 % intervals",
@@ -211,6 +214,28 @@ def test_numbers_that_follow_from_others():
     assert f"{27.0 - 24.8:.1f} {24.8 - 24.4:.1f} {29.6 - 27.0:.1f}" == "2.2 0.4 2.6"
 
 
+def test_memory_of_activations():
+    convs, pools, side = [], [], 224
+    for channels in ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3):
+        convs.append(sum(channels) * side**2)
+        side //= 2
+        pools.append(channels[-1] * side**2)
+    fc = [m for _, m in FC.values()]
+    relus = sum(convs) + sum(fc[:-1])
+    every = sum(convs) + sum(fc) + relus + sum(pools)
+
+    def gib(numbers: int) -> str:
+        return f"{4 * 256 * numbers / 2**30:.1f}"
+
+    assert [gib(every), gib(every - relus)] == ["27.3", "14.4"]
+    assert f"{4 * 138_357_544 / 2**30:.1f}" == "0.5"
+    blocks = [2 * conv + pool for conv, pool in zip(convs, pools, strict=True)]
+    assert 0.45 < blocks[0] / every < 0.5  # "nearly half"
+    # With checkpoints: what all poolings so far put out, and what one block makes.
+    together = [sum(pools[: i + 1]) + 2 * conv for i, conv in enumerate(convs)]
+    assert [gib(numbers) for numbers in together] == ["13.0", "7.3", "5.9", "3.7", "2.0"]
+
+
 def test_signal_left_after_all_convolutions():
     def left(name: str, sigma: float) -> float:
         inputs = [3, *CHANNELS[name][:-1]]
@@ -247,7 +272,7 @@ def test_signal_from_both_forms_of_hes_rule():
 
 @pytest.mark.book
 def test_family_agrees_with_the_paper():
-    assert facts(CHAPTER)["identical_scores"] is True
+    assert facts(CHAPTER)["same_scores_as_the_package"] is True
     for cells in (
         ("A", "8 + 3 = 11", "132,863,336", "133", "7,609,090,048"),
         ("B", "10 + 3 = 13", "133,047,848", "133", "11,308,466,176"),
@@ -261,40 +286,51 @@ def test_family_agrees_with_the_paper():
 
 @pytest.mark.book
 def test_counts_by_hand_agree():
-    assert facts(CHAPTER)["by_hand_is_exact"] is True
+    assert facts(CHAPTER)["all_four_by_hand_are_exact"] is True
     assert ("fc6", "102,764,544", "102,760,448") in rows(CHAPTER)
+
+
+@pytest.mark.book
+def test_activations_take_more_memory_than_parameters():
+    kept = {r["layers"]: r for r in table(CHAPTER, "layers")}
+    assert kept["sum"]["of 256 images (GiB)"] == "27.3"
+    assert kept["sum"]["parameters (GiB)"] == "0.52"
+    assert kept["block1"]["of 256 images (GiB)"] == "13.0"
+    assert kept["sum"]["activations of 1 image (MiB)"] == "109.3"  # 527.8 are parameters
 
 
 @pytest.mark.book
 def test_c_and_d_differ_in_what_they_see():
     fields = {r["network"]: r for r in table(CHAPTER, "network", "ReLUs")}
     assert [fields[name]["ReLUs"] for name in "ABCDE"] == ["8", "10", "13", "13", "16"]
-    assert [fields[name]["sees"] for name in "BCDE"] == ["156", "156", "212", "268"]
+    assert [fields[name]["receptive field"] for name in "BCDE"] == ["156", "156", "212", "268"]
 
 
 @pytest.mark.book
 def test_factors_are_those_of_the_formula():
-    assert facts(CHAPTER)["largest_difference"] < 0.2
-    assert facts(CHAPTER)["he_keeps_the_signal"] is True
+    found = facts(CHAPTER)
+    assert found["largest difference from the formula"] < 0.2
+    assert found["signal left by He’s weights (image: 1), at least"] > 0.5
+    assert found["signal left by He’s weights (image: 1), at most"] < 2
     listed = {r["layer"]: r for r in table(CHAPTER, "layer", "n")}
     assert listed["conv4_2"]["formula"] == "0.48"
-    assert [listed[name]["σ for 1"] for name in ("conv1_2", "conv4_2")] == ["0.059", "0.021"]
+    assert [listed[name]["σ for factor 1"] for name in ("conv1_2", "conv4_2")] == ["0.059", "0.021"]
 
 
 @pytest.mark.book
 def test_fully_convolutional_network_is_the_same_network():
     found = facts(CHAPTER)
-    assert found["positions"] == [2, 6]
-    assert found["difference_for_the_window"] < 1e-3
-    assert found["difference_within_the_photo"] > 0.01
+    assert found["positions (rows, columns)"] == [2, 6]
+    assert found["window alone, largest difference of a score"] < 1e-3
+    assert found["window in the photograph, mean difference"] > 0.01
 
 
 @pytest.mark.book
 def test_live_networks_start_as_the_prose_says():
     found = facts(CHAPTER)
-    assert found["A, σ = 0.025: learned"] is found["A, He: learned"] is True
-    assert found["E, σ = 0.025: learned"] is False
-    assert found["E, He: learned"] is True
+    assert found["A learns from σ = 0.025"] is found["A learns from He’s weights"] is True
+    assert found["E learns from σ = 0.025"] is False
+    assert found["E learns from He’s weights"] is True
 
 
 @pytest.mark.book
@@ -304,7 +340,12 @@ def test_solutions_are_right():
     assert found["features_are_8192_times_as_large"] is True
     assert found["same_ranking"] is True
     assert row(SOLUTIONS, "average") == ("average", "15,227,688", "15,347,142,656")
-    assert row(SOLUTIONS, "sum") == ("sum", "109.3", "527.8")
-    assert "activations of one image: 21%" in printed(SOLUTIONS)
-    assert number(said(SOLUTIONS, "of a batch of 256:")) == 27.3
-    assert found["data_over_small"] > found["he_over_small"] > 1e6
+    together = [line["together"] for line in table(SOLUTIONS, "at block")]
+    assert together == ["13.0", "7.3", "5.9", "3.7", "2.0"]
+    from_data, he = (
+        found[f"gradient of the first layer, {name} ÷ σ = 0.01"] for name in ("from data", "He")
+    )
+    assert from_data > he > 1e6
+    assert [found[f"with {count} layers"] for count in (16, 8)] == pytest.approx(
+        [1.33, 1.78], abs=0.005
+    )
