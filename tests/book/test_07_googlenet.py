@@ -314,3 +314,18 @@ def test_solutions_confirm_the_calculations():
     assert "5×5: bound 154.8, by trial up to 154, used 16" in text
     branches = table(SOLUTIONS, "branch", "receptive field")
     assert [number(branch["parameters"]) for branch in branches] == [15_920, 16_976, 10_048]
+
+
+@book
+def test_one_branch_of_one_module_is_silenced_at_a_time():
+    falls = table(SOLUTIONS, "module", "1×1")
+    assert [row["module"] for row in falls] == ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"]
+    kinds = table(SOLUTIONS, "branch", "modules with a fall")
+    for kind in kinds:
+        cells = [row[kind["branch"]] for row in falls]
+        shown = sum(number(cell) > number(cell.split("±")[1]) for cell in cells)
+        # rounded cells may differ from what was counted before rounding
+        assert abs(shown - number(kind["modules with a fall"])) <= 1
+        assert max(map(number, cells)) == number(kind["largest fall"])
+    # one module's branch is missed
+    assert max(number(kind["modules with a fall"]) for kind in kinds) > 0
