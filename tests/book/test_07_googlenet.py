@@ -319,7 +319,17 @@ def test_solutions_confirm_the_calculations():
 @book
 def test_one_branch_of_one_module_is_silenced_at_a_time():
     falls = table(SOLUTIONS, "module", "1×1")
-    assert [row["module"] for row in falls] == ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"]
+    assert [row["module"] for row in falls] == [
+        "3a",
+        "3b",
+        "4a",
+        "4b",
+        "4c",
+        "4d",
+        "4e",
+        "5a",
+        "5b",
+    ]
     kinds = table(SOLUTIONS, "branch", "modules with a fall")
     for kind in kinds:
         cells = [row[kind["branch"]] for row in falls]
