@@ -280,7 +280,7 @@ def text_side(panel: Panel, box: Box) -> str:
 def head_lines(head: Sequence[Box]) -> list[str]:
     """Return the name of a head, broken before its last part."""
     first, _, last = head[0].group.rpartition("_")
-    return [first, f"_{last}"] if first else [last]
+    return [first, last] if first else [last]
 
 
 def skips(panel: Panel, box: Box) -> list[int]:
