@@ -138,6 +138,14 @@ def asking():
     return start
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests whose scripts work in forks of themselves: those that ask one."""
+    if "asking" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork"))
+        item.add_marker(pytest.mark.may_skip("there is no fork on Windows"))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print one line for each kind: how many were tried, how many did harm."""
     tried: Counter[str] = Counter()

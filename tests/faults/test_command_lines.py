@@ -4,8 +4,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 SCRIPT = Path(__file__).with_name("command_lines.py")
 TRAIN = ["train", "lenet5", "--data", "digits", "--device", "cpu", "--epochs", "1"]
 SHORT = [*TRAIN, "--time-limit", "0.01", "--quiet"]
@@ -181,7 +179,6 @@ def harm(case: dict[str, Any], did: dict[str, Any]) -> str | None:
     return None
 
 
-@pytest.mark.slow
 def test_wrong_command_lines(faults, asking):
     cases = every_case()
     assert len(cases) >= 250

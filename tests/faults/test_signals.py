@@ -1,6 +1,5 @@
 """A training that is killed, interrupted or asked to end goes on as if nothing had happened."""
 
-import os
 import random
 import signal
 from pathlib import Path
@@ -12,12 +11,6 @@ WORKS = ("plain", "averaged", "own optimizer", "best epoch")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
 STDERR = ("as it was", "dead pipe", "full disk", "closed")
 WITHIN = ("write", "fsync", "chmod", "replace")  # the moments of writing a file
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="trainings are forks of one process"),
-    pytest.mark.may_skip("there is no fork on Windows"),
-]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Of two processes that train together one comes to harm: the other ends soon, with a sentence."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ HAPPENS = [
     (1, "SIGINT", 3), (1, "hangs", 3), (0, "hangs", 2), (1, "is stopped", 2),
     (0, "never starts", 0), (1, "never starts", 0), (1, "SIGKILL", 3),
 ]  # fmt: skip
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="trainings are forks of one process"),
-    pytest.mark.may_skip("there is no fork on Windows"),
-]
 
 
 @pytest.fixture(scope="module")
