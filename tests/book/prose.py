@@ -18,7 +18,7 @@ from pathlib import Path
 import claims
 import nbformat
 
-from cnnbook.experiments import ArmResult, Interval
+from cnnbook.experiments import ArmResult, Interval, of_difference, of_pairs
 
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 220, 30
 
@@ -102,6 +102,17 @@ def percent(arm: ArmResult, key: str = "test_error", *, accuracy: bool = False) 
     """Return the mean of a measurement over the runs of a recorded arm, as prose has it."""
     mean = arm.interval(key).mean if len(arm.runs) > 1 else arm.values(key)[0]
     return f"{100 * (1 - mean if accuracy else mean):.1f} %"
+
+
+def above(
+    first: ArmResult, second: ArmResult, key: str = "test_error", *, pairs: bool = False
+) -> Interval:
+    """Return by how much a measurement of the first arm is above that of the second.
+
+    In pairs, if runs of one seed have more in common than the images.
+    """
+    compare = of_pairs if pairs else of_difference
+    return compare(first.values(key), second.values(key))
 
 
 def points(change: Interval) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from executed import column, facts, number, row, rows, table
-from prose import percent, points, unsourced
+from prose import above, percent, points, unsourced
 
 from cnnbook import data, experiments, models
 from cnnbook.experiments.depth import build
@@ -30,14 +30,13 @@ def recorded() -> list[str]:
         experiments.depth.lead_with(record, head) for head in ("average", "4×4 regions")
     )
     assert min(average.mean, regions.mean) > most.mean / 2  # "most of the lead remains"
-    own, other = (
-        [record[f"{kind}, cluttered, 6400{ending}"].values("test_error") for kind, ending in both]
-        for both in (
-            (("six layers", ""), ("one layer", ", average")),
-            (("six layers", ", 4×4 regions"), ("one layer", "")),
+    better = [
+        above(record[regions], record[average], pairs=True)
+        for average, regions in (
+            ("six layers, cluttered, 6400", "six layers, cluttered, 6400, 4×4 regions"),
+            ("one layer, cluttered, 6400, average", "one layer, cluttered, 6400"),
         )
-    )
-    better = [experiments.of_pairs(r, a) for a, r in zip(own, other, strict=True)]
+    ]
     assert min(change.low for change in better) > 0  # "the better head for either"
     few = lead("upright", 100)
     assert few.high < 0  # the single layer leads
@@ -71,10 +70,7 @@ def of_the_first_layer() -> list[str]:
 
     def ahead(task: str, source: str) -> experiments.Interval:
         """By how much filters from one photograph are ahead of others."""
-        own, other = (
-            record[f"{task}: {name}"].values("test_error") for name in ("one photograph", source)
-        )
-        return experiments.of_pairs(other, own)
+        return above(record[f"{task}: {source}"], record[f"{task}: one photograph"], pairs=True)
 
     clear = {
         (task, source): change

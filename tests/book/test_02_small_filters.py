@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from executed import facts, number, printed, rows, said, table
-from prose import percent, points, unsourced
+from prose import above, percent, points, unsourced
 
 from cnnbook import analysis, experiments
 
@@ -34,9 +34,7 @@ def recorded() -> list[str]:
         return percent(record[name], "train_error")
 
     def change(first: str, second: str) -> experiments.Interval:
-        return experiments.of_difference(
-            record[first].values("test_error"), record[second].values("test_error")
-        )
+        return above(record[first], record[second])
 
     three, two = (
         {kind: f"{layers}, {kind}" for kind in ("ReLU between", "no ReLU between", "equal width")}

@@ -2,7 +2,7 @@
 
 import pytest
 from executed import ROOT, facts, number, printed, row, table
-from prose import percent, points, unsourced
+from prose import above, percent, points, unsourced
 
 from cnnbook import data, experiments
 from cnnbook.experiments.augmentation import HALF_TURN, LONGER, NOTHING, TOGETHER
@@ -21,8 +21,8 @@ def change(
 ) -> experiments.Interval:
     """By how much a change lowers the error, against a control that the prose names."""
     record = experiments.load("augmentation")
-    pair = (record[f"{task}, {images}: {arm}"].values(key) for arm in (control, what))
-    return experiments.of_pairs(*pair)
+    first, second = (record[f"{task}, {images}: {arm}"] for arm in (control, what))
+    return above(first, second, key, pairs=True)
 
 
 def both(task: str, images: int, what: str = TOGETHER) -> tuple[experiments.Interval, ...]:
@@ -152,8 +152,7 @@ def test_what_is_equal_in_the_recorded_run():
             assert max(arm.values("train_error")) == 0  # the network knows all its images
         if arm.name.endswith(f", 500: {LONGER}"):
             same = record[f"{arm.options['set']}, {arm.options['images']}: {NOTHING}"]
-            pair = (found.values("test_error") for found in (same, arm))
-            assert not experiments.of_pairs(*pair).excludes_zero
+            assert not above(same, arm, pairs=True).excludes_zero
     most, few = (record[f"cluttered, {arm}"] for arm in (f"2500: {LONGER}", f"500: {TOGETHER}"))
     assert few.interval("test_error").mean < most.interval("test_error").mean
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from executed import ROOT, facts, number, printed, row, rows, table
-from prose import percent, points, unsourced
+from prose import above, percent, points, unsourced
 
 from cnnbook import analysis, experiments, models
 
@@ -37,8 +37,7 @@ def recorded() -> list[str]:
 
     def more(*names: str) -> experiments.Interval:
         """By how much the first network's test error is above the second's."""
-        first, second = (record[name].compared.values("test_error") for name in names)
-        return experiments.of_difference(first, second)
+        return above(*(record[name].compared for name in names))
 
     own = {name: f"{name}, own start" for name in ("logistic sigmoid", "tanh", "ReLU")}
     sigmoid, tanh, relu = own.values()

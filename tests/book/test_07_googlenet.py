@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from executed import facts, number, printed, rows, said, table
-from prose import percent, points, unsourced
+from prose import above, percent, points, unsourced
 from torch import nn
 
 from cnnbook import analysis, experiments, models
@@ -37,10 +37,7 @@ def recorded() -> list[str]:
     learned_least = max(record, key=lambda arm: arm.interval("train_error").mean)
     assert learned_least is naive
     seconds = [arm.interval("seconds").mean for arm in (ours, one)]
-    more = [
-        experiments.of_difference(arm.values("test_error"), ours.values("test_error"))
-        for arm in (naive, one, two)
-    ]
+    more = [above(arm, ours) for arm in (naive, one, two)]
     assert [change.excludes_zero for change in more] == [True, False, True]
     pooled = experiments.load("pooling")
     heads = pooled.settings["heads"]
@@ -49,9 +46,7 @@ def recorded() -> list[str]:
     gains = []
     for average, full, dropout in (upright, anywhere):
         assert dropout.interval("val_error").mean < full.interval("val_error").mean
-        gains.append(
-            experiments.of_pairs(dropout.values("test_error"), average.values("test_error"))
-        )
+        gains.append(above(dropout, average, pairs=True))
         assert average.interval("test_error").mean < dropout.interval("test_error").mean
     assert [change.excludes_zero for change in gains] == [False, True]
     accuracies = [percent(arm, accuracy=True) for arm in anywhere]
@@ -67,7 +62,7 @@ def recorded() -> list[str]:
     assert (learned, len(weak.runs)) == ([0, 5, 4], 5)
     assert (weak.lr, weak_with.lr, control.lr) == (0.1, 0.03, 0.03)
     helps = [
-        experiments.of_pairs(without.values("test_error"), with_.values("test_error"))
+        above(without, with_, pairs=True)
         for without, with_ in ((control, weak_with), (he, he_with), (weak, weak_with))
     ]
     assert [change.excludes_zero for change in helps] == [False, False, True]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from executed import column, facts, printed, row, rows, table
-from prose import percent, points, unsourced
+from prose import above, percent, points, unsourced
 
 from cnnbook import experiments
 
@@ -33,7 +33,7 @@ def recorded() -> list[str]:
         return percent(record[name], "train_error")
 
     def change(first: str, second: str, key: str = "train_error") -> experiments.Interval:
-        return experiments.of_difference(record[first].values(key), record[second].values(key))
+        return above(record[first], record[second], key)
 
     deep, shallow, longer = record["plain-56"], record["plain-20"], record[DEEP_LONGER]
     assert longer.tried["0.1"] < longer.tried["0.03"]
