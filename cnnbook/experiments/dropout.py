@@ -29,6 +29,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from cnnbook import models
+from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -131,7 +132,9 @@ def plot(result: Result) -> Figure:
         for i, kind in enumerate(KINDS):
             style = line_style(i)
             found = _say_lengths(result, kind)
-            _draw_lengths(left, found, kind, style, 0.98 + 0.04 * i)
+            beside = [(0.98 + 0.04 * i) * arm.options["length"] for arm in found]
+            dots = {"markersize": 4}  # opaque
+            figures.draw_line(left, beside, found, "test_error", False, kind, style, dots)
             _draw_curves(right, found[-1], kind, style)
             test = f"{_say_mean(found[0], 'test_error')} to {_say_mean(found[-1], 'test_error')}"
             said.append(f"{kind}, the test error goes from {test} %")
@@ -155,24 +158,6 @@ def plot(result: Result) -> Figure:
         f"From the shortest to the longest training, {' and '.join(said)}.",
         stacks=True,
     )
-
-
-def _draw_lengths(
-    axes: Any, arms: list[ArmResult], kind: str, style: dict[str, Any], beside: float
-) -> None:
-    lengths = [beside * arm.options["length"] for arm in arms]
-    means = [100 * float(np.mean(arm.values("test_error"))) for arm in arms]
-    axes.plot(lengths, means, label=kind, **style)
-    for length, arm in zip(lengths, arms, strict=True):
-        values = [100 * value for value in arm.values("test_error")]
-        axes.plot([length] * len(values), values, ".", color=style["color"], markersize=4)
-        if len(values) > 1:
-            interval = arm.interval("test_error")
-            half = 100 * (interval.high - interval.mean)
-            axes.errorbar(
-                length, 100 * interval.mean, yerr=half, fmt="none", capsize=3,
-                color=style["color"], linewidth=1.1,
-            )  # fmt: skip
 
 
 def _draw_curves(axes: Any, arm: ArmResult, kind: str, style: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ NAMES = {
 }
 BOLD = 2.2
 THIN: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
+FAINT: dict[str, Any] = {"markersize": 4, "alpha": 0.6}
 
 
 def panels_of_curves(
@@ -29,8 +30,6 @@ def panels_of_curves(
     second: str | None = None,
     top: float | None = None,
     zoom: bool = False,
-    height: float = 3.4,
-    alt: str | None = None,
 ) -> Figure:
     """Draw a curve of every arm, in panels side by side with equal axes.
 
@@ -51,15 +50,11 @@ def panels_of_curves(
     zoom
         Whether to draw all panels once more below, from the lowest percentage to a little above the
         highest at the end.
-    height
-        Height of a row in inches.
-    alt
-        Text alternative; lists the final values if not given.
     """
     labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
     said = []
     rows = 2 if zoom else 1
-    with new_figure(WIDTH - 0.4, height * rows) as figure:  # room for the gap between two pictures
+    with new_figure(WIDTH - 0.4, 3.4 * rows) as figure:  # room for the gap between two pictures
         grid = figure.subplots(rows, len(panels), sharex=True, sharey="row", squeeze=False)
         again = {f"{title}, the low end": arms for title, arms in panels.items()} if zoom else {}
         for axes, (title, arms) in zip(grid.flat, {**panels, **again}.items(), strict=True):
@@ -83,44 +78,7 @@ def panels_of_curves(
             )
     what = NAMES[key] if second is None else f"{NAMES[key]} and {NAMES[second]}"
     what = f"{what[:1].upper()}{what[1:]} by epoch"
-    return Figure(figure, alt or f"{what}. {'. '.join(said)}.", stacks=True)
-
-
-def against(
-    x: Sequence[float],
-    arms: Mapping[str, Sequence[ArmResult | None]],
-    key: str = "test_error",
-    *,
-    xlabel: str,
-    ylabel: str = "test accuracy (%)",
-    accuracy: bool = True,
-    log: bool = True,
-    height: float = 3.4,
-    alt: str | None = None,
-) -> Figure:
-    """Draw a measurement against what was varied: means, 95 % intervals, and every seed as a dot.
-
-    Parameters
-    ----------
-    x
-        What was varied, such as numbers of training images.
-    arms
-        Label to one arm for each `x`, or None where there is none.
-    key
-        Measurement of the runs, a fraction.
-    xlabel, ylabel
-        What the axes show.
-    accuracy
-        Whether to draw one minus the measurement.
-    log
-        Whether `x` is drawn on a logarithmic scale.
-    height
-        Height in inches.
-    alt
-        Text alternative; lists the means at both ends if not given.
-    """
-    options: dict[str, Any] = {"accuracy": accuracy, "log": log, "height": height, "alt": alt}
-    return panels(x, {"": arms}, key, xlabel=xlabel, ylabel=ylabel, **options)
+    return Figure(figure, f"{what}. {'. '.join(said)}.", stacks=True)
 
 
 def panels(
@@ -131,19 +89,26 @@ def panels(
     xlabel: str,
     ylabel: str = "test accuracy (%)",
     accuracy: bool = True,
-    log: bool = True,
     height: float = 2.7,
-    alt: str | None = None,
     last: tuple[str, Mapping[str, Mapping[str, ArmResult]]] | None = None,
 ) -> Figure:
-    """Draw :func:`against` for several tasks, one below the other, with the same axes.
+    """Draw a measurement against what was varied: means, 95 % intervals, and every seed as a dot.
+
+    Tasks are panels one below the other, with the same axes.
 
     Parameters
     ----------
+    x
+        What was varied, such as numbers of training images; drawn on a logarithmic scale.
     arms
-        Title of a panel to what :func:`against` takes. Labels that return have the same style.
-    x, key, xlabel, ylabel, accuracy, log, alt
-        As there.
+        Title of a panel to its lines: label to one arm for each `x`, or None where there is none.
+        Labels that return have the same style.
+    key
+        Measurement of the runs, a fraction.
+    xlabel, ylabel
+        What the axes show.
+    accuracy
+        Whether to draw one minus the measurement.
     height
         Height of each panel in inches.
     last
@@ -163,11 +128,10 @@ def panels(
                 mean = draw_line(axes, x, results, key, accuracy, label, style)
                 to = f"from {mean[0]:.1f} to {mean[-1]:.1f} %"
                 ends.append(f"{label} {to if len(mean) > 1 else f'{mean[0]:.1f} %'}")
-            told.append(f"{title}: {'; '.join(ends)}" if title else f"means: {'; '.join(ends)}")
-            if log:
-                axes.set_xscale("log")
-                axes.set_xticks(list(x), [f"{at:,}" for at in x])
-                axes.minorticks_off()
+            told.append(f"{title}: {'; '.join(ends)}")
+            axes.set_xscale("log")
+            axes.set_xticks(list(x), [f"{at:,}" for at in x])
+            axes.minorticks_off()
             axes.set(ylabel=ylabel, title=title)
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.legend()
@@ -177,11 +141,11 @@ def panels(
         if last is not None:
             title, rows = last
             axes = figure.add_subplot(grid[-1])
-            told.append(f"{title}: {'; '.join(draw_rows(axes, rows, key, accuracy, styles))}")
+            told.append(f"{title}: {'; '.join(_draw_rows(axes, rows, key, accuracy, styles))}")
             axes.set(xlabel=ylabel, title=title)
             axes.legend(loc="upper center")  # the best location would be found by lines alone
     between = f"for {xlabel} from {x[0]:,} to {x[-1]:,}"
-    return Figure(figure, alt or f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}.")
+    return Figure(figure, f"{ylabel[:1].upper()}{ylabel[1:]} {between}; {'. '.join(told)}.")
 
 
 def draw_line(
@@ -192,6 +156,7 @@ def draw_line(
     accuracy: bool,
     label: str,
     style: Mapping[str, Any],
+    dots: Mapping[str, Any] = FAINT,
 ) -> list[float]:
     """Draw means, intervals and seeds of one line; return the means."""
     found = {at: arm for at, arm in zip(x, results, strict=True) if arm is not None}
@@ -203,34 +168,49 @@ def draw_line(
         halves = [100 * (r.interval(key).high - r.interval(key).mean) for r in found.values()]
         bars = {"color": style["color"], "linewidth": 1.1, "capsize": 3}
         axes.errorbar(list(found), mean, yerr=halves, fmt="none", **bars)
-    dots = [(at, v) for at, values in zip(found, points, strict=True) for v in values]
-    axes.plot(*zip(*dots, strict=True), ".", color=style["color"], markersize=4, alpha=0.6)
+    seeds = [(at, v) for at, values in zip(found, points, strict=True) for v in values]
+    axes.plot(*zip(*seeds, strict=True), ".", color=style["color"], **dots)
     return mean
 
 
-def draw_rows(
+def draw_row(
+    axes: Axes,
+    row: float,
+    arm: ArmResult,
+    key: str,
+    accuracy: bool,
+    color: str,
+    marker: str = "o",
+    label: str | None = None,
+) -> float:
+    """Draw mean, interval and seeds of one arm beside each other; return the mean."""
+    values = _percentages(arm.values(key), accuracy)
+    mean = float(np.mean(values))
+    if len(values) > 1:
+        interval = arm.interval(key)
+        half = 100 * (interval.high - interval.mean)
+        axes.errorbar(mean, row, xerr=half, fmt="none", color=color, capsize=3)
+    axes.plot(values, [row] * len(values), ".", color=color, **FAINT)
+    axes.plot(mean, row, marker, color=color, label=label)
+    return mean
+
+
+def _draw_rows(
     axes: Axes,
     rows: Mapping[str, Mapping[str, ArmResult]],
     key: str,
     accuracy: bool,
     styles: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
-    """Draw means, intervals and seeds of a few arms in each row; return the rows in words."""
+    """Draw a few arms in each row; return the rows in words."""
     said = []
     for y, (name, arms) in enumerate(rows.items()):
-        means = []
+        listed = []
         for label, arm in arms.items():
-            number = list(styles).index(label)
-            color = styles[label]["color"]
-            values = _percentages(arm.values(key), accuracy)
-            means.append(float(np.mean(values)))
-            if len(values) > 1:
-                interval = arm.interval(key)
-                half = 100 * (interval.high - interval.mean)
-                axes.errorbar(means[-1], y, xerr=half, fmt="none", color=color, capsize=3)
-            axes.plot(values, [y] * len(values), ".", color=color, markersize=4, alpha=0.6)
-            axes.plot(means[-1], y, "osD^"[number], color=color, label=label if y == 0 else None)
-        listed = (f"{label} {mean:.1f} %" for label, mean in zip(arms, means, strict=True))
+            color, marker = styles[label]["color"], "osD^"[list(styles).index(label)]
+            named = label if y == 0 else None
+            mean = draw_row(axes, y, arm, key, accuracy, color, marker, named)
+            listed.append(f"{label} {mean:.1f} %")
         said.append(f"{name.replace(chr(10), ' ')}: {', '.join(listed)}")
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -244,7 +224,6 @@ def intervals(
     *,
     xlabel: str = "test accuracy (%)",
     accuracy: bool = True,
-    alt: str | None = None,
 ) -> Figure:
     """Draw one line per arm: the mean with its 95 % interval, and every seed as a dot.
 
@@ -258,8 +237,6 @@ def intervals(
         What the axis shows.
     accuracy
         Whether to draw one minus the measurement.
-    alt
-        Text alternative; lists the means if not given.
     """
     with new_figure(4.6, 0.9 + 0.34 * len(arms)) as figure:  # hardly shrinks on a phone
         engine = figure.get_layout_engine()
@@ -269,24 +246,17 @@ def intervals(
         means = draw_intervals(axes, arms, key, accuracy)
         axes.set(xlabel=xlabel)
     listed = "; ".join(f"{label} {mean:.1f} %" for label, mean in zip(arms, means, strict=True))
-    return Figure(figure, alt or f"{xlabel[:1].upper()}{xlabel[1:]}: {listed}.")
+    return Figure(figure, f"{xlabel[:1].upper()}{xlabel[1:]}: {listed}.")
 
 
 def draw_intervals(
     axes: Axes, arms: Mapping[str, ArmResult], key: str, accuracy: bool
 ) -> list[float]:
     """Draw what :func:`intervals` does in axes that are there; return the means."""
-    means = []
-    for row, arm in enumerate(arms.values()):
-        color = line_style(0)["color"]
-        values = _percentages(arm.values(key), accuracy)
-        means.append(float(np.mean(values)))
-        if len(values) > 1:
-            interval = arm.interval(key)
-            half = 100 * (interval.high - interval.mean)
-            axes.errorbar(means[-1], row, xerr=half, fmt="none", color=color, capsize=4)
-        axes.plot(values, [row] * len(values), ".", color=color, markersize=4, alpha=0.6)
-        axes.plot(means[-1], row, "o", color=color, markersize=6)
+    color = line_style(0)["color"]
+    means = [
+        draw_row(axes, row, arm, key, accuracy, color) for row, arm in enumerate(arms.values())
+    ]
     axes.set_yticks(range(len(arms)), list(arms))
     axes.invert_yaxis()
     axes.margins(y=0.12)

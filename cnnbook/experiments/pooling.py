@@ -22,6 +22,7 @@ from typing import Any
 from torch import nn
 
 from cnnbook import data
+from cnnbook.experiments import figures
 from cnnbook.experiments.conditions import said_images
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
@@ -35,6 +36,7 @@ HEADS = ("global average pooling", "fully connected", "fully connected, dropout"
 FORMS = ("upright", "cluttered")
 SIDE = 32
 WIDTHS = (16, 32, 64, 64, 128)
+DRAWN = {"train_error": ("training images", 1, "s"), "test_error": ("test images", 0, "o")}
 
 
 def arms(settings: Mapping[str, Any]) -> list[Arm]:
@@ -133,20 +135,10 @@ def plot(result: Result) -> Figure:
         both = figure.subplots(2, 1, sharex=True)
         for axes, form in zip(both, FORMS, strict=True):
             for row, head in enumerate(heads):
-                arm = result[f"{form}: {head}"]
-                means = []
-                for i, part in enumerate(("train", "test")):
-                    values = [100 * (1 - error) for error in arm.values(f"{part}_error")]
-                    mean = sum(values) / len(values)
-                    means.append(mean)
-                    color, marker = line_style(1 - i)["color"], "so"[i]
-                    label = {"train": "training images", "test": "test images"}[part]
-                    if len(values) > 1:
-                        interval = arm.interval(f"{part}_error")
-                        half = 100 * (interval.high - interval.mean)
-                        axes.errorbar(mean, row, xerr=half, fmt="none", color=color, capsize=3)
-                    axes.plot(mean, row, marker, color=color, label=label if row == 0 else None)
-                    axes.plot(values, [row] * len(values), ".", color=color, ms=4, alpha=0.6)
+                arm, means = result[f"{form}: {head}"], []
+                for key, (label, number, marker) in DRAWN.items():
+                    color, named = line_style(number)["color"], label if row == 0 else None
+                    means.append(figures.draw_row(axes, row, arm, key, True, color, marker, named))
                 listed.append(f"{form}, {head}: training {means[0]:.1f}, test {means[1]:.1f} %")
             axes.set_yticks(range(len(heads)), heads)
             axes.invert_yaxis()

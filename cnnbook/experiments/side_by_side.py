@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from cnnbook import data, models, training
+from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import Interval, of_mean, of_pairs
@@ -288,21 +289,17 @@ def plot(result: Result) -> Figure:
 def _draw_accuracy(axes: Axes, arms: Mapping[str, ArmResult], task: str) -> str:
     told, labels = [], []
     for row, (name, whole) in enumerate(arms.items()):
-        color, arm = line_style(0)["color"], whole.compared
+        arm = whole.compared
         lost = len(whole.runs) - len(arm.runs)
         labels.append(f"{name}\n({lost} of {len(whole.runs)} lost)" if lost else name)
-        errors = arm.values("test_error")
-        found = {"unchanged": 100 * (1 - fmean(errors))}
-        axes.plot([100 * (1 - e) for e in errors], [row] * len(errors), ".", color=color, ms=4)
-        if len(errors) > 1:
-            interval = arm.interval("test_error")
-            half = 100 * (interval.high - interval.mean)
-            axes.errorbar(found["unchanged"], row, xerr=half, fmt="none", color=color, capsize=3)
-        found |= {c: 100 * (1 - fmean(arm.values(f"{c}_error"))) for c in CHANGES}
-        for i, (label, mean) in enumerate(found.items()):
-            style = {"color": line_style(i)["color"], "markerfacecolor": None if i == 0 else "none"}
-            shown = label if row == 0 else None
-            axes.plot(mean, row, "os^D"[i], label=shown, markersize=6 if i == 0 else 5, **style)
+        color, named = line_style(0)["color"], "unchanged" if row == 0 else None
+        mean = figures.draw_row(axes, row, arm, "test_error", True, color, label=named)
+        found = {"unchanged": mean}
+        for i, change in enumerate(CHANGES):
+            found[change] = 100 * (1 - fmean(arm.values(f"{change}_error")))
+            color, named = line_style(i + 1)["color"], change if row == 0 else None
+            hollow = {"color": color, "markerfacecolor": "none", "markersize": 5}
+            axes.plot(found[change], row, "s^D"[i], label=named, **hollow)
         values = ", ".join(f"{label} {mean:.1f}" for label, mean in found.items())
         told.append(f"{' '.join(labels[-1].split())} {values}")
     axes.set_yticks(range(len(arms)), labels)

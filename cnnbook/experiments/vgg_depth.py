@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnbook import models
+from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import of_difference, of_mean
+from cnnbook.experiments.intervals import of_difference
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
@@ -102,17 +103,10 @@ def plot(result: Result) -> Figure:
     with new_figure(4.4, 3.2) as figure:  # hardly shrinks on a phone
         axes = figure.add_subplot()
         for i, (key, label) in enumerate(MEASURED.items()):
-            means = []
-            for number, arm in enumerate(result):
-                x, percentages = number + 0.24 * i - 0.12, [100 * v for v in arm.values(key)]
-                if len(percentages) > 1:
-                    found = of_mean(percentages)
-                    half = found.high - found.mean
-                    axes.errorbar(x, found.mean, half, color=COLORS[i], linewidth=1.4, capsize=4)
-                axes.plot([x] * len(percentages), percentages, ".", markersize=5, color=COLORS[i])
-                means.append(sum(percentages) / len(percentages))
-            at = [number + 0.24 * i - 0.12 for number in range(len(means))]
-            axes.plot(at, means, "os"[i], label=label, color=COLORS[i], markersize=6)
+            at = [number + 0.24 * i - 0.12 for number in range(len(result.arms))]
+            style = {"color": COLORS[i], "linestyle": "none", "marker": "os"[i]}
+            dots = {"markersize": 5}  # opaque
+            means = figures.draw_line(axes, at, list(result), key, False, label, style, dots)
             named = zip(result, means, strict=True)
             told = [f"{arm.name} ({_layers(arm.name)} layers) {mean:.1f} %" for arm, mean in named]
             listed.append(f"{label} {', '.join(told)}")
