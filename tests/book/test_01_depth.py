@@ -13,8 +13,6 @@ from cnnbook.experiments.depth import build
 CHAPTER = Path(__file__).parents[2] / "chapters" / "01-depth.ipynb"
 SOLUTIONS = CHAPTER.parent / "solutions" / CHAPTER.name
 
-DISTANCES = ("the cat", "pixels")
-
 
 def recorded() -> list[str]:
     record = experiments.load("depth")
