@@ -58,7 +58,7 @@ def recorded() -> list[str]:
         f"it is worth {points(better[0])} to six layers and {points(better[1])} to one",
         f"the single layer leads by {points(few)}",
         # The answers to claims.
-        f"an accuracy of {shallow} with 6,400 images, six layers of as many parameters {fewer}",
+        f"an accuracy of {shallow} with 6,400 images, six layers with as many parameters {fewer}",
         f"six layers lead by {points(most)} with 6,400 images",
         f"one layer leads by {points(few)} with 100 images",
         f"the lead on cluttered clothes remains {points(average)} or {points(regions)}",
@@ -130,7 +130,7 @@ EXACT = [
     # 1.96 standard errors of a share of 0.7 to 0.85 among 300 images.
     "by about 5 points",
     "spots make up 32 %",
-    "spots have 32 %",
+    "spots make up 32 %",
     "chance gives 11 %",
     "and edges 20 %",
     # A definition.

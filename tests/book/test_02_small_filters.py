@@ -58,7 +58,7 @@ def recorded() -> list[str]:
         f"{test(ONE7)}: a difference of {signed(equal7)}",
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
         f"error of three layers is higher by {points(relu3)}, that of two by {points(relu2)}",
-        f"come to {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
+        f"have {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
         f"have {test(three['equal width'])}: {signed(width3)}, no difference detected",
         f"training error is {train(ONE7)} with one 7×7 layer, and "
         f"{train(three['ReLU between'])} with three 3×3 layers and ReLU",

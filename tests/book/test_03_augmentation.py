@@ -97,7 +97,7 @@ def recorded() -> list[str]:
         f"gained {signed('cluttered', 100)} with 100 images, and with 2,500 still "
         f"{signed('cluttered', 2500)}",
         f"not even with 100 images: {signed('upright', 100)}",
-        f"fell by {pair} on 6 and 9, and by {others} on the others; with upright clothes by "
+        f"fell by {pair} on 6 and 9, and by {others} on the others; on upright clothes it fell by "
         f"{upright}",
     ]
 
