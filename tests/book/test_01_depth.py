@@ -130,7 +130,6 @@ EXACT = [
     # 1.96 standard errors of a share of 0.7 to 0.85 among 300 images.
     "by about 5 points",
     "spots make up 32 %",
-    "spots make up 32 %",
     "chance gives 11 %",
     "and edges 20 %",
     # A definition.

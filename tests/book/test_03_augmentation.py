@@ -107,7 +107,7 @@ EXACT = [
     "shifted by up to 10 % and scaled by 0.9 to 1.1",
     "Bars are 95 % intervals",
     "fifteen 95 % intervals",
-    "guessing would be right for 10 %",
+    "guesses would be right 10 % of the time",
     "by 10°, 36 times",
     "resample the photograph 36 times",
 ]

@@ -123,7 +123,8 @@ def test_verdict_says_which_rate_was_chosen_at_chance(make_result):
     tried = {name: {"0.1": 0.9, "0.3": 0.892}, "tanh, own start": {"0.1": 0.9, "0.3": 0.5}}
     arms = [replace(arm, tried=tried.get(arm.name, {})) for arm in result]
     assert [arm.name for arm in arms if arm.chosen_at_chance] == [name]
-    assert "a learning rate chosen among some with which nothing" in replace(result, arms=arms).verdict
+    said = replace(result, arms=arms).verdict
+    assert "a learning rate chosen among some with which nothing" in said
     assert "a learning rate chosen among" not in result.verdict
 
 
