@@ -130,9 +130,9 @@ def verdict(result: Result) -> str:
         change = of_difference(
             torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
-        text += f"; torch's start makes that with the logistic sigmoid {change.in_words()}"
+        text += f"; from torch's start, that with the logistic sigmoid is {change.in_words()}"
         if torchs["logistic sigmoid"].chosen_at_chance:
-            text += ", at a learning rate chosen among some that all taught nothing as yet"
+            text += ", at a learning rate chosen among some with which nothing had been learned yet"
     text += " (95 % intervals)."
     for start, arms in (("its own start", own), ("torch's start", torchs)):
         for label, arm in arms.items():
@@ -210,5 +210,5 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     images=lambda settings: said_images({**settings, "side": 32}),
-    marks=f"{BANDS} Dashed: a run that is left out of the mean, as it learned nothing.",
+    marks=f"{BANDS} Dashed: a run that is left out of the mean because it learned nothing.",
 )

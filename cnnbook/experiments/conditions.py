@@ -12,7 +12,7 @@ DOTS_AND_BARS = (
     "Large dot: mean; bar: its 95 % t-interval over the seeds, of fixed test images; small dot: "
     "one seed."
 )
-BANDS = "Line: mean over the seeds; band: lowest to highest seed, which is no confidence interval."
+BANDS = "Line: mean over the seeds; band: lowest to highest seed, not a confidence interval."
 TITLES = {
     **{"fashion-mini": "fashion-mini", "fashion-mnist": "Fashion-MNIST", "digits": "digits"},
     "cluttered-fashion": "fashion-mini, cluttered",
@@ -100,7 +100,7 @@ def conditions(result: "Result") -> str:
     if any(len(arm.runs) > 1 for arm in result):
         text += (
             " Each seed draws training images of its own, the same for all arms; differences are "
-            "taken in pairs, so bars may overlap and a difference still be shown."
+            "taken in pairs, so bars may overlap although a difference is shown."
             if draws
             else " All seeds learn from the same images."
         )
@@ -157,7 +157,7 @@ def _training_errors(result: "Result") -> str:
     low, high = (f"{100 * error:.0f}" for error in (min(ends), max(ends)))
     all_learned = all(len(arm.learned.runs) == len(arm.runs) for arm in result)
     which = "" if all_learned else " of the runs that learned"
-    return f"Mean training error in the end{which}: {low if low == high else f'{low} to {high}'} %."
+    return f"Mean training error at the end{which}: {low if low == high else f'{low} to {high}'} %."
 
 
 def _learned(result: "Result") -> list["ArmResult"]:

@@ -211,8 +211,8 @@ def _about(result: Result, task: str) -> str:
         kind = "open" if not change.excludes_zero else "ahead" if change.mean > 0 else "behind"
         groups[kind].append(n)
     words = {
-        "ahead": "six layers are more accurate than one layer of as many parameters with",
-        "behind": "one layer is more accurate than six of as many parameters with",
+        "ahead": "six layers are more accurate than one layer with as many parameters, with",
+        "behind": "one layer is more accurate than six with as many parameters, with",
         "open": "no difference is shown with",
     }
     parts = []

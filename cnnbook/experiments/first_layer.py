@@ -163,7 +163,7 @@ def verdict(result: Result) -> str:
     """Say whether filters from one photograph do better than others."""
     said = [_about(result, task) for task in result.settings["sets"]]
     return (
-        "Behind a frozen first layer learned from one photograph, accuracy "
+        "On top of a frozen first layer learned from one photograph, accuracy "
         f"{'; '.join(said)} (percentage points, 95 % intervals)."
     )
 

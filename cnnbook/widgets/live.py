@@ -510,8 +510,8 @@ def _still(net: nn.Module, samples: Dataset, x: Tensor, steps: list[_Step]) -> t
         share, label = net(x[:1]).softmax(1)[0].max(0)
     truth, answer = samples.classes[int(samples.labels[0])], samples.classes[int(label)]
     words = (
-        f"A sample, {truth}, in the network: it answers {answer} with {100 * float(share):.0f} %. "
-        "On the web page, with JavaScript, one draws here, and the feature maps follow."
+        f"A sample, {truth}, in the network: it says {answer} with {100 * float(share):.0f} %. "
+        "On the web page, with JavaScript, you can draw here, and the feature maps follow."
     )
     classes = samples.classes if titles.get(steps[-1].name) else ()
     picture = sheets(

@@ -55,8 +55,8 @@ def recorded() -> list[str]:
         f"with ReLU have a test error of {test(three['ReLU between'])}, one 7×7 layer "
         f"{test(ONE7)}: a difference of {signed(equal7)}",
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
-        f"error of three layers is higher by {points(relu3)}, that of two by {points(relu2)}",
-        f"come to {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
+        f"error of three layers is higher by {points(relu3)}, and that of two by {points(relu2)}",
+        f"have {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
         f"have {test(three['equal width'])}: {signed(width3)}, no difference detected",
         f"training error is {train(ONE7)} with one 7×7 layer, and "
         f"{train(three['ReLU between'])} with three 3×3 layers and ReLU",
@@ -79,7 +79,7 @@ def test_what_is_equal_in_the_recorded_run():
 
 
 PAPERS = [
-    "(2015, Section 4.1) replaced each pair of 3×3 layers by one 5×5 layer, "
+    "(2015, Section 4.1) replaced each pair of 3×3 layers with one 5×5 layer, "
     "the top-1 error was 7 % higher",
     "the top-1 error was 7 % higher (Section 4.1",
     "(Section 2.3)",

@@ -66,8 +66,8 @@ def recorded() -> list[str]:
         f"get {from_cluttered[1]} of new ones right instead of {from_cluttered[0]}; 500 "
         f"handwritten digits, {from_digits[1]} instead of {from_digits[0]}",
         f"no gain was detected: {signed('upright', 500, control=NOTHING)} after equally many",
-        f"With 500 images it is {signed('upright', 500)} against the control of twice the steps, "
-        f"but {signed('upright', 500, control=NOTHING)} at equal steps",
+        f"With 500 images the change is {signed('upright', 500)} against the control with twice "
+        f"the steps, but {signed('upright', 500, control=NOTHING)} at equal steps",
         f"turned by up to 180°, 6 and 9 lose {pair}",
         f"gain most: {signed('cluttered', 100)} with 100 images, {signed('cluttered', 500)} with "
         f"500, {signed('cluttered', 2500)} with 2,500",
@@ -97,7 +97,7 @@ def recorded() -> list[str]:
         f"gained {signed('cluttered', 100)} with 100 images, and with 2,500 still "
         f"{signed('cluttered', 2500)}",
         f"not even with 100 images: {signed('upright', 100)}",
-        f"fell by {pair} on 6 and 9, and by {others} on the others; with upright clothes by "
+        f"fell by {pair} on 6 and 9, and by {others} on the others; on upright clothes it fell by "
         f"{upright}",
     ]
 
@@ -106,8 +106,8 @@ PAPERS = ["Section 4.2", "from 1.6 % to 1.1 %", "to 0.7 %", "from 39.0 % to 37.5
 EXACT = [
     "shifted by up to 10 % and scaled by 0.9 to 1.1",
     "Bars are 95 % intervals",
-    "fifteen intervals of 95 %",
-    "guessing would be right for 10 %",
+    "fifteen 95 % intervals",
+    "guesses would be right 10 % of the time",
     "by 10°, 36 times",
     "resample the photograph 36 times",
 ]

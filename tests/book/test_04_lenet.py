@@ -59,10 +59,10 @@ def recorded() -> list[str]:
         f"its test error is {reaches('logistic sigmoid')}, against {reaches('tanh')} with tanh, "
         f"{reaches('scaled tanh')} with the scaled tanh of 1998 and {reaches('ReLU')} with ReLU, "
         "in the four of five runs that survived",
-        f"That is {points(more(sigmoid, relu))} more than with these",
+        f"That is {points(more(sigmoid, relu))} more than with ReLU",
         f"and {points(more(sigmoid, tanh))} more than with tanh",
         f"ends another {points(start)} higher",
-        f"given survival, ReLU leads by {points(more(tanh, relu))}",
+        f"among the runs that survived, ReLU leads by {points(more(tanh, relu))}",
         f"the best of four had an error of {100 * min(guessing):.1f} %",
         f"a training error of {percent(record[sigmoid], 'train_error')}, the others about 5 %",
         "higher learning rate, 0.3, had",
@@ -73,7 +73,7 @@ def recorded() -> list[str]:
 
 
 def test_every_number_has_a_source():
-    papers = ["0.95 %", "12.0 %", "4.7 %"]  # LeCun et al. 1998, Figure 9
+    papers = ["0.95 %", "12.0 %", "4.7 %"]  # LeCun and others 1998, Figure 9
     assert unsourced(CHAPTER, recorded(), papers, shares()) == []
 
 

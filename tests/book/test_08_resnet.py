@@ -56,11 +56,12 @@ def recorded() -> list[str]:
         f"With equally many steps it has {trained[0]}, {points(worse)} more; but its learning rate "
         f"of {deep.lr}",
         f"in runs of 316, {longer.lr} did better",
-        f"{percent(longer)} and {percent(deep)} against {percent(shallow)}",
+        f"{percent(longer)} with twice the steps and {percent(deep)} without, "
+        f"against {percent(shallow)}",
         "56 layers end with {2}, 20 layers with {3}".format(*trained),
         f"56 residual layers have {percent(record['residual-56'])}, "
         f"20 have {percent(record['residual-20'])}",
-        f"rises from {whole} to {median} in the median",
+        f"rises from {whole} to {median} for the median block",
         f"the mean error of the three networks is {worst}",
         f"from {plain_whole} to {plain_median}",
     ]

@@ -339,7 +339,7 @@ def test_what_has_exactly_this_name_comes_first(browser, site):
     ("name", "first"),
     [
         ("Changes", "reference/changelog"),
-        ("Solutions: small filters, stacked", "solutions/02-small-filters"),
+        ("Solutions: Small filters, stacked", "solutions/02-small-filters"),
         ("ReLU", "00-convolution"),
         ("one cat, many pictures", "01-depth"),
         ("accuracy", "10-scaling-up"),

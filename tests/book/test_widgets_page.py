@@ -817,7 +817,7 @@ def test_a_live_network_without_javascript_is_a_picture(browser_without_scripts,
     x = normalize(images[images.labels == 0].images[:1], images.mean, images.std)
     with torch.no_grad():
         answer = images.classes[net.eval()(x).argmax()]
-    assert f"A sample, {images.classes[0]}, in the network: it answers {answer}" in still.text
+    assert f"A sample, {images.classes[0]}, in the network: it says {answer}" in still.text
 
 
 @book
@@ -825,7 +825,7 @@ def test_a_live_network_without_javascript_is_a_picture(browser_without_scripts,
 def test_live_networks_of_the_book(browser, site, page):
     text = (HTML / "chapters" / f"{page}.html").read_text()
     visit(browser, f"{site}/chapters/{page}.html")
-    answer = re.search(r"it answers (.*?) with", text)[1]
+    answer = re.search(r"it says (.*?) with", text)[1]
     wait_for(lambda: probabilities(browser)[2], [html.unescape(answer)])
     # All but the picture for readers without JavaScript.
     element = text.split('<div class="cnnbook-live">')[1].split("</script></div>")[0]

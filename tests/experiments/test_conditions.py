@@ -47,12 +47,12 @@ def test_a_record_says_how_long_the_runs_were_that_chose_its_rates(make_result):
 
 
 def test_training_errors_are_said_where_training_was_not_at_its_end(make_result):
-    assert "error in the end: 31 %. Large dot" in make_result("stacks", {}, **ALIKE).conditions
+    assert "error at the end: 31 %. Large dot" in make_result("stacks", {}, **ALIKE).conditions
     small = {"train_error": [0.01, 0.01, 0.01]}
-    assert "in the end" not in make_result("stacks", {}, **(ALIKE | small)).conditions
+    assert "at the end" not in make_result("stacks", {}, **(ALIKE | small)).conditions
     lost = {"one 7×7": {"train_error": [0.1, 0.1, 0.9], "test_error": [0.1, 0.1, 0.9]}}
     result = make_result("stacks", lost, **ALIKE)
-    assert "in the end of the runs that learned: 10 to 31 %" in result.conditions
+    assert "at the end of the runs that learned: 10 to 31 %" in result.conditions
 
 
 def test_steps_are_listed_without_those_of_runs_that_diverged(make_result):

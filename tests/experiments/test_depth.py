@@ -127,15 +127,16 @@ def result_of(make_result, cluttered, upright, heads=(0.0, 0.0)):
 def test_verdict_tells_where_depth_pays_where_not_and_where_nothing_is_shown(make_result):
     result = result_of(make_result, (0, 0.1, 0.2, 0.3), (-0.1, 0, 0, 0), (0.05, -0.1))
     assert result.verdict == (
-        "On cluttered clothes, six layers are more accurate than one layer of as many parameters "
-        "with 400, 1,600 and 6,400 training images (by up to 30.0 (25.0 to 35.0), with 6,400), and "
-        "no difference is shown with 100 training images (0.0 (−5.0 to 5.0)), and six layers with "
-        "100 images are more accurate than one with 6,400; on upright clothes, one layer is more "
-        "accurate than six of as many parameters with 100 training images (by 10.0 (5.0 to 15.0)), "
-        "and no difference is shown with 400, 1,600 and 6,400 training images (at most 0.0 (−5.0 "
-        "to 5.0)); after twice as many steps, the difference with 6,400 cluttered images is 0.0 "
-        "(0.0 to 0.0), with the average after both networks 20.0 (20.0 to 20.0), with 4×4 regions "
-        "after both 25.0 (20.0 to 30.0) (percentage points, 95 % intervals)."
+        "On cluttered clothes, six layers are more accurate than one layer with as many "
+        "parameters, with 400, 1,600 and 6,400 training images (by up to 30.0 (25.0 to 35.0), "
+        "with 6,400), and no difference is shown with 100 training images (0.0 (−5.0 to 5.0)), "
+        "and six layers with 100 images are more accurate than one with 6,400; on upright "
+        "clothes, one layer is more accurate than six with as many parameters, with 100 training "
+        "images (by 10.0 (5.0 to 15.0)), and no difference is shown with 400, 1,600 and 6,400 "
+        "training images (at most 0.0 (−5.0 to 5.0)); after twice as many steps, the difference "
+        "with 6,400 cluttered images is 0.0 (0.0 to 0.0), with the average after both networks "
+        "20.0 (20.0 to 20.0), with 4×4 regions after both 25.0 (20.0 to 30.0) (percentage points, "
+        "95 % intervals)."
     )
 
 

@@ -92,7 +92,7 @@ def test_verdict_tells_higher_lower_and_open(make_result):
         **ALIKE,
     )
     assert (
-        "Behind a frozen first layer learned from one photograph, accuracy on cluttered clothes "
+        "On top of a frozen first layer learned from one photograph, accuracy on cluttered clothes "
         "with 2,000 labels is higher than with random filters (+10.0 (5.0 to 15.0)), and is lower "
         "than with filters learned from many labels (−10.0 (−15.0 to −5.0)), and is not shown to "
         "differ from that with blurred random filters (0.0 (0.0 to 0.0)) or with"
