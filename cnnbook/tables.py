@@ -40,6 +40,12 @@ def _shown(value: object, spec: str | None) -> str:
     """Return a value as it is displayed."""
     if value is None:
         return ""
+    if isinstance(value, list):  # no separators in integers: a comma ends each value
+        spec_of = {int: "d", float: ".3g"}
+        shown = (
+            format(v, spec or spec_of[type(v)]) if type(v) in spec_of else f"{v!r}" for v in value
+        )
+        return f"[{', '.join(shown)}]"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     default = "," if isinstance(value, int) else ".3g"

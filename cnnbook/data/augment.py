@@ -91,7 +91,7 @@ class Augment:
     Parameters
     ----------
     rotate
-        Largest angle in degrees; the angle is uniform in −`rotate` … `rotate`. Positive angles
+        Largest angle in degrees; the angle is uniform in ± `rotate`. Positive angles
         turn clockwise.
     translate
         Largest shift, as a fraction of width and height.

@@ -110,7 +110,7 @@ def cluttered(
     size
         Side of the canvas in pixels.
     rotation
-        Largest angle in degrees; the angle is uniform in −`rotation` … `rotation`.
+        Largest angle in degrees; the angle is uniform in ± `rotation`.
     scale
         Smallest and largest magnification, 0.1 to 10; uniform in between.
     fragments
@@ -129,7 +129,7 @@ def cluttered(
     Returns
     -------
     Dataset
-        ``count`` images of ``size``×``size`` pixels.
+        ``count`` images, ``size`` pixels high and wide.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,17 @@ def said_counts(counts: Any) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
+def said_rate(lr: float) -> str:
+    """Return a learning rate as readers see it, to two significant digits.
+
+    Examples
+    --------
+    >>> said_rate(0.00949), said_rate(0.000999), said_rate(3e-05), said_rate(1)
+    ('0.0095', '0.001', '0.00003', '1')
+    """
+    return format(Decimal(f"{lr:.2g}"), "f")
+
+
 def conditions(result: "Result") -> str:
     """Return the caption of an experiment's figure, from the record."""
     spec = result.spec
@@ -121,7 +133,7 @@ def _steps(result: "Result") -> str:
 
 def _rates(result: "Result") -> str:
     rates = sorted({arm.lr for arm in result})
-    text = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
+    text = " to ".join(dict.fromkeys([said_rate(rates[0]), said_rate(rates[-1])]))
     if not any(arm.tried for arm in result):
         return f"learning rate {text}, not tuned"
     share = _share_of_tuning(result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbook._errors import unknown
 from cnnbook._files import expanded, write_whole
-from cnnbook.experiments.conditions import conditions
+from cnnbook.experiments.conditions import conditions, said_rate
 from cnnbook.experiments.intervals import Interval, of_mean
 from cnnbook.experiments.registry import get
 from cnnbook.results.machine import where_and_when
@@ -216,9 +216,9 @@ class Result:
         for arm in self.arms:
             run, end = arm.runs[0], arm.lr_at_end
             row: dict[str, Any] = {"arm": arm.name}
-            row["lr"] = f"{arm.lr:g}{f' ({end} tried)' if end else ''}"
+            row["lr"] = f"{said_rate(arm.lr)}{f' ({end} tried)' if end else ''}"
             if rates and any(arm.tried for arm in self.arms):
-                row["tried"] = ", ".join(arm.tried)
+                row["tried"] = ", ".join(said_rate(float(lr)) for lr in arm.tried)
             row |= {k: run[k] for k in ("parameters", "macs", "steps") if k in run}
             shown = arm.compared
             values = [1 - v if accuracy else v for v in shown.values(measured)]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from cnnbook._errors import check_kind
@@ -135,6 +136,7 @@ def attribution(
         )
         bar.set_label(label, fontsize=9)
         bar.outline.set_linewidth(0.4)
+        bar.locator = MaxNLocator(5)  # more do not fit beside each other
     if alt is None:
         peaks = []
         for values in maps:

@@ -332,9 +332,9 @@ def feature_maps(
 
     Examples
     --------
-    >>> import torch
-    >>> from cnnbook import analysis, models
-    >>> seen = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["s2"])
+    >>> from cnnbook import analysis, data, models
+    >>> boots = data.load("fashion-mini", size=32)[1].images / 255
+    >>> seen = analysis.activations(models.lenet5(), boots[:1], ["s2"])
     >>> feature_maps(seen["s2"]).alt.split(",")[0]
     '6 feature maps of 14×14'
     """
@@ -404,9 +404,9 @@ def activations(
 
     Examples
     --------
-    >>> import torch
-    >>> from cnnbook import analysis, models
-    >>> seen = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["c1", "c3"])
+    >>> from cnnbook import analysis, data, models
+    >>> boots = data.load("fashion-mini", size=32)[1].images / 255
+    >>> seen = analysis.activations(models.lenet5(), boots[:1], ["c1", "c3"])
     >>> activations(seen)  # doctest: +NORMALIZE_WHITESPACE
     <Figure: One image and the feature maps each layer makes of it, drawn to one scale. input:
     1×32×32, c1: 6×28×28, c3: 16×10×10.>

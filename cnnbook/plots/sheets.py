@@ -75,9 +75,9 @@ def sheets(
 
     Examples
     --------
-    >>> import torch
-    >>> from cnnbook import analysis, models
-    >>> seen = analysis.activations(models.lenet5(), torch.zeros(1, 1, 32, 32), ["c1", "f6"])
+    >>> from cnnbook import analysis, data, models
+    >>> boots = data.load("fashion-mini", size=32)[1].images / 255
+    >>> seen = analysis.activations(models.lenet5(), boots[:1], ["c1", "f6"])
     >>> sheets(seen, windows={"c1": 5})
     <Figure: Layers as overlapping feature maps. input: 1×32×32, c1: 6×28×28, f6: 84.>
     """

@@ -164,6 +164,7 @@ def test_an_address_that_leads_nowhere_gets_a_page_that_needs_no_other_file():
     assert len(addresses) > 10
     assert all(address.startswith(SITE) for address in addresses)
     assert not re.search(r"<(script|link|img)\b", text)
+    assert "<title>Not found — CNNs, paper by paper</title>" in text
     for address in addresses:
         assert (HTML / (address.removeprefix(SITE) or "index.html")).is_file(), address
 

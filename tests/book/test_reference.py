@@ -40,6 +40,10 @@ def test_the_page_of_claims_has_all_sections_of_the_source():
         ("[{verdict: holds, found: '', where: 'a: B'}]", "1-2: an answer needs `found`"),
         ("[{verdict: holds, found: It does.}]", "1-2: an answer needs .*`where`"),
         ("[{verdict: holds, found: It does., where: a}]", "1-2: an answer needs .*`where`"),
+        (
+            "[{verdict: holds, found: A., where: 'a: B'}, {verdict: open, found: C., where: 'a: D'}]",
+            "1-2: its answers have different verdicts",
+        ),
     ],
 )
 def test_a_claim_without_a_whole_answer_is_refused_by_number(tmp_path, answers, message):
@@ -92,13 +96,16 @@ def shown(page: str) -> Tables:
 
 
 @pytest.mark.book
-def test_the_page_of_claims_has_a_row_for_every_answer():
+def test_the_page_of_claims_has_a_row_for_every_claim():
     page, answered = shown("claims"), claims.read_claims()
     assert len(answered) > 100
     assert page.rows == [
-        (plain(f"{claim.number} {claim.says}"), a.verdict, plain(f"{a.found} → {a.heading}"))
+        (
+            plain(f"{claim.number} {claim.says}"),
+            claim.verdict,
+            plain(" ".join(f"{a.found} → {a.heading}" for a in claim.answers)),
+        )
         for claim in answered
-        for a in claim.answers
     ]
     chapters = [f"../{a.chapter}.html" for claim in answered for a in claim.answers]
     assert [link.partition("#")[0] for link in page.inside] == chapters

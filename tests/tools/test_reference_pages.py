@@ -9,7 +9,7 @@ import pytest
 import reference
 from docutils import nodes
 
-from cnnbook import models, plots
+from cnnbook import experiments, models, plots
 from cnnbook.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,34 @@ def test_words_between_backticks_are_code():
     found = list(reference.with_literals("a `b c` d"))
     assert [node.astext() for node in found] == ["a ", "b c", " d"]
     assert [isinstance(node, nodes.literal) for node in found] == [False, True, False]
+    assert [node.astext() for node in reference.with_literals("if all --epochs were")] == [
+        *("if all ", "--epochs", " were")
+    ]
+
+
+def test_a_default_that_is_no_expression_is_a_name_or_an_ellipsis():
+    signature = "(a: ~x.Y = <factory>, b: ~x.Z = <function cross_entropy>, c=<function E.<lambda>>)"
+    shown, returned = reference.show_defaults(None, "class", "E", None, None, signature, "int")
+    assert shown == "(a: ~x.Y = ..., b: ~x.Z = cross_entropy, c=...)"
+    assert returned == "int"
+    assert reference.show_defaults(None, "class", "E", None, None, "(a=1)", None) is None
+
+
+def test_the_default_of_a_field_is_no_method():
+    skips = {
+        f"{cls.__name__}.{name}"
+        for cls in (experiments.Experiment, models.ModelSpec, models.Weights)
+        for name, value in vars(cls).items()
+        if reference.leave_out_defaults(None, "class", name, value, False, None)
+    }
+    assert skips == {
+        *("Experiment.cost", "Experiment.images", "ModelSpec.loss", "Weights.read_classes")
+    }
+
+
+def test_the_table_of_networks_has_the_published_accuracy():
+    assert reference.top1("efficientnet_lite0") == "75.1"
+    assert reference.top1("lenet5") == ""
 
 
 def test_every_command_is_on_its_page():

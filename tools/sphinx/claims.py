@@ -59,6 +59,11 @@ class Claim:
         """Its section in the article."""
         return self.number.split("-")[0]
 
+    @property
+    def verdict(self) -> str:
+        """The verdict that its answers share."""
+        return self.answers[0].verdict
+
 
 def read_claims(path: Path = LIST) -> list[Claim]:
     """Return the listed claims.
@@ -66,7 +71,8 @@ def read_claims(path: Path = LIST) -> list[Claim]:
     Raises
     ------
     ValueError
-        If a claim has no answer, or an answer lacks a part or has an unknown verdict.
+        If a claim has no answer or answers with different verdicts, or an answer lacks a part or
+        has an unknown verdict.
     """
     claims = []
     for section, content in yaml.safe_load(path.read_text(encoding="utf-8")).items():
@@ -75,6 +81,8 @@ def read_claims(path: Path = LIST) -> list[Claim]:
             answers = tuple(read_answer(number, each) for each in listed.get("answers", ()))
             if not answers:
                 raise ValueError(f"claim {number}: nothing answers it")
+            if len({answer.verdict for answer in answers}) > 1:
+                raise ValueError(f"claim {number}: its answers have different verdicts")
             claims.append(Claim(number, listed["says"], answers))
     return claims
 
@@ -102,34 +110,37 @@ class ClaimsDirective(SphinxDirective):
         wanted = {v.strip() for v in self.options.get("verdicts", "").split(",")} - {""}
         section = self.arguments[0] if self.arguments else None
         lines = [
-            self.line(claim, answer)
+            self.line(claim)
             for claim in read_claims()
             if section in (None, claim.section)
-            for answer in claim.answers
-            if not wanted or answer.verdict in wanted
+            if not wanted or claim.verdict in wanted
         ]
         if not lines:
             raise self.error("no claims to show")
         columns = [nodes.colspec(colwidth=width) for width in HEAD.values()]
         group = nodes.tgroup("", *columns, cols=len(columns))
-        group += nodes.thead("", row([[nodes.Text(text)] for text in HEAD]))
+        group += nodes.thead("", row([[nodes.paragraph("", text)] for text in HEAD]))
         group += nodes.tbody("", *map(row, lines))
         return [nodes.table("", group, classes=["claims", "colwidths-given"])]
 
-    def line(self, claim: Claim, answer: Answer) -> list[list[nodes.Node]]:
-        """Return the cells of a row, with a link that MyST resolves, or warns of, as any other."""
-        target = f"/chapters/{answer.chapter}.ipynb#{default_slugify(answer.heading)}"
-        link, _ = self.parse_inline(f"[{answer.heading}]({target})", lineno=self.lineno)
+    def line(self, claim: Claim) -> list[list[nodes.paragraph]]:
+        """Return the cells of a row, with links that MyST resolves, or warns of, as any other."""
         number = nodes.inline("", claim.number, classes=["claim-number"])
+        found = []
+        for answer in claim.answers:
+            target = f"/chapters/{answer.chapter}.ipynb#{default_slugify(answer.heading)}"
+            link, _ = self.parse_inline(f"[{answer.heading}]({target})", lineno=self.lineno)
+            arrow = nodes.inline("", "→ ")
+            found.append(nodes.paragraph("", "", nodes.Text(answer.found + " "), arrow, *link))
         return [
-            [number, nodes.Text(" " + claim.says)],
-            [nodes.strong("", answer.verdict)],
-            [nodes.Text(answer.found + " "), nodes.inline("", "→ "), *link],
+            [nodes.paragraph("", "", number, nodes.Text(" " + claim.says))],
+            [nodes.paragraph("", "", nodes.strong("", claim.verdict))],
+            found,
         ]
 
 
 def row(cells: Iterable[Iterable[nodes.Node]]) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
+    return nodes.row("", *(nodes.entry("", *cell) for cell in cells))
 
 
 def setup(app) -> dict[str, bool]:

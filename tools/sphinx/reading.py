@@ -238,7 +238,7 @@ def write_site_files(app: Sphinx, exception: Exception | None) -> None:
     )
     text = Template(NOT_FOUND.read_text(encoding="utf-8"))
     (Path(app.outdir) / "404.html").write_text(
-        text.substitute(site=site, title=html.escape(app.config.project), chapters=links),
+        text.substitute(site=site, title=html.escape(app.config.html_title), chapters=links),
         encoding="utf-8",
     )
 

@@ -25,6 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from cnnbook.cli.listings import models_table
 from cnnbook.cli.parser import build_parser
+from cnnbook.models import model_spec
 from cnnbook.plots import Figure
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,31 @@ def show_examples(app, what, name, value, options, lines) -> None:
         lines += ["", ".. raw:: html", "", f"   {picture(figure)}", ""]
 
 
+def show_defaults(app, what, name, value, options, signature, returned) -> tuple | None:
+    """Write defaults that are no expressions as names, or as an ellipsis.
+
+    Cause: Sphinx 7.4.7 cannot parse a signature that contains ``<factory>`` or ``<function f>``,
+      as those of data classes do, and prints ``~collections.abc.Callable`` with its tilde.
+    Delete when: autodoc writes such defaults so that Sphinx can read them.
+    """
+    if signature and "<" in signature:
+        signature = re.sub(r"<function (\w+)>", r"\1", signature)
+        return re.sub(r"<(factory|function [\w.]+<lambda>)>", "...", signature), returned
+    return None
+
+
+def leave_out_defaults(app, what, name, value, skip, options) -> bool | None:
+    """Leave out what would be a method: the function that is a field's default.
+
+    Cause: Sphinx 7.4.7 documents the attributes of a class, and a data class keeps there the
+      default of a field.
+    Delete when: autodoc knows the fields of data classes.
+    """
+    if what == "class" and inspect.isfunction(value) and value.__name__ != name:
+        return True
+    return None
+
+
 Cell = list[nodes.Node]
 
 
@@ -121,6 +147,12 @@ def table(headings: list[str], rows: list[list[Cell]], numbers: set[int]) -> nod
     return nodes.table("", group, classes=["colwidths-auto"])
 
 
+def top1(name: str) -> str:
+    """Return the accuracy of a network's ImageNet weights in percent, if there are any."""
+    weights = model_spec(name).weights.get("imagenet")
+    return f"{100 * weights.accuracy['top1']:.1f}" if weights else ""
+
+
 class ModelTable(SphinxDirective):
     """The networks of the registry, with what they cost."""
 
@@ -133,19 +165,21 @@ class ModelTable(SphinxDirective):
                 [nodes.Text(row["input"])],
                 [nodes.Text(f"{row['parameters']:,}")],
                 [nodes.Text(f"{row['macs']:,}")],
-                [nodes.Text(row["weights"])],
+                [nodes.Text(top1(row["name"]))],
             ]
             for row in models_table().rows
         ]
-        headings = ["name", "paper", "input", "parameters", "MACs", "trained weights"]
-        return [table(headings, rows, {3, 4})]
+        headings = ["name", "paper", "input", "parameters", "MACs", "top-1 (%)"]
+        shown = table(headings, rows, {3, 4, 5})
+        shown["classes"].append("cnnbook-models")
+        return [shown]
 
 
 def with_literals(text: str) -> Iterator[nodes.Node]:
-    """Yield text, with what stands between backticks as code."""
-    for i, part in enumerate(text.split("`")):
+    """Yield text, with options and what stands between backticks as code."""
+    for i, part in enumerate(re.split(r"`([^`]*)`|(?<![\w-])(--[a-z][a-z-]*)", text)):
         if part:
-            yield nodes.literal("", part) if i % 2 else nodes.Text(part)
+            yield nodes.literal("", part) if i % 3 else nodes.Text(part)
 
 
 class Command(SphinxDirective):
@@ -197,6 +231,8 @@ class Command(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", link_source)
     app.connect("autodoc-process-docstring", show_examples, priority=600)  # after napoleon
+    app.connect("autodoc-process-signature", show_defaults)
+    app.connect("autodoc-skip-member", leave_out_defaults)
     app.add_directive("model-table", ModelTable)
     app.add_directive("command", Command)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
