@@ -41,7 +41,7 @@ def test_the_page_of_claims_has_all_sections_of_the_source():
         ("[{verdict: holds, found: It does.}]", "1-2: an answer needs .*`where`"),
         ("[{verdict: holds, found: It does., where: a}]", "1-2: an answer needs .*`where`"),
         (
-            "[{verdict: holds, found: A., where: 'a: B'}, {verdict: open, found: C., where: 'a: D'}]",
+            "[{verdict: holds, found: A, where: 'a: B'}, {verdict: open, found: C, where: 'a: D'}]",
             "1-2: its answers have different verdicts",
         ),
     ],
