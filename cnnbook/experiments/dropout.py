@@ -120,7 +120,7 @@ def verdict(result: Result) -> str:
         f"dropout and {_say_mean(best['with dropout'], 'test_error')} % with it, "
         f"{change.in_words()}, at training errors of {seen['without dropout']} and "
         f"{seen['with dropout']} %; after the shortest training, the error with dropout is "
-        f"{early.in_words()} (95 % intervals)."
+        f"{early.in_words()}; these are 95 % intervals."
     )
 
 
