@@ -342,7 +342,6 @@ SIZES = {
             **{"epochs": 4, "batch_size": 64, "rates": _RATES, "widths": _NARROW},
         },
         seeds=3,
-        tuning={"images": 2_000, "epochs": 3, "test_images": 100},
         tuning_seeds=2,
     ),
     "full": Size(
