@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def from_torchvision() -> list[str]:
 def recorded() -> list[str]:
     """Return phrases with numbers of the recorded run, and check what they imply."""
     record = experiments.load("side_by_side")
-    names, changes = list(record.settings["widths"]), ("noise", "shift")
+    names, changes = list(record.settings["widths"]), side_by_side.CHANGES
     upright, cluttered = (
         {name: record[f"{name}, {task}"] for name in names} for task in ("upright", "cluttered")
     )
@@ -91,16 +91,26 @@ def recorded() -> list[str]:
         for arms in (upright, cluttered)
     ]
     assert by_validation == ["ResNet-18", "GoogLeNet"]
-    ahead = above(upright["ResNet-50"], upright["LeNet-5"], pairs=True)
-    behind = above(cluttered["LeNet-5"], cluttered["ResNet-50"], pairs=True)
+    lucky = above(upright["ResNet-18"], upright["LeNet-5"], pairs=True)
+    sizes = {name: upright[name].runs[0]["parameters"] for name in names}
+    rates = {name: {upright[name].lr, cluttered[name].lr} for name in names}
+    assert max(set.union(*(rates[name] for name in names[:4]))) == 0.03
+    assert min(set.union(*(rates[name] for name in names[4:]))) == 0.1
+    seeds_differ = [
+        [100 * stdev(arm.values("test_error")) for arm in arms.values()]
+        for arms in (upright, cluttered)
+    ]
+    assert max(seeds_differ[0]) < 1
     lead = above(cluttered["LeNet-5"], cluttered["GoogLeNet"], pairs=True)
-    assert all(change.low > 0 for change in (ahead, behind, lead))
+    assert lead.low > 0
     google, lenet = (upright[name].runs[0]["parameters"] for name in ("GoogLeNet", "LeNet-5"))
     shifted = drops["upright", "shift"]
     assert min(shifted, key=shifted.__getitem__) == "GoogLeNet"
     assert max(shifted, key=shifted.__getitem__) == "ResNet-50"
     anywhere = max(drops["cluttered", "shift"].values())
     lost = [shifted[name] for name in names if name.startswith("Res")]
+    assert shifted["AlexNet"] < min(lost)
+    blurred = [list(drops[task, "blur"].values()) for task in ("upright", "cluttered")]
     few, many = names[:4], names[4:]
     groups = [
         [drops[task, "noise"][name] for name in group]
@@ -114,15 +124,23 @@ def recorded() -> list[str]:
     left = [arm.interval("train_error").mean for arm in cluttered.values()]
     seeds = [f"{100 * (1 - error):.1f}" for error in cluttered["AlexNet"].values("test_error")]
     return [
-        f"LeNet-5 is {points(ahead).partition(' (')[0]} ahead of ResNet-50 on upright clothes, and "
-        f"{points(behind).partition(' (')[0]} behind",
+        f"clothes lose {min(shifted.values()):.0f} to {max(shifted.values()):.0f} points when "
+        f"these are shifted by three pixels; trained on clothes that lie anywhere, at most "
+        f"{anywhere:.1f}",
         f"between {percent(upright['ResNet-50'], accuracy=True)} (ResNet-50) and "
         f"{percent(upright['LeNet-5'], accuracy=True)} (LeNet-5)",
         f"between {percent(cluttered['AlexNet'], accuracy=True)} (AlexNet) and "
         f"{percent(cluttered['GoogLeNet'], accuracy=True)} (GoogLeNet)",
-        f"ahead of ResNet-50 by {points(ahead)} on upright clothes, and behind it by "
-        f"{points(behind)} on cluttered ones",
-        f"lead over LeNet-5 there is {points(lead)}, with {google:,} parameters against {lenet:,}",
+        f"ahead of LeNet-5 by {points(lead)}, with {google:,} parameters against {lenet:,}",
+        f"ResNet-18 is the best on the former, and {points(lucky)} behind LeNet-5",
+        f"of accuracies of {100 - 100 * max(accuracies[1].values()):.1f} to "
+        f"{percent(cluttered['GoogLeNet'], accuracy=True)}",
+        f"fewer parameters ({max(sizes[name] for name in names[4:]):,} at most, against "
+        f"{min(sizes[name] for name in names[:4]):,} at least)",
+        f"range from {min(seeds_differ[1]):.1f} to {max(seeds_differ[1]):.1f} points",
+        f"AlexNet, without such an average, loses only {shifted['AlexNet']:.0f} points",
+        f"costs {min(blurred[0]):.0f} to {max(blurred[0]):.0f} points on upright and "
+        f"{min(blurred[1]):.0f} to {max(blurred[1]):.0f} points on cluttered clothes",
         f"from {shifted['GoogLeNet']:.0f} points (GoogLeNet) to {shifted['ResNet-50']:.0f} points",
         f"none loses more than {anywhere:.1f} points",
         f"the ResNets lose {min(lost):.0f} to {max(lost):.0f} points",
@@ -133,7 +151,7 @@ def recorded() -> list[str]:
         f"takes {times['AlexNet']:.2f} ms with AlexNet and {times['GoogLeNet']:.1f} ms with "
         f"GoogLeNet or ResNet-50, {times['GoogLeNet'] / times['AlexNet']:.1f} times as long",
         f"still err on {100 * min(left):.0f} to {100 * max(left):.0f} %",
-        f"has accuracies of {seeds[0]}, {seeds[1]} and {seeds[2]} %",
+        f"three seeds have accuracies of {seeds[0]}, {seeds[1]} and {seeds[2]} %",
     ]
 
 
@@ -156,7 +174,8 @@ def test_pairs_of_the_recorded_run():
         for pair in found["upright"].keys() & found["cluttered"].keys()
     }
     assert both == {("GoogLeNet", "ResNet-50"): True, ("LeNet-5", "ResNet-50"): False}
-    assert found["upright"]["GoogLeNet", "ResNet-50"]
+    assert f"{counts[0]} · {counts[1]} / 28 = {counts[0] * counts[1] / 28:.1f} pairs" in text
+    assert {tuple(arm.lr_at_end for arm in record)} == {("",) * 16}
     net = side_by_side.build("ResNet-50", record.settings["widths"]["ResNet-50"])
     first = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
     assert first.out_channels == 4
@@ -196,6 +215,12 @@ PAPERS = [
 EXACT = [
     "within 2 %",
     "8.7 times fewer",
+    "it has 325,680 multiply–adds",
+    "8 · 9 / 28 = 2.6 pairs",
+    "at most 2.88 times that standard deviation",
+    "if their correlation is above 0.58",
+    "(0.1 or more, against 0.03 at most)",
+    "In 95 % of our tables",
     "exceeds it by 6 %",
     "multiply–adds to 15.6 times",
     "1,008 times",
@@ -213,7 +238,7 @@ EXACT = [
     "5 % of 28 pairs, 1.4 in each table",
     "69 % of the tables",
     "With the correction, 5 % have one",
-    "grows to 23.6, so a difference must exceed 13.6 times",
+    "grows to 23.6, so a difference must exceed 13.6 (23.6/√3) times",
     "0.11 times the parameters of AlexNet, and 2.2 times",
     "top-5 error of 6.67 % with seven networks on 144 crops, paper B 6.71 %",
     "its 95 % interval excludes",
@@ -242,6 +267,8 @@ def test_numbers_that_follow_from_counts():
     alexnet, googlenet = counts("alexnet"), counts("googlenet", auxiliary=False)
     lenet5, vgg16, resnet152 = (counts(name) for name in ("lenet5", "vgg16", "resnet152"))
     assert lenet5[1] == 416_520
+    # C3 of 1998 has 1,500 weights of 2,400, each used at 100 positions.
+    assert counts("lenet5_1998")[1] - 100 * (2_400 - 1_500) == 325_680
     assert f"{alexnet[0] / googlenet[0]:.1f}" == "8.7"
     assert f"{googlenet[0] / alexnet[0]:.2f} {googlenet[1] / alexnet[1]:.1f}" == "0.11 2.2"
     assert f"{googlenet[1] / 1.5e9 - 1:.0%}" == "6%"
@@ -287,7 +314,7 @@ def test_what_the_two_comparisons_are_said_to_be():
     assert list(desk["sets"]) == ["upright", "cluttered"]
     assert sizes["desk"].tuning == {}  # chosen in runs of the same length
     assert sizes["desk"].tuning_seeds == 2
-    assert f"the {desk['images']:,} training images" in text
+    assert f"the same {desk['images']:,} training images" in text
     assert f"{desk['epochs'] * -(-desk['images'] // desk['batch_size'])} steps" in text
 
     assert f"{live['images']:,} upright clothes" in text
@@ -396,9 +423,27 @@ def test_the_live_run():
 def test_pairs_that_the_recorded_run_shows():
     assert said(CHAPTER, "upright:").strip() == "8 of 28 pairs one by one, 0 with the correction"
     assert said(CHAPTER, "cluttered:").strip() == "9 of 28 pairs one by one, 0 with the correction"
-    text = printed(CHAPTER)
-    assert "both: LeNet-5 and ResNet-50, reversed order" in text
-    assert "both: GoogLeNet and ResNet-50, same order" in text
+    lines = [line.strip() for line in printed(CHAPTER).splitlines()]
+    ahead = [line.split(" is ahead of ") for line in lines if " is ahead of " in line]
+    five = ["AlexNet", "VGG-16", "ResNet-18", "ResNet-34", "ResNet-50"]
+    assert [worse for better, worse in ahead if better == "LeNet-5"] == five
+    four = ["LeNet-5", "AlexNet", "VGG-11", "VGG-16"]
+    assert [worse for better, worse in ahead if better == "GoogLeNet"] == four
+    assert lines.count("with one standard deviation: 5") == 2
+    # Tukey's q of eight means and 14 degrees of freedom is 4.99 (Harter 1960), of single runs.
+    limit = facts(CHAPTER)["limit_in_shared_standard_deviations"]
+    assert limit == pytest.approx(4.99 / 3**0.5, abs=0.03)
+    assert f"{limit:.2f}" == "2.88"
+
+
+def test_when_pairing_pays():
+    paired, unpaired = 4.303, 2.776  # Student's t of 2 and 4 degrees of freedom
+    assert f"{1 - (unpaired / paired) ** 2:.2f}" == "0.58"
+
+
+def test_cluttered_clothes_are_smaller():
+    sides = [28 * scale / 2 for scale in (0.8, 1.3)]
+    assert "{:.0f} to {:.0f} pixels instead of 28".format(*sides) in "\n".join(paragraphs(CHAPTER))
 
 
 @pytest.mark.book
