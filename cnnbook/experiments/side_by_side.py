@@ -172,14 +172,16 @@ def verdict(result: Result) -> str:
     """Say which network is most accurate on each set, and which ones cannot be told from it."""
     macs = [arm.runs[0]["macs"] / 1e6 for arm in result]
     said = [_best_of(result, task) for task in result.settings["sets"]]
-    taken = {name: milliseconds(result, name) for name in result.settings["widths"]}
-    fastest, slowest = (f(taken, key=taken.__getitem__) for f in (min, max))
-    times = taken[slowest] / taken[fastest]
-    return (
+    text = (
         f"With {min(macs):.1f} to {max(macs):.1f} million multiply–adds per image, "
-        f"{'; '.join(said)}; an image takes {slowest} {times:.1f} times as long in training as "
-        f"{fastest} (accuracy in %, differences in percentage points, 95 % intervals)."
+        f"{'; '.join(said)}"
     )
+    if result.size != "live":  # two live runs print the same
+        taken = {name: milliseconds(result, name) for name in result.settings["widths"]}
+        fastest, slowest = (f(taken, key=taken.__getitem__) for f in (min, max))
+        times = taken[slowest] / taken[fastest]
+        text += f"; an image takes {slowest} {times:.1f} times as long in training as {fastest}"
+    return f"{text} (accuracy in %, differences in percentage points, 95 % intervals)."
 
 
 def lead(result: Result, task: str, first: str, second: str) -> Interval:

@@ -1,6 +1,7 @@
 """The experiments as recorded: of today's code, fair, complete, and shown on their page."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -52,6 +53,27 @@ def test_a_record_says_where_and_when_and_draws_itself(name):
     assert "nan" not in result.verdict
     assert len(str(result.plot())) > 40
     assert len(result.table()) == len(result.arms)
+
+
+@every_record
+def test_what_a_live_run_says_does_not_depend_on_how_long_it_took(name):
+    """Two runs on one machine print the same."""
+    live = replace(experiments.load(name), size="live")
+    timed = {"seconds", "milliseconds", "seconds_per_epoch"}
+    slower = replace(
+        live,
+        arms=[
+            replace(
+                arm,
+                runs=[
+                    {key: value * (2 + i) if key in timed else value for key, value in run.items()}
+                    for run in arm.runs
+                ],
+            )
+            for i, arm in enumerate(live)
+        ],
+    )
+    assert slower.verdict == live.verdict
 
 
 def test_the_page_shows_what_was_recorded():
