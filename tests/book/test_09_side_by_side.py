@@ -67,7 +67,7 @@ def from_torchvision() -> list[str]:
 def recorded() -> list[str]:
     """Return phrases with numbers of the recorded run, and check what they imply."""
     record = experiments.load("side_by_side")
-    names, changes = list(record.settings["widths"]), side_by_side.CHANGES
+    names = list(record.settings["widths"])
     upright, cluttered = (
         {name: record[f"{name}, {task}"] for name in names} for task in ("upright", "cluttered")
     )
@@ -76,7 +76,7 @@ def recorded() -> list[str]:
             name: 100 * fmean(side_by_side.drops(record, task, name, change)) for name in names
         }
         for task in ("upright", "cluttered")
-        for change in changes
+        for change in side_by_side.CHANGES
     }
     assert {run["steps"] for arm in record for run in arm.runs} == {440}
     assert {len(arm.runs) for arm in record} == {3}
