@@ -130,7 +130,12 @@ def visible_lines(path: Path) -> int:
     return sum(len(cell.source.splitlines()) for cell in shown)
 
 
-def minutes(path: Path) -> float:
-    """Return how long a chapter takes to read, its exercises included."""
-    words = len(text_of(path).split())
-    return words / WORDS_PER_MINUTE + visible_lines(path) / LINES_PER_MINUTE
+def minutes(path: Path, before: str = "") -> float:
+    """Return how long a chapter takes to read, references included, or up to a heading."""
+    words, lines = 0, visible_lines(path)
+    for cell in cells_of(path, "markdown"):
+        text, heading, _ = cell.source.partition(before or "\0")
+        words += len(text.split())
+        if heading:
+            break
+    return words / WORDS_PER_MINUTE + lines / LINES_PER_MINUTE

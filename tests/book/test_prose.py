@@ -149,6 +149,7 @@ def test_lines_and_minutes_count_what_is_read(tmp_path):
     cells = ["word " * 220, ">a = 1\nb = 2", "%folded = 3", "## Exercises\n\n" + "word " * 438]
     path = write(tmp_path / "x.ipynb", *cells)
     assert visible_lines(path) == 2
-    assert minutes(path) == pytest.approx(3 + 2 / 30)
+    assert minutes(path) == pytest.approx((220 + 2 + 438) / 220 + 2 / 30)
+    assert minutes(path, before="## Exercises") == pytest.approx(1 + 2 / 30)
     assert len(paragraphs(path)) == 3
     assert json.loads(path.read_text())["nbformat"] == 4
