@@ -167,9 +167,14 @@ class Table:
         def rows(cells: Iterable[str]) -> str:
             return f"<tr>{''.join(cells)}</tr>"
 
+        def shown(column: str, value: object) -> str:
+            text = self._cell(column, value)
+            if isinstance(value, int | float):  # a minus sign, as wide as a plus
+                text = re.sub(r"^-", "−", text)
+            return html.escape(text)
+
         body = "".join(
-            rows(cell("td", c, html.escape(self._cell(c, row[c]))) for c in self.columns)
-            for row in self.rows
+            rows(cell("td", c, shown(c, row[c])) for c in self.columns) for row in self.rows
         )
         labels = {c: html.escape(self.label(c)) for c in self.columns}
         notes = "".join(

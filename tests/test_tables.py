@@ -29,6 +29,14 @@ def test_html_is_well_formed_and_escaped(monkeypatch):
     assert [td.text or "" for td in table.iter("td")][3] == "a<b"
 
 
+def test_html_has_minus_signs_in_numbers_alone():
+    table = Table([{"layer": "-a", "change": -0.03}, {"layer": "b-c", "change": 2e-7}])
+    shown = ElementTree.fromstring(table._repr_html_())
+    cells = [[cell.text for cell in row.iterfind("td")] for row in shown.iter("tr")]
+    assert cells[1:] == [["-a", "−0.03"], ["b-c", "2e-07"]]
+    assert repr(table).splitlines()[1].split() == ["-a", "-0.03"]
+
+
 def test_outside_the_book_html_has_only_tags_that_sanitizers_keep(monkeypatch):
     monkeypatch.delenv("CNNBOOK_BOOK", raising=False)
     shown = ElementTree.fromstring(Table(ROWS, caption="a & b", notes=["c"])._repr_html_())
