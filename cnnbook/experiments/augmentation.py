@@ -354,7 +354,7 @@ EXPERIMENT = Experiment(
     cost,
     images=_say_images,
     marks=(
-        "Above, line: mean; bar: its 95 % t-interval over the seeds, of fixed test images; dot: "
+        "Above, line: mean; bar: its 95 % interval over the seeds, for one fixed test set; dot: "
         "one seed. Below, mark and bar: mean and 95 % interval of the differences from the "
         "network without changes that is better by validation error."
     ),

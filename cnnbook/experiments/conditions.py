@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cnnbook.experiments.result import ArmResult, Result
 
 DOTS_AND_BARS = (
-    "Large dot: mean; bar: its 95 % t-interval over the seeds, of fixed test images; small dot: "
+    "Large dot: mean; bar: its 95 % interval over the seeds, for one fixed test set; small dot: "
     "one seed."
 )
 BANDS = "Line: mean over the seeds; band: lowest to highest seed, not a confidence interval."
@@ -111,8 +111,8 @@ def conditions(result: "Result") -> str:
     draws = spec.draws_images or {"counts", "labels"} & result.settings.keys()
     if any(len(arm.runs) > 1 for arm in result):
         text += (
-            " Each seed draws training images of its own, the same for all arms; differences are "
-            "taken in pairs, so bars may overlap although a difference is shown."
+            " Each seed draws training images of its own, the same for all that is compared; "
+            "differences are taken in pairs, so bars may overlap although a difference is shown."
             if draws
             else " All seeds learn from the same images."
         )
@@ -138,8 +138,10 @@ def _rates(result: "Result") -> str:
         return f"learning rate {text}, not tuned"
     share = _share_of_tuning(result)
     how = f"in runs of {share:.0%} of these steps" if share < 0.995 else "in runs as long as these"
-    return f"each arm’s own learning rate ({text}), chosen on validation images {how}".replace(
-        "%", " %"
+    return (
+        f"a learning rate of its own for each ({text}), chosen on validation images {how}".replace(
+            "%", " %"
+        )
     )
 
 

@@ -240,8 +240,8 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "After training: test errors, line: mean; bar: its 95 % t-interval over the seeds, of "
-        "fixed test images; dot: one seed. During training: validation errors, band: lowest to "
+        "After training: test errors, line: mean; bar: its 95 % interval over the seeds, for "
+        "one fixed test set; dot: one seed. During training: validation errors, band: lowest to "
         "highest seed; training errors dotted."
     ),
 )

@@ -194,7 +194,7 @@ EXPERIMENT = Experiment(
         {**settings, "sets": {form: settings[form] for form in FORMS}, "shrink": 2}
     ),
     marks=(
-        "Circle or square: mean; bar: its 95 % t-interval over the seeds, of fixed test images; "
+        "Circle or square: mean; bar: its 95 % interval over the seeds, for one fixed test set; "
         "small dot: one seed."
     ),
 )

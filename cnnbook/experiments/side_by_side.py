@@ -367,7 +367,7 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "Large circle: mean; bar: its 95 % t-interval over the seeds, of fixed test images; small "
+        "Large circle: mean; bar: its 95 % interval over the seeds, for one fixed test set; small "
         "dot: one seed, or one run’s time; other marks: means on changed images."
     ),
 )

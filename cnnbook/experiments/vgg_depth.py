@@ -173,7 +173,7 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "Circle or square: mean; bar: its 95 % t-interval over the seeds, of fixed test images; "
+        "Circle or square: mean; bar: its 95 % interval over the seeds, for one fixed test set; "
         "small dot: one seed."
     ),
 )

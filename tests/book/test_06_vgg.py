@@ -63,8 +63,8 @@ def recorded_starts() -> list[str]:
     def accuracy(error: float) -> str:
         return f"{100 * (1 - error):.1f} %"
 
-    def mean(arm: str) -> str:
-        return accuracy(found[arm].interval("test_error").mean)
+    def mean(arm: experiments.ArmResult) -> str:
+        return f"{100 * (1 - arm.interval('test_error').mean):.0f} %"
 
     sigmas = [f"σ = {sigma:g}" for sigma in found.settings["sigmas"]]
     assert len(sigmas) == 8
@@ -90,15 +90,15 @@ def recorded_starts() -> list[str]:
     steps = {run["steps"] for arm in found if not arm.runs[0]["diverged"] for run in arm.runs}
     assert steps == {237}
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
-    assert len(badly.learned.runs) == 2
+    assert (len(badly.learned.runs), len(well.learned.runs)) == (2, 3)
     return [
-        "16 and 19 layers overflow from σ = 0.1",
-        "All nine runs from σ = 0.03 learn, though one of D's only to an accuracy of "
-        f"{accuracy(worst)}",
-        "D and E overflow from σ = 0.1 within a few steps",
-        f"E reaches {mean(badly.name)} from σ = 0.035, with a rate of {badly.lr} (one of its three "
-        f"runs has not learned; the figure leaves it out), and {mean(well.name)} from σ = 0.03, "
-        f"with a rate of {well.lr}",
+        "11, 16 and 19 layers learn from σ = 0.03, and from a σ for each layer (He and others 2015); "
+        "from 0.01 none does",
+        f"All nine runs from σ = 0.03 learn, though one of D's reaches only {accuracy(worst)}",
+        "D and E overflow at σ = 0.1 within a few steps",
+        f"From σ = 0.035, with a rate of {badly.lr}, two of E's three runs learn, to "
+        f"{mean(badly.learned)} on average; from σ = 0.03, with a rate of {well.lr}, all three do, "
+        f"to {mean(well.learned)}",
         f"It learns worst from the largest, with a rate of {norm[-1].lr}",
         "From σ = 0.01, no rate up to 0.03 worked",
     ]
@@ -146,11 +146,11 @@ PAPERS = [
     "with momentum 0.9, weight decay 0.0005 and a learning rate of 0.01",
 ]
 EXACT = [
-    "only 8.1 % more parameters, since 74.3 % of VGG-16's 138 million are in a single",
+    "only 8.1 % more parameters: 74.3 % of VGG-16's 138 million are in a single",
     "fc6 alone has 74.3 % of the parameters, and the three fully connected layers have 89.4 %",
     "take 99.2 % of the 15.5 billion multiply–adds",
     "Eight more layers cost 2.6 times the operations",
-    "raise the parameters by only 8.1 %, but the multiply–adds 2.6 times",
+    "raise the parameters by only 8.1 %, but make the multiply–adds 2.6 times as many",
     "for a batch of 256, 27.3 GiB against 0.5 GiB",
     "that leaves 14.4 GiB",
     "instead of 27.3 GiB",
@@ -164,8 +164,7 @@ EXACT = [
     "which takes 0.7 % of the operations",
     "about 0.021",
     # Settings.
-    "a signal of about 0.08 in A and 0.02 in E, where counting inputs would leave about 0.7 and "
-    "0.2",
+    "a signal of about 0.08 in A and 0.02 in E. (Counting inputs would leave about 0.7 and 0.2;",
     "three (1.63 times the factor), and fc6 reads 64 numbers instead of 25,088 (0.14 times)",
     "guessing gives 10 %",
     "if its accuracy is above 20 %",

@@ -21,7 +21,7 @@ def test_a_caption_says_what_a_figure_was_made_with(name):
     assert re.search(r"[\d,]+( to [\d,]+)?( \(\w+\))? training images", said)
     assert re.search(r"[; ]\d[\d,]* steps; |[; ]\d[\d,]* (or|to) [\d,]+ steps; ", said)
     rates = [arm.lr for arm in result]
-    low, high = re.search(r"each arm’s own learning rate \((\S+) to (\S+)\)", said).groups()
+    low, high = re.search(r"a learning rate of its own for each \((\S+) to (\S+)\)", said).groups()
     assert (float(low), float(high)) == tuple(float(f"{f(rates):.2g}") for f in (min, max))
     assert all(len(text.replace(".", "").lstrip("0")) <= 2 for text in (low, high))
     assert f"; {len(result.arms[0].runs)} seeds." in said

@@ -14,6 +14,20 @@ from torch.utils.data import DataLoader, TensorDataset
 from cnnbook import training
 
 
+@pytest.fixture(autouse=True)
+def signals_that_are_heard():
+    """As in a terminal: nohup has SIGHUP ignored, and a script SIGINT in its background."""
+    own = {signal.SIGINT: signal.default_int_handler}
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {n: signal.getsignal(n) for n in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, own.get(number, signal.SIG_DFL))
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_ctrl_c_returns_the_history_so_far(fit, small, tmp_path):
     class Interrupt(training.Callback):
         def on_step(self, run):
