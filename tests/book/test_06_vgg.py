@@ -92,8 +92,8 @@ def recorded_starts() -> list[str]:
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
     assert (len(badly.learned.runs), len(well.learned.runs)) == (2, 3)
     return [
-        "11, 16 and 19 layers learn from σ = 0.03, and from a σ for each layer (He and others 2015); "
-        "from 0.01 none does",
+        "11, 16 and 19 layers learn from σ = 0.03, and from a σ for each layer (He and others "
+        "2015); from 0.01 none does",
         f"All nine runs from σ = 0.03 learn, though one of D's reaches only {accuracy(worst)}",
         "D and E overflow at σ = 0.1 within a few steps",
         f"From σ = 0.035, with a rate of {badly.lr}, two of E's three runs learn, to "
