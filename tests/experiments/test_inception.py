@@ -6,6 +6,7 @@ from torch import nn
 
 from cnnbook import analysis, experiments
 from cnnbook.experiments import inception
+from cnnbook.experiments.inception import ProjectedInception
 from cnnbook.models.googlenet import Inception, NaiveInception
 
 EQUAL = {key: [0.3, 0.31, 0.32] for key in ("train_error", "val_error", "test_error")}
@@ -47,10 +48,36 @@ def test_kinds_differ_in_their_modules_alone():
     kinds = {name: type(net[2]) for name, net in nets.items()}
     assert kinds["Inception"] is Inception
     assert kinds["naive"] is NaiveInception
+    assert kinds["naive, 1×1 after pooling"] is ProjectedInception
     layers = {
         name: sum(isinstance(m, nn.Conv2d) for m in net.modules()) for name, net in nets.items()
     }
-    assert layers == {"Inception": 31, "naive": 16, "one 3×3": 6, "two 3×3": 11}
+    assert layers == {
+        **{"Inception": 31, "naive": 16, "naive, 1×1 after pooling": 21},
+        **{"one 3×3": 6, "two 3×3": 11},
+    }
+
+
+def test_pooling_passes_on_as_many_channels_as_its_projection_has():
+    nets, counts = networks("desk"), {}
+    for name in ("naive", "naive, 1×1 after pooling"):
+        modules = [m for m in nets[name] if isinstance(m, NaiveInception | ProjectedInception)]
+        own = [m.branch1[0].out_channels + m.branch3[0].out_channels for m in modules]
+        own = [n + m.branch5[0].out_channels for n, m in zip(own, modules, strict=True)]
+        counts[name] = [m.out_channels - n for n, m in zip(own, modules, strict=True)]
+        x = torch.zeros(1, 16, 8, 8)
+        assert modules[0](x).shape == (1, modules[0].out_channels, 8, 8)
+    assert counts["naive"][0] == 16  # of the first layer
+    assert counts["naive"] == sorted(counts["naive"])
+    assert counts["naive"][-1] > 5 * counts["naive, 1×1 after pooling"][-1]
+
+
+@pytest.mark.parametrize("size", ["desk", "full"])
+def test_rates_are_tuned_in_whole_runs(size):
+    chosen = experiments.get("inception").sizes[size]
+    assert (chosen.tuning, chosen.tuning_seeds) == ({}, 2)
+    arms = inception.arms(chosen.settings)
+    assert {arm.rates for arm in arms} == {(0.03, 0.1, 0.3)}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +93,7 @@ def test_verdict_compares_inception_with_each_other_kind(make_result, errors, sa
     assert result.verdict.startswith("At 0.0 million MACs per image, the test error with ")
     assert said in result.verdict
     assert "−2.3 to 2.3) compared with two 3×3 layers in place of each" in result.verdict
+    assert "−2.3 to 2.3) compared with naive ones with a 1×1 convolution" in result.verdict
 
 
 def test_verdict_names_the_time_and_who_learned_least(make_result):
