@@ -49,12 +49,24 @@ def recorded() -> list[str]:
     assert not any(change.excludes_zero for change in (equal7, equal5, width3))
     assert min(relu3.low, relu2.low) > 0 > width2.high
     assert max(-c.mean for c in (equal7, equal5, width3, width2)) == -width2.mean
+    linear3, linear2 = (
+        change(stack["no ReLU between"], large) for stack, large in ((three, ONE7), (two, ONE5))
+    )
+    assert (linear3.excludes_zero, linear2.excludes_zero) == (True, False)
+    rates = record[three["ReLU between"]].lr, record[ONE7].lr
+    assert rates == (min(arm.lr for arm in record), max(arm.lr for arm in record))
+    tuned = record.tuning["images"] * record.tuning["epochs"]
+    share = tuned / (record.settings["images"] * record.settings["epochs"])
     both = f"{100 * relu3.mean:.1f} and {100 * relu2.mean:.1f} points"
     return [
         f"layers of equal width beat one 5×5 layer by {points(width2)}",
         f"with ReLU have a test error of {test(three['ReLU between'])}, one 7×7 layer "
         f"{test(ONE7)}: a difference of {signed(equal7)}",
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
+        f"worse than the 7×7 layer, by {points(linear3)}; for two against the 5×5 layer, with "
+        f"{points(linear2)}, no difference was detected",
+        f"in runs of {100 * share:.0f} % of these steps, and differ tenfold ({rates[0]} for three "
+        f"layers with ReLU, {rates[1]} for one 7×7)",
         f"error of three layers is higher by {points(relu3)}, and that of two by {points(relu2)}",
         f"have {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
         f"have {test(three['equal width'])}: {signed(width3)}, no difference detected",
