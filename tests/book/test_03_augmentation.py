@@ -68,7 +68,7 @@ def recorded() -> list[str]:
         f"no gain was detected: {signed('upright', 500, control=NOTHING)} after equally many",
         f"With 500 images the change is {signed('upright', 500)} against the control with twice "
         f"the steps, but {signed('upright', 500, control=NOTHING)} at equal steps",
-        f"turned by up to 180°, 6 and 9 lose {pair}",
+        f"turned by up to 180°, 6 and 9 lose {points(contrast)} more than the others",
         f"gain most: {signed('cluttered', 100)} with 100 images, {signed('cluttered', 500)} with "
         f"500, {signed('cluttered', 2500)} with 2,500",
         f"2,500 without, which reach {accuracy('cluttered', 2500, LONGER)}",
@@ -76,7 +76,7 @@ def recorded() -> list[str]:
         f"detected: {signed('upright', 100)} and {signed('upright', 2500)}",
         f"from {real[0]} with 100 to {real[1]} with 2,500",
         f"still wrong about {wrong('cluttered', 2500, TOGETHER)} of its own training images",
-        f"fewer of its own, {accuracy('upright', 500, TOGETHER, 'train_error')} of them",
+        f"its own training images ({accuracy('upright', 500, TOGETHER, 'train_error')})",
         f"gain most from shifts, {signed('cluttered', 500, SHIFTED)}",
         f"Turning gains {signed('cluttered', 500, TURNED)}",
         f"turning by up to 15° costs {points(change('upright', 500, TURNED))}",
