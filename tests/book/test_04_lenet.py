@@ -50,6 +50,7 @@ def recorded() -> list[str]:
     assert len(guessing) == 4
     assert min(guessing) > 0.89  # too short to leave guessing
     assert record[relu].tried["0.3"] == 1
+    assert record[f"ReLU, {torchs}"].tried["0.3"] > 0.89
     others = [record[f"{name}, own start"].compared for name in ("tanh", "scaled tanh", "ReLU")]
     assert all(0.045 < arm.interval("train_error").mean < 0.055 for arm in others)
     for arm in record:
