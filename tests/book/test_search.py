@@ -214,6 +214,15 @@ QUERIES = {
     "errata": "reference/errata",
     "chapter 8": "08-resnet",
     "solutions chapter 2": "solutions/02-small-filters",
+    "vgg-16 parameters": "06-vgg",
+    "vgg parameters per layer": "06-vgg",
+    "few images of your own": "10-scaling-up 09-side-by-side",
+    "why is my deep network worse": "08-resnet",
+    "잔차 연결": "08-resnet",
+    "flops vs time": "09-side-by-side 10-where-the-time-goes",
+    "global average pooling overfitting": "07-googlenet",
+    "shift test images": "03-augmentation solutions/04-lenet",
+    "report a mistake": "reference/errata index",
 }
 SHARE = 0.95
 # With these, the search of the first edition failed.

@@ -20,6 +20,8 @@
   // What was typed may be the whole name of something, which then comes before all that mentions it.
   const WHOLE = { title: 3e6, heading: 2e6, term: 1.5e6 };
   const BEGIN = new Set(["api", "glossary"]); // whose first sentence says what they are about
+  // “VGG-16 parameters” asks for the chapter called “VGG: …”, not for one that compares with it.
+  const SUBJECT = 2;
   const PAGES = 12;
   const SECTIONS = 3; // of one page
   const SNIPPET = 180; // characters
@@ -138,6 +140,11 @@
     const score = WHOLE[kind] * WEIGHT[page[2]];
     whole.get(key).set(id, Math.max(score, whole.get(key).get(id) ?? 0));
   };
+  // What a chapter is about: what its title says before the colon.
+  const subjects = pages.map(([, name, kind]) =>
+    kind === "chapter" && name.includes(":")
+      ? read(name.split(":")[0]).flatMap((word) => word.stems).filter((word) => !/^\d/.test(word))
+      : []);
   const entries = new Map();
   sections.forEach(([page, anchor, heading], id) => {
     if (!anchor) call(pages[page][1], id, "title");
@@ -197,6 +204,9 @@
       weights: { fuzzy: 0.4, prefix: 0.4 },
     });
     const wholes = whole.get(spelled(query));
+    const typed = new Set(read(query).flatMap((word) => word.stems));
+    const isSubject = (page) =>
+      subjects[page].length > 0 && subjects[page].every((word) => typed.has(word));
     const best = new Map();
     const marks = new Set();
     for (const row of rows) {
@@ -212,7 +222,8 @@
     const ranked = [...best].map(([page, list]) => {
       list.sort((a, b) => b.score - a.score);
       const score = list.slice(0, 4).reduce((sum, { score: s }, i) => sum + s * 0.25 ** i, 0);
-      return { page, list: list.slice(0, SECTIONS), score };
+      const factor = isSubject(page) ? SUBJECT : 1;
+      return { page, list: list.slice(0, SECTIONS), score: factor * score };
     }).sort((a, b) => b.score - a.score).slice(0, PAGES);
     return {
       marks,
