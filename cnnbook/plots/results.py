@@ -11,7 +11,7 @@ from cnnbook._checks import check_positive, no_tensor
 from cnnbook._errors import check_kind, unknown
 from cnnbook.analysis import ConfusionMatrix
 from cnnbook.plots.figure import Figure
-from cnnbook.plots.style import CHART, COLORS, WIDTH, line_style, new_figure
+from cnnbook.plots.style import CHART, COLORS, ON_LIGHT, WIDTH, line_style, new_figure
 
 LABELS = {
     "train_loss": "training loss",
@@ -363,7 +363,7 @@ def confusion_matrix(
         for row, column in counts.nonzero().tolist() if numbers else ():
             value = share[row, column].item()
             text = f"{value:.0f}" if value >= 1 else "<1"
-            color = "white" if value > 50 else "black"
+            color = "white" if value > 50 else ON_LIGHT
             axes.text(column, row, text, ha="center", va="center", color=color, size=9)
         names = [classes[i] for i in named]
         slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}

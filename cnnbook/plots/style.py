@@ -38,6 +38,9 @@ POSITIVE = "gray"
 #: Color of text and axes. It stands for "the color of the text around the figure" and becomes that
 #: color when the SVG is written.
 INK = "#010203"
+#: Color of words on a patch that is light on dark pages, too. Words in "black" become INK, since
+#: matplotlib gives that color to all words that are not told another.
+ON_LIGHT = "#111111"
 #: Width of the book's text column at a window of 1280 px, in inches, for rows of images.
 WIDTH = 7.0
 #: Width of charts, in inches, narrower so that they remain readable when shrunk on a phone.

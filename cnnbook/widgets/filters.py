@@ -13,7 +13,7 @@ from cnnbook._errors import check_kind
 from cnnbook.data import photo
 from cnnbook.plots.figure import Figure
 from cnnbook.plots.pictures import _framed
-from cnnbook.plots.style import CHART, SIGNED, new_figure
+from cnnbook.plots.style import CHART, ON_LIGHT, SIGNED, new_figure
 from cnnbook.widgets.explore import explored, preferred
 from cnnbook.widgets.own import own_picture
 
@@ -72,7 +72,7 @@ def _weights(axes, weights: Tensor, limit: float) -> None:
     if len(weights) <= 5:
         for y, line in enumerate(weights.tolist()):
             for x, weight in enumerate(line):
-                color = "white" if abs(weight) > 0.6 * limit else "black"
+                color = "white" if abs(weight) > 0.6 * limit else ON_LIGHT
                 axes.text(x, y, in_words(weight), ha="center", va="center", size=9.5, color=color)
     axes.set_title("kernel")
     _framed(axes)

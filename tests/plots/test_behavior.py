@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnbook import analysis, data, plots
 from cnnbook.models import lenet5
-from cnnbook.plots.style import line_style
+from cnnbook.plots.style import ON_LIGHT, line_style
 from cnnbook.tables import Table
 from cnnbook.training import History
 
@@ -118,6 +118,15 @@ def test_confusion_of_few_and_many_classes(classes, numbers, names):
     figure = plots.confusion_matrix(matrix, [f"kind {i}" for i in range(classes)])
     assert len(texts(figure)) == numbers
     assert len(figure.axes[0].get_xticklabels()) == names
+
+
+def test_numbers_on_light_cells_are_dark_on_every_page():
+    figure = plots.confusion_matrix(torch.tensor([[8, 2], [5, 5]]), ["cat", "dog"])
+    written = figure.svg()
+    cells = figure.axes[0].texts
+    assert {cell.get_text() for cell in cells if cell.get_color() == "white"} == {"80"}
+    assert {cell.get_color() for cell in cells} == {"white", ON_LIGHT}
+    assert written.count(ON_LIGHT) == 3
 
 
 def test_attribution_blends_by_the_maps_value():

@@ -37,8 +37,9 @@ def test_a_small_table_becomes_cards_with_the_headings_as_labels():
         [{"network": "A"} | NUMBERS] * 9,  # compared down its columns
         [{"network": "A", "layers": 1, "loss": 0.5, "error": 0.5}] * 3,  # narrow
         [{"network": "a sentence that is longer than forty letters", "loss": 0.5}] * 3,  # wraps
+        [{"network": "A", "parameters": 10**15, "multiply–adds": 10**18}] * 3,
     ],
-    ids=["many numbers", "narrow", "two columns"],
+    ids=["many numbers", "narrow", "two columns", "three columns of numbers"],
 )
 def test_other_tables_stay_as_they_are(rows):
     assert made(rows) == Table(rows)._repr_html_()
@@ -49,6 +50,7 @@ def test_sentences_become_cards_unless_one_looks_something_up():
     rows = [{"year": "2012", "network": "AlexNet", "where": remark, "layers": 8}]
     assert "cnnbook-cards" in made(rows * 12)
     assert "cnnbook-cards" not in made(rows * 13)
+    assert "cnnbook-cards" in made([{"change": "ReLU", "effect": remark, "today": "yes"}])
 
 
 def test_a_cell_keeps_its_links_together():

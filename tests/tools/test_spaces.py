@@ -2,7 +2,7 @@
 
 import pytest
 import spaces
-from docutils import nodes
+from docutils import nodes, utils
 
 JOINED = "\N{NO-BREAK SPACE}"
 
@@ -36,3 +36,43 @@ def test_code_and_formulas_stay_as_they_are(kind):
     paragraph = nodes.paragraph("", "", node)
     assert spaces.is_as_it_is(node)
     assert not spaces.is_as_it_is(paragraph)
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("--val-fraction", None),
+        ("-h", None),
+        ("cnnbook.plots.activation_statistics()", "cnnbook.|plots.|activation_|statistics()"),
+        ("data.load(&quot;fashion-mini&quot;)[0]", "data.|load(|&quot;fashion-mini&quot;)[0]"),
+        ("cnnbook.analysis.", "cnnbook.|analysis.|"),  # before the name, in a signature
+        ("train/CLASS/IMAGE.jpg", "train/|CLASS/|IMAGE.|jpg"),
+        ("weights=&quot;imagenet&quot;", "weights=|&quot;imagenet&quot;"),
+        ("__init__", "__init__"),
+        ("60_000", "60_000"),
+        ("0.25", "0.25"),
+        ("(N,", "(N,"),
+    ],
+)
+def test_options_stay_whole_and_long_names_break_after_a_part(code, shown):
+    written = spaces.breaking(f'<code><span class="pre">{code}</span></code>')
+    if shown is None:
+        assert written == f'<code><span class="pre cnnbook-whole">{code}</span></code>'
+        return
+    expected = shown.replace("|", "<wbr>")
+    assert written == f'<code><span class="pre">{expected}</span></code>'
+
+
+def test_names_with_a_number_stay_whole_outside_headings_and_code():
+    title = nodes.title("", "VGG-16 and more")
+    text = "As VGG-16, ResNet-50's top-5 error, not pre-2012; see CIFAR-10"
+    paragraph = nodes.paragraph("", text)
+    literal = nodes.literal("", "VGG-16")
+    document = utils.new_document("page")
+    document += nodes.section("", title, paragraph, nodes.paragraph("", "", literal))
+    spaces.KeepNames(document).run()
+    whole = list(document.findall(nodes.inline))
+    assert [node.astext() for node in whole] == ["VGG-16", "ResNet-50", "top-5", "CIFAR-10"]
+    assert {node["classes"][0] for node in whole} == {"cnnbook-whole"}
+    assert paragraph.astext() == text
+    assert len(title) == len(literal) == 1

@@ -20,9 +20,10 @@ PRINTED = re.compile(
     r"<pre>(.*?)(?=</pre>)",
     flags=re.S,
 )
-FEWEST_COLUMNS = 4
+FEWEST_COLUMNS = 3
+FEWEST_NUMBERS = 4  # columns of a table of numbers
 PHONE = 326  # pixels: of a screen of 360, beside the margins
-LETTER = 7.5  # pixels, on average; the size of text in tables is about 15
+LETTER = 8  # pixels, on average, of a wide font; the size of text in tables is about 15
 PADDING = 14
 PROSE = 40  # characters of a cell that is read as a sentence; the first is a name
 MOST_ROWS = 12  # a longer table is one to look something up in
@@ -61,7 +62,8 @@ def suits(table: Tag) -> bool:
     if max(len(cell.get_text()) for row in body for cell in row[1:]) > PROSE:
         return True
     columns = [list(cells) for cells in zip(head, *body, strict=True)]
-    return least_width(columns) > PHONE and len(body) * len(head) <= MOST_CELLS
+    is_wide = len(head) >= FEWEST_NUMBERS and least_width(columns) > PHONE
+    return is_wide and len(body) * len(head) <= MOST_CELLS
 
 
 def with_labels(text: str) -> str:

@@ -40,6 +40,15 @@
     return number && kind !== "reference" ? `${NAMES[kind]} ${Number(number)}` : NAMES[kind];
   };
 
+  // A phone has no Escape key, and the results leave no room to tap beside them.
+  const addClose = (dialog) => {
+    const close = element("button", "cnnbook-found-close", "×");
+    close.type = "button";
+    close.setAttribute("aria-label", "Close the search");
+    close.addEventListener("click", () => dialog.close());
+    dialog.querySelector("form").append(close);
+  };
+
   const item = (page) => {
     const title = element("a", "cnnbook-found-page", page.title);
     title.href = `${root}${page.url}`;
@@ -56,7 +65,9 @@
       row.append(text);
       list.append(row);
     }
-    return element("li", "", title, element("span", "cnnbook-found-kind", label(page)), list);
+    const kind = label(page);
+    const named = kind === page.title ? [] : [element("span", "cnnbook-found-kind", kind)];
+    return element("li", "", title, ...named, list);
   };
 
   const box = (form, place, isPage) => {
@@ -117,7 +128,10 @@
   };
 
   const dialog = document.getElementById("pst-search-dialog");
-  if (dialog) box(dialog.querySelector("form"), dialog, false);
+  if (dialog) {
+    box(dialog.querySelector("form"), dialog, false);
+    addClose(dialog);
+  }
   const place = document.querySelector(".bd-search-container");
   if (place) {
     const { input, search } = box(place.querySelector("form"), place, true);
