@@ -19,7 +19,9 @@
     sample: (name) => `Show a sample: ${name}`,
     samples: "Or pick an image that it was not trained on:",
     help: "Draw here. By keyboard: arrow keys move, space draws.",
-    hint: "Hover, tap or focus a unit: what it reads is framed, and its sum stands below.",
+    hint:
+      "Hover, tap or focus a unit: what it reads is framed, and its sum stands below. A click " +
+      "brings the sum into sight.",
     prediction: (best) => `Prediction: ${best}`,
     guess: (best, next) => `Prediction: ${best}. Next: ${next}.`,
     empty: "Draw in the square, or pick an image.",
@@ -416,6 +418,13 @@
         this.measure();
         this.frame();
       }).observe(this.ruler);
+      // Farther down the page, the sum would only be in the way.
+      new IntersectionObserver(([entry]) => {
+        if (!entry.isIntersecting) this.open(null);
+      }).observe(this.interface);
+      this.interface.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") this.open(null);
+      });
       // Light and dark pages differ in the color of what is written.
       new MutationObserver(() => this.measure()).observe(document.documentElement, {
         attributeFilter: ["data-theme"],
@@ -690,8 +699,11 @@
       this.sayLater("unit", () => `${this.heading.textContent}. ${this.words.textContent}`);
     }
 
-    // After a tap, the sum stays in sight on a phone, and so does what was tapped; or close it.
+    // After a tap or a click, the sum stays in sight, and so does what was tapped; or close it.
     open(tapped) {
+      const isOpen = this.panel.classList.contains("cnnbook-live-open");
+      const isSeen = this.panel.getBoundingClientRect().bottom <= innerHeight;
+      if (tapped && !isOpen && isSeen && !this.narrow) return; // where it stands anyway
       this.panel.classList.toggle("cnnbook-live-open", tapped !== null);
       this.measure();
       this.tapped = this.covers ? tapped : null;
@@ -803,6 +815,9 @@
       this.width = this.ruler.clientWidth;
       if (!this.width) return; // not laid out yet, or hidden: there is nothing to draw on
       this.narrow = this.width < 640;
+      const { left, width } = this.ruler.getBoundingClientRect();
+      this.panel.style.setProperty("--left", `${left}px`);
+      this.panel.style.setProperty("--width", `${width}px`);
       const inside = (part) => part.clientWidth - 2;
       this.room = {
         hand: inside(this.square.parentElement),

@@ -745,6 +745,42 @@ def test_what_is_tapped_stays_in_sight_on_a_phone(browser, live_page, block):
         browser.find_element("class name", "cnnbook-live-close").click()
 
 
+# Whether the panel is in the window, and below the feature maps; and whether it lies over the page.
+IN_SIGHT = """
+const [maps, unit] = arguments;
+const box = unit.getBoundingClientRect();
+return [box.bottom <= innerHeight, maps.getBoundingClientRect().bottom <= box.top,
+        getComputedStyle(unit).position === "fixed", box.left >= 0 && box.right <= innerWidth];
+"""
+
+
+@pytest.mark.slow
+def test_a_click_brings_the_sum_into_sight_on_a_laptop(browser, live_page):
+    from selenium.webdriver import Keys
+
+    visit(browser, live_page(*lively("lenet")))
+    metrics = {"width": 1280, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    canvas = browser.find_element("css selector", ".cnnbook-live-stage canvas")
+    unit = browser.find_element("class name", "cnnbook-live-unit")
+    browser.execute_script("scrollTo(0, 0)")
+    assert browser.execute_script(IN_SIGHT, canvas, unit) == [False, True, False, True]
+    canvas.click()
+    browser.execute_async_script(NEXT_FRAME)
+    assert browser.execute_script(IN_SIGHT, canvas, unit) == [True, True, True, True]
+    height = browser.execute_script("return document.documentElement.scrollHeight")
+    canvas.send_keys(Keys.ESCAPE)
+    browser.execute_async_script(NEXT_FRAME)
+    assert browser.execute_script(IN_SIGHT, canvas, unit) == [False, True, False, True]
+    assert abs(browser.execute_script("return document.documentElement.scrollHeight") - height) < 80
+    # Where it is in the window anyway, it stays in its place.
+    browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+    canvases = browser.find_elements("css selector", ".cnnbook-live-stage canvas")
+    canvases[-1].click()
+    browser.execute_async_script(NEXT_FRAME)
+    assert browser.execute_script(IN_SIGHT, canvases[-1], unit) == [True, True, False, True]
+
+
 LIVE_WIDTHS = "[...document.querySelectorAll('.cnnbook-live-stage canvas')].map(e => e.width)"
 # Beside the square, a finger scrolls the page.
 TOUCHED = """
