@@ -202,7 +202,7 @@ def open_questions(rows, wrong):
     """Return what is not right, if anything."""
     found = [(row["name"], text) for row in rows for text in wrong(row)]
     if not found:
-        yield "Nothing contradicts anything."
+        yield "No comparison found a contradiction."
         return
     yield "## What is not right yet"
     lines = [f"- `{name}`: {text}" for name, text in found]
