@@ -48,6 +48,14 @@ A [1×1](reference/words.md#term-1x1-convolution) layer, again
 
 @pytest.mark.parametrize(
     ("term", "expected"),
+    [("accuracy (정확도)", "accuracy · 정확도"), ("epoch", "epoch"), ("GAP (a, b)", "GAP · a, b")],
+)
+def test_the_index_names_a_term_without_brackets(term, expected):
+    assert glossary.indexed(term) == expected
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
     [
         ("feature map (피처 맵, 특징 맵)", "term-feature-map"),
         ("1×1 convolution (1×1 합성곱)", "term-1x1-convolution"),

@@ -27,7 +27,7 @@ It errs in 2.1 % (1.9 % to 2.3 %) of cases, `2.1 %` as code.
    ```
    x = 1
    ```
-3. Both.
+3. Both, as in the [chapters](index.md).
 
 Solutions are in the [appendix](solutions/04-chapter.md).
 """
@@ -56,6 +56,16 @@ def test_exercises_lead_to_their_solutions_and_prose_keeps_numbers_together(tmp_
     items = chapter.select("#exercises > ol > li")
     links = [item.select("a")[-1] for item in items]
     assert [link.get_text() for link in links] == ["Solution 1", "Solution 2", "Solution 3"]
+    # A solution begins with its exercise.
+    asked = solutions.select("section > h2 + .cnnbook-exercise")
+    texts = [" ".join(text.get_text().split()) for text in asked]
+    assert texts == [
+        "Exercise 1. By hand.",
+        "Exercise 2. In code: x = 1",
+        "Exercise 3. Both, as in the chapters.",
+    ]
+    for text in asked:
+        assert [link["href"] for link in text.select("a")] == ["../04-chapter.html#exercises"]
     for number, link in enumerate(links, 1):
         address, _, name = link["href"].partition("#")
         assert address == "solutions/04-chapter.html"

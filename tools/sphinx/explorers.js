@@ -111,15 +111,19 @@
   function complete(explorer) {
     const shown = explorer.lastElementChild?.querySelector(".widget-html-content > *");
     const before = explorer.closest(".widget-subarea")?.previousElementSibling;
-    if (shown && before?.querySelector(".cnnbook-still")) {
-      before.remove();
-    }
     nameControls(explorer);
-    if (shown && !explorer.dataset.complete && explorer.querySelector("[data-own]")) {
-      explorer.dataset.complete = "true";
-      ownPicture ??= load("own-picture.js");
-      ownPicture.then(() => window.cnnbookOwnPicture(explorer));
+    if (!shown || explorer.dataset.complete) return;
+    explorer.dataset.complete = "true";
+    const show = () => {
+      if (before?.querySelector(".cnnbook-still")) before.remove();
+    };
+    if (!explorer.querySelector("[data-own]")) {
+      show();
+      return;
     }
+    // With all its controls: one that is added to what is shown moves the page below it.
+    ownPicture ??= load("own-picture.js");
+    ownPicture.then(() => window.cnnbookOwnPicture(explorer)).finally(show);
   }
 
   new MutationObserver(() => {

@@ -27,6 +27,16 @@ def anchor(term: str) -> str:
     return "term-" + re.sub(r"[^a-z0-9]+", "-", letters).strip("-")
 
 
+def indexed(term: str) -> str:
+    """Return a term as the index names it, without brackets.
+
+    Sphinx takes what is in them for the module of a function, and “accuracy (정확도)” for a line of
+    the property `accuracy`.
+    """
+    english, bracket, others = term.partition(" (")
+    return f"{english} · {others.removesuffix(')')}" if bracket else term
+
+
 class AddressEntries(SphinxTransform):
     """Give entries of a glossary addresses that Markdown links can name, and note what they say.
 
@@ -42,6 +52,10 @@ class AddressEntries(SphinxTransform):
         metadata = self.env.metadata[self.env.docname]
         definitions, slugs = {}, self.document.myst_slugs
         for glossary in self.document.findall(addnodes.glossary):
+            for index in glossary.findall(addnodes.index):
+                index["entries"] = [
+                    (kind, indexed(value), *rest) for kind, value, *rest in index["entries"]
+                ]
             for item in glossary.findall(nodes.definition_list_item):
                 # What else there is to know, and where, follows in a second paragraph.
                 definition = item.next_node(nodes.definition).next_node(nodes.paragraph)

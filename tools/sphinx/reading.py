@@ -15,6 +15,7 @@ from string import Template
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
@@ -113,6 +114,69 @@ class LinkSolutions(SphinxPostTransform):
                 "", f"Solution {n}", internal=True, refuri=f"{address}#{headings[n]}"
             )
             exercise[-1] += [nodes.Text(" "), link]
+
+
+def chapter_of(page: str, env) -> str | None:
+    """Return the chapter whose exercises a page solves, if it is such a page."""
+    path = PurePosixPath(page)
+    chapter = str(path.parent.parent / path.name)
+    is_solved = path.parent.name == "solutions" and chapter in env.found_docs
+    return chapter if is_solved else None
+
+
+def note_exercises(app: Sphinx, doctree: nodes.document) -> None:
+    """Have a page of solutions written again when the exercises of its chapter have changed.
+
+    Cause: this book: the page repeats them.
+    Delete when: ShowExercises is deleted.
+    """
+    if chapter := chapter_of(app.env.docname, app.env):
+        app.env.note_dependency(str(app.env.doc2path(chapter, base=False)))
+
+
+class ShowExercises(SphinxPostTransform):
+    """Begin every solution with its exercise, and a link back to it.
+
+    Cause: this book: exercises stand in the chapters, and who reads a solution wants to see what
+      was asked.
+    Delete when: solutions repeat them in the notebooks.
+    """
+
+    default_priority = 19  # before KeepTogether, and after links to other pages are resolved
+    formats = ("html",)
+
+    def run(self, **_options) -> None:
+        """Add the text of each exercise below the heading with its number."""
+        chapter = chapter_of(self.env.docname, self.env)
+        if chapter is None:
+            return
+        address = self.app.builder.get_relative_uri(self.env.docname, chapter)
+        asked = dict(enumerate(exercises(self.env.get_doctree(chapter)), 1))
+        for section in self.document.findall(nodes.section):
+            title = section.next_node(nodes.title)
+            found = re.match(r"(\d+)\. ", title.astext())
+            if found is None or int(found[1]) not in asked:
+                continue
+            text = repeated(asked[int(found[1])])
+            link = nodes.reference(
+                "", f"Exercise {found[1]}", internal=True, refuri=f"{address}#exercises"
+            )
+            first = text[0] if isinstance(text[0], nodes.paragraph) else None
+            if first is None:
+                first = nodes.paragraph()
+                text.insert(0, first)
+            first[:0] = [link, nodes.Text(". ")]
+            section.insert(section.index(title) + 1, text)
+
+
+def repeated(exercise: nodes.list_item) -> nodes.container:
+    """Return a copy of an exercise for another page: without addresses, links as words."""
+    text = nodes.container("", *exercise.deepcopy().children, classes=["cnnbook-exercise"])
+    for node in list(text.findall(nodes.Element)):
+        node["ids"] = []
+    for link in [*text.findall(addnodes.pending_xref), *text.findall(nodes.reference)]:
+        link.parent.replace(link, link.children)
+    return text
 
 
 class JoinHiddenCells(SphinxPostTransform):
@@ -247,7 +311,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for change in (number_chapters, address_figures, say_which_version):
         app.connect("html-page-context", change, priority=900)
     app.connect("doctree-read", note_solutions)
+    app.connect("doctree-read", note_exercises)
     app.add_post_transform(LinkSolutions)
+    app.add_post_transform(ShowExercises)
     app.add_post_transform(JoinHiddenCells)
     app.connect("build-finished", write_site_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
