@@ -378,6 +378,19 @@ def test_what_a_search_loads_is_not_that_of_an_earlier_build(browser, site):
         assert versions[name] == hashlib.sha256(content).hexdigest()[:8]
 
 
+def test_search_closes_by_a_thumb(browser, site):
+    visit(browser, site, "chapters/04-lenet.html", 390)
+    is_open = "return document.getElementById('pst-search-dialog').open"
+    browser.execute_script("document.getElementById('pst-search-dialog').showModal()")
+    browser.find_element("css selector", "#pst-search-dialog input").send_keys("skip connection")
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(RESULTS) > 3)
+    close = browser.find_element("class name", "cnnbook-found-close")
+    assert close.accessible_name == "Close the search"
+    assert min(close.size.values()) >= 44
+    close.click()
+    assert not browser.execute_script(is_open)
+
+
 @pytest.mark.parametrize("width", [1280, 768, 390])
 def test_search_with_the_keyboard(browser, site, width):
     visit(browser, site, "chapters/index.html", width)

@@ -220,12 +220,14 @@ def test_paper_is_light_and_nothing_is_cut(browser, site, theme):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-        cut, color, sidebar = browser.execute_script("""
+        cut, color, sidebar, folded = browser.execute_script("""
             const cut = [...document.querySelectorAll(".bd-content pre")].filter(
                 e => getComputedStyle(e).whiteSpace !== "pre-wrap").length;
             const bar = document.querySelector(".bd-sidebar-primary");
             const text = document.querySelector(".bd-content p");
-            return [cut, getComputedStyle(text).color, getComputedStyle(bar).display];
+            const folded = [...document.querySelectorAll(".bd-content details.hide")].filter(
+                e => !e.open && e.checkVisibility()).length;
+            return [cut, getComputedStyle(text).color, getComputedStyle(bar).display, folded];
         """)
         browser.execute_script("dispatchEvent(new Event('afterprint'))")
     finally:
@@ -233,4 +235,5 @@ def test_paper_is_light_and_nothing_is_cut(browser, site, theme):
     assert cut == 0
     assert int(color.split("(")[1].split(",")[0]) < 100
     assert sidebar == "none"
+    assert folded == 0  # nobody can unfold it on paper
     assert browser.execute_script("return document.documentElement.dataset.theme") == theme
