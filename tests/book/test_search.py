@@ -391,6 +391,18 @@ def test_search_closes_by_a_thumb(browser, site):
     assert not browser.execute_script(is_open)
 
 
+def test_a_result_on_the_same_page_is_seen(browser, site):
+    visit(browser, site, "chapters/08-resnet.html", 1280)
+    browser.execute_script("document.getElementById('pst-search-dialog').showModal()")
+    browser.find_element("css selector", "#pst-search-dialog input").send_keys("bottleneck")
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(RESULTS) > 3)
+    link = browser.find_element("css selector", "ol.cnnbook-found a[href*='08-resnet.html#']")
+    link.click()
+    assert not browser.execute_script("return document.querySelector('dialog[open]')")
+    assert "08-resnet.html#" in browser.current_url
+    assert browser.execute_script("return scrollY") > 500
+
+
 @pytest.mark.parametrize("width", [1280, 768, 390])
 def test_search_with_the_keyboard(browser, site, width):
     visit(browser, site, "chapters/index.html", width)

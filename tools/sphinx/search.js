@@ -131,6 +131,10 @@
   if (dialog) {
     box(dialog.querySelector("form"), dialog, false);
     addClose(dialog);
+    // A result on the same page would be followed behind the dialog.
+    dialog.addEventListener("click", ({ target, ctrlKey, metaKey }) => {
+      if (target.closest(".cnnbook-found a") && !ctrlKey && !metaKey) dialog.close();
+    });
   }
   const place = document.querySelector(".bd-search-container");
   if (place) {
