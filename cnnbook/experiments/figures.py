@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
@@ -20,6 +21,14 @@ NAMES = {
 BOLD = 2.2
 THIN: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
 FAINT: dict[str, Any] = {"markersize": 4, "alpha": 0.6}
+
+
+def space_out(figure: MatplotlibFigure) -> None:
+    """Leave room between panels that stand below each other, and beside their labels."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    # Long labels are wider in an SVG than the layout has measured.
+    engine.set(w_pad=0.12, hspace=0.08)
 
 
 def panels_of_curves(
@@ -118,6 +127,7 @@ def panels(
     styles: dict[str, dict[str, Any]] = {}
     ratios = [height] * len(arms) + ([0.9 + 0.36 * len(last[1])] if last else [])
     with new_figure(CHART, sum(ratios)) as figure:
+        space_out(figure)
         grid = figure.add_gridspec(len(ratios), height_ratios=ratios)
         axes = None
         for i, (title, lines) in enumerate(arms.items()):
@@ -239,9 +249,7 @@ def intervals(
         Whether to draw one minus the measurement.
     """
     with new_figure(4.6, 0.9 + 0.34 * len(arms)) as figure:  # hardly shrinks on a phone
-        engine = figure.get_layout_engine()
-        assert isinstance(engine, ConstrainedLayoutEngine)
-        engine.set(w_pad=0.12)  # long labels are wider in an SVG than the layout has measured
+        space_out(figure)
         axes = figure.add_subplot()
         means = draw_intervals(axes, arms, key, accuracy)
         axes.set(xlabel=xlabel)

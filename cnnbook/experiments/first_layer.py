@@ -194,6 +194,7 @@ def plot(result: Result) -> Figure:
     sets, sources = result.settings["sets"], result.settings["sources"]
     told = []
     with new_figure(CHART, (1.1 + 0.34 * len(sources)) * len(sets)) as figure:
+        figures.space_out(figure)
         all_axes = figure.subplots(len(sets), squeeze=False)[:, 0]
         for axes, task in zip(all_axes, sets, strict=True):
             labels = result.settings["labels"][task]
