@@ -95,10 +95,10 @@ def of_the_first_layer() -> list[str]:
     assert not few_upright.excludes_zero  # "no gain"
     return [
         f"reaches an accuracy of {own} with them",
-        f"the lead over random numbers is {points(edges)}",
+        f"the measured lead over random numbers is {points(edges)}",
         f"is trained too is {points(trained)} ahead of the edges, one from many labels "
         f"{points(many)}",
-        f"training the first layer on the same few labels shows no gain either, "
+        "not even training the first layer on the same few labels shows a gain, "
         f"{points(few_upright)}",
         f"Blurred random numbers are {points(blurred)} ahead, a layer from many labels "
         f"{points(many_upright)}",
@@ -114,6 +114,7 @@ EXACT = [
     # Of the trained network and the photograph, which do not change: the notebook shows them.
     "above 95 % of its units",
     "the 95 % confidence interval of a difference",
+    "of ten 95 % intervals",
     "0.82 times as far",
     "0.22 times by the last stage",
     "1.74",
