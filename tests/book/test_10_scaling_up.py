@@ -1,6 +1,7 @@
 """What the chapter on scaling up says: its numbers and their sources, and what it printed."""
 
 import ast
+import math
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def costs(name: str) -> tuple[int, int, float, float]:
     return parameters, macs, *in_fc
 
 
+def outputs_of_convolutions(name: str) -> int:
+    with torch.device("meta"):
+        net = models.create(name)
+    listed = analysis.summary(net, models.model_spec(name).input_shape, depth=9).rows
+    shapes = [r["output"] for r in listed if r["kind"] == "Conv2d" and r["output"]]
+    return sum(math.prod(map(int, shape.split("×"))) for shape in shapes)
+
+
 def exact() -> list[str]:
     alexnet, vgg, resnet = costs("alexnet"), costs("vgg16"), costs("resnet50")
     per_number = [3 * 32 * macs / (2 * p) for p, macs, *_ in (alexnet, resnet)]
@@ -72,7 +81,11 @@ def test_what_is_counted_is_as_said():
     text, answers = text_of(CHAPTER), " ".join(answers_of("10-scaling-up"))
     alexnet, resnet = costs("alexnet"), costs("resnet50")
     exchanged = 256 * 13 * 13 + 256 * 6 * 6 + 4096 + 4096 // 2
-    assert f"only beyond {alexnet[0] / exchanged:,.0f} images" in text
+    assert f"only if a step has more than {alexnet[0] / exchanged:,.0f} of them" in text
+    assert f"together, {exchanged:,} numbers for each image" in text
+    assert 2 < resnet[0] / outputs_of_convolutions("resnet50") < 3  # "more from three images on"
+    assert resnet[0] < alexnet[0]
+    assert outputs_of_convolutions("resnet50") > outputs_of_convolutions("alexnet")
     assert round(alexnet[0] / (128 * exchanged)) == 8
     assert "send an eighth of what" in text
     assert "an eighth of what" in answers
@@ -148,6 +161,8 @@ def test_number_formats():
 def test_small_steps_are_lost_in_bfloat16():
     seen = facts(CHAPTER)
     assert abs(seen["mixed_minus_float32"]) < 0.05 < 0.1 < seen["bfloat16_minus_float32"]
+    assert seen["updates_lost_with_mixed_precision"] < 0.01
+    assert seen["updates_lost_in_bfloat16"] > 2 / 3
 
 
 @in_book
