@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from executed import facts, number, printed, table
-from prose import minutes, unsourced, visible_lines
+from prose import cells_of, minutes, unsourced, visible_lines
 
 from cnnbook import analysis, bench, results
 from cnnbook.bench.recipe import EPOCHS
@@ -19,11 +19,18 @@ def test_every_number_has_a_source():
     mirrored, plain = accuracy["value"], accuracy["accuracies_not_mirrored"][0]
     recorded = [
         f"classified {100 * mirrored:.1f} % of",
-        f"{accuracy['operations'] / 1e14:.1f}·10¹⁴ operations",
+        # Two operations are one multiply–add.
+        f"{accuracy['operations'] / 2 / 1e13:.1f}·10¹³ multiply–adds",
         f"{100 * (mirrored - plain):.2f} points",
     ]
     papers = ["94 % on CIFAR-10 in 3.29 seconds"]
     settings = ["learning rate is 0.8", "0.1, 0.4, 1.6 and 6.4", "94 % in seconds"]
+    smoothing = 0.2
+    assert f'"label_smoothing": {smoothing}' in "".join(
+        cell.source for cell in cells_of(PAGE, "code")
+    )
+    target = 1 - smoothing + smoothing / 10
+    settings.append(f"of {smoothing} sets the target of the right class to {target:.2f}")
     assert unsourced(PAGE, recorded, papers, settings) == []
     text = PAGE.read_text()
     assert text.count(f"after {accuracy['steps']:,}") == 2
@@ -50,7 +57,11 @@ def test_single_images_take_many_calls():
     assert 10 < calls["image by image"] < 14  # "about a dozen"
     assert calls["64 images at once"] < 0.5  # "less than half a call"
     assert len(table(PAGE, "loop", "images per second")) == 4  # the others need a GPU
-    assert 0 <= facts(PAGE)["share_of_the_time_for_data"] < 1
+    one_by_one, at_once = (
+        facts(PAGE)[f"share_for_data_{name}"] for name in ("image_by_image", "512_images_at_once")
+    )
+    assert 0.05 < one_by_one < 1  # "Part of the time goes into handling images one by one"
+    assert 0 <= at_once < one_by_one
 
 
 @in_book
@@ -79,4 +90,4 @@ def test_whitening_removes_correlations():
 def test_the_ideas_together_reach_more():
     accuracies = [number(row["test accuracy"]) for row in table(PAGE, "recipe", "test accuracy")]
     assert len(accuracies) == 4
-    assert accuracies[-1] > accuracies[0] + 1  # "clearly above"
+    assert accuracies[-1] > accuracies[0] + 1  # "by more than a point"
