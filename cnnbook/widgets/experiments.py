@@ -92,7 +92,7 @@ def reduction_cost(
     size: int = 28,
     out_channels: int = 32,
     in_channels: Sequence[int] = (64, 128, 192, 256, 480),
-    reduced: Sequence[int] = (8, 16, 32, 64),
+    reduced: Sequence[int] = (8, 16, 32, 56),
     kernels: Sequence[int] = (3, 5),
 ) -> "Explorer":
     """Compare a convolution with the same one after a 1×1 convolution to fewer channels.
