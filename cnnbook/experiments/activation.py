@@ -19,6 +19,7 @@ difference between starts.
 
 import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from torch import nn
 
 from cnnbook import models
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import BANDS, said_images
+from cnnbook.experiments.conditions import ALMOST_NONE, BANDS, said_images
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -115,6 +116,7 @@ def verdict(result: Result) -> str:
     relu = found.pop("ReLU")
     said = [
         f"{of_difference(values, relu).in_words()} with the {label}".replace("the tanh", "tanh")
+        + _say_less(own[label], own["ReLU"])
         for label, values in found.items()
     ]
     failed = any(
@@ -143,6 +145,15 @@ def verdict(result: Result) -> str:
                     f"in {lost} of {len(arm.runs)} seeds; means leave these runs out."
                 )
     return text
+
+
+def _say_less(arm: ArmResult, relu: ArmResult) -> str:
+    """Say so if the training error is at least twice that with ReLU, and no longer small."""
+    ends = [fmean(one.compared.values("train_error")) for one in (arm, relu)]
+    if ends[0] < max(ALMOST_NONE, 2 * ends[1]):
+        return ""
+    errors = f"{100 * ends[0]:.1f} against {100 * ends[1]:.1f} %"
+    return f" (which has trained less far: training error {errors})"
 
 
 def plot(result: Result) -> Figure:
@@ -210,5 +221,5 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     images=lambda settings: said_images({**settings, "side": 32}),
-    marks=f"{BANDS} Dashed: a run that is left out of the mean because it learned nothing.",
+    marks=f"{BANDS} Thin, dashed: a run that is left out of the mean because it learned nothing.",
 )

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from cnnbook import data, models
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import BANDS
+from cnnbook.experiments.conditions import BANDS, said_rate
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_pairs
@@ -118,14 +118,21 @@ def verdict(result: Result) -> str:
         gain = of_pairs(without.values("test_error"), with_.values("test_error"))
         counts = [len(arm.learned.runs) for arm in (without, with_)]
         text = (
-            f"from {'a weak' if start == 'weak' else 'He’s'} start, the first layer’s gradient is "
-            f"{_say_times(without, with_)} as large before the first step, and the test accuracy "
-            f"in the end {gain.in_words()}"
+            f"{'a weak' if start == 'weak' else 'He’s'} start, the first layer’s gradient is "
+            f"{_say_times(without, with_)} as large before the first step; "
         )
+        over = ""
         if min(counts) < len(without.runs):
-            text += f": {counts[0]} of {len(without.runs)} runs learn without, {counts[1]} with"
+            text += (
+                f"{counts[0]} of {len(without.runs)} runs learn without"
+                f"{_say_rates(result, without)}, {counts[1]} with; "
+            )
+            over = "over all runs, "
+        text += f"{over}the test accuracy in the end is {gain.in_words()}"
+        if all(_still_falls(arm) for arm in (without, with_)):
+            text += ", while errors still fall"
         said.append(text)
-    return f"With auxiliary classifiers, {'; '.join(said)} (95 % intervals)."
+    return f"With auxiliary classifiers, from {'. From '.join(said)} (95 % intervals)."
 
 
 def best_without(result: Result, start: str) -> ArmResult:
@@ -133,6 +140,25 @@ def best_without(result: Result, start: str) -> ArmResult:
     names = [f"{start} start, without"] + [CONTROL] * (start == "weak")
     arms = [arm for arm in result if arm.name in names]
     return min(arms, key=lambda arm: statistics.fmean(arm.values("val_error")))
+
+
+def _say_rates(result: Result, without: ArmResult) -> str:
+    """Name the learning rate if it is the control's, and what the one that was chosen taught."""
+    if without.name != CONTROL:
+        return ""
+    chosen = result["weak start, without"]
+    learned = len(chosen.learned.runs)
+    by = ", which short runs chose" if chosen.tried else ""
+    return f" (rate {said_rate(without.lr)}; {learned or 'none'} at {said_rate(chosen.lr)}{by})"
+
+
+def _still_falls(arm: ArmResult) -> bool:
+    """Return whether the mean validation error fell in the last epoch."""
+    ends = [curve[-2:] for curve in arm.curves("val_error")]
+    if any(len(end) < 2 for end in ends):  # one diverged
+        return False
+    before, last = (statistics.fmean(at) for at in zip(*ends, strict=True))
+    return last < before
 
 
 def _say_times(without: ArmResult, with_: ArmResult) -> str:
@@ -149,14 +175,18 @@ def plot(result: Result) -> Figure:
     """Draw the validation error while the networks learn, from both starts."""
     panels = {}
     for start in result.settings["starts"]:
-        arms = {
-            f"{which} auxiliary classifiers": result[f"{start} start, {which}"]
-            for which in ("without", "with")
+        panels[f"{'He’s' if start == 'He' else start} start"] = {
+            f"{'with' if arm.options['auxiliary'] else 'without'}, learning rate "
+            f"{said_rate(CONTROL_RATE if arm.name == CONTROL else arm.lr)}": arm
+            for arm in result
+            if arm.options["start"] == start
         }
-        controls = [arm for arm in result if arm.name == CONTROL and start == "weak"]
-        arms |= {f"without, learning rate {CONTROL_RATE:g}": arm for arm in controls}
-        panels[f"{'He’s' if start == 'He' else start} start"] = arms
     return figures.panels_of_curves(panels, "val_error", ylabel="validation error (%)")
+
+
+def notes(result: Result) -> str:
+    """Say how weak the weak start is."""
+    return f"Weak: {result.settings['weak']:g} times He’s weights."
 
 
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
@@ -206,5 +236,9 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
-    marks=BANDS,
+    notes=notes,
+    marks=(
+        f"{BANDS} Thin, dashed: a run that is left out of the mean because it learned nothing. "
+        "With, without: auxiliary classifiers. Differences are taken between runs of equal seeds."
+    ),
 )

@@ -1,7 +1,7 @@
 """What the caption of an experiment's figure says: images, steps, learning rates, seeds, marks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -61,16 +61,19 @@ def said_images(settings: Mapping[str, Any]) -> str:
     >>> said_images({"data": "cluttered-fashion-mnist", "shrink": 2, "images": 12_000})
     'Fashion-MNIST, cluttered, 32×32 pixels; 12,000 training images'
     >>> sets = {"cluttered": "cluttered-fashion", "upright": "fashion-mini"}
-    >>> said_images({"sets": sets, "shrink": 2, "counts": (100, 400)})
-    'fashion-mini, cluttered and upright, 32×32 pixels; 100 to 400 training images'
+    >>> said_images({"sets": sets, "shrink": 2, "counts": (100, 400)}).partition("; ")[0]
+    'fashion-mini, cluttered and upright, 32×32 pixels (upright: 28×28 in a frame of 32×32)'
     """
     if "sets" in settings:  # cluttered images have half their resolution, others a frame
         first = TITLES.get(settings["sets"].get("upright", ""), "")
         first = first or TITLES[next(iter(settings["sets"].values()))].partition(",")[0]
         side = 64 if settings.get("shrink") == 1 else 32
-        text = f"{first}, {' and '.join(settings['sets'])}, {side}×{side} pixels"
-        if side == 64 and "upright" in settings["sets"]:
-            text += " (upright: 28×28 in a frame of 32×32)"
+        small = SIDES.get(settings["sets"].get("upright", "")) == 28
+        if small and len(settings["sets"]) == 1:
+            text = f"{first}, upright, 28×28 pixels in a frame of 32×32"
+        else:
+            text = f"{first}, {' and '.join(settings['sets'])}, {side}×{side} pixels"
+            text += " (upright: 28×28 in a frame of 32×32)" if small else ""
     else:
         shrink = settings.get("shrink", 1)
         text = said_set(settings["data"], shrink, settings.get("side"))
@@ -87,6 +90,18 @@ def said_counts(counts: Any) -> str:
     """Return the smallest and the largest of several numbers."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def said_errors(errors: Iterable[float]) -> str:
+    """Return the smallest and the largest of several errors, in whole percent.
+
+    Examples
+    --------
+    >>> said_errors([0.27, 0.35, 0.3]), said_errors([0.251, 0.249])
+    ('27 to 35', '25')
+    """
+    found = sorted(errors)
+    return " to ".join(dict.fromkeys(f"{100 * error:.0f}" for error in (found[0], found[-1])))
 
 
 def said_rate(lr: float) -> str:
@@ -116,7 +131,7 @@ def conditions(result: "Result") -> str:
             if draws
             else " All seeds learn from the same images."
         )
-    return " ".join(filter(None, [text, _training_errors(result), spec.marks]))
+    return " ".join(filter(None, [text, _training_errors(result), spec.notes(result), spec.marks]))
 
 
 def _steps(result: "Result") -> str:
@@ -136,13 +151,15 @@ def _rates(result: "Result") -> str:
     text = " to ".join(dict.fromkeys([said_rate(rates[0]), said_rate(rates[-1])]))
     if not any(arm.tried for arm in result):
         return f"learning rate {text}, not tuned"
+    each = f"a learning rate of its own for each ({text})"
+    if "level" in result.settings:  # there, it is the time to an error that chooses
+        return (
+            f"{each}: of those tried, a factor of about three apart, the one whose slower of two "
+            "runs reaches the gray line soonest"
+        )
     share = _share_of_tuning(result)
     how = f"in runs of {share:.0%} of these steps" if share < 0.995 else "in runs as long as these"
-    return (
-        f"a learning rate of its own for each ({text}), chosen on validation images {how}".replace(
-            "%", " %"
-        )
-    )
+    return f"{each}, chosen on validation images {how}".replace("%", " %")
 
 
 def _share_of_tuning(result: "Result") -> float:
@@ -168,10 +185,9 @@ def _training_errors(result: "Result") -> str:
     ends = [fmean(arm.values("train_error")) for arm in _learned(result)]
     if not ends or max(ends) < ALMOST_NONE:
         return ""
-    low, high = (f"{100 * error:.0f}" for error in (min(ends), max(ends)))
     all_learned = all(len(arm.learned.runs) == len(arm.runs) for arm in result)
     which = "" if all_learned else " of the runs that learned"
-    return f"Mean training error at the end{which}: {low if low == high else f'{low} to {high}'} %."
+    return f"Mean training error at the end{which}: {said_errors(ends)} %."
 
 
 def _learned(result: "Result") -> list["ArmResult"]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from cnnbook import data, models, training
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import BANDS, DOTS_AND_BARS, said_counts, said_images
+from cnnbook.experiments.conditions import DOTS_AND_BARS, said_counts, said_images
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -292,6 +292,7 @@ EXPERIMENT = Experiment(
     cost,
     marks=(
         "Bold: validation error; dashed: training error, a mean over each epoch while the weights "
-        f"change. {BANDS}"
+        "change (verdict and table: of the trained network). Line: mean over the seeds; band, of "
+        "validation errors: lowest to highest seed, not a confidence interval."
     ),
 )

@@ -17,6 +17,7 @@ A second control gives both networks twice the steps, should one have lacked tim
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import nn
 
 from cnnbook import data
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import ALMOST_NONE
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import Interval, of_difference, of_pairs
@@ -197,10 +199,46 @@ def verdict(result: Result) -> str:
         average, regions = (lead_with(result, head) for head in HEADS.values())
         said.append(
             f"after twice as many steps, the difference with {images:,} {task} images is {longer}, "
-            f"with the average after both networks {average}, with 4×4 regions after both {regions}"
+            f"with the average after both networks {average}{_say_unfit(result)}, with 4×4 regions "
+            f"after both {regions}"
         )
-    text = "; ".join(said)
-    return f"{text[:1].upper()}{text[1:]} (percentage points, 95 % intervals)."
+    text = ". ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in said)
+    return f"{text} (percentage points, 95 % intervals)."
+
+
+def _say_unfit(result: Result) -> str:
+    """Say so if one layer, followed by the average, fits its images less than half as well."""
+    arms = (
+        result[with_head(kind, HEADS["six layers"], result)] for kind in ("one layer", "six layers")
+    )
+    one, six = (fmean(arm.values("train_error")) for arm in arms)
+    if one < max(ALMOST_NONE, 2 * six):
+        return ""
+    return (
+        ", where one layer does not fit its training images (training error "
+        f"{100 * one:.0f} against {100 * six:.0f} %)"
+    )
+
+
+def notes(result: Result) -> str:
+    """Say how many multiply–adds the networks have, with either head."""
+    settings = result.settings
+    task = settings["control"][0] if settings["control"] else next(iter(settings["sets"]))
+    said = []
+    for kind in HEADS:
+        found = [a for a in result if (a.options["kind"], a.options["set"]) == (kind, task)]
+        # Equal for all numbers of images.
+        own = {_millions(arm) for arm in found if not arm.options.get("head")}
+        text = f"{kind} {' or '.join(sorted(own))} million"
+        for arm in found:
+            if head := arm.options.get("head"):
+                text += f" ({_millions(arm)} with {'the average' if head == 'average' else head})"
+        said += [text] if own else []
+    return f"Multiply–adds per image of {task} clothes: {', '.join(said)}."
+
+
+def _millions(arm: ArmResult) -> str:
+    return f"{arm.runs[0]['macs'] / 1e6:.1f}"
 
 
 def _about(result: Result, task: str) -> str:
@@ -325,4 +363,5 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    notes=notes,
 )

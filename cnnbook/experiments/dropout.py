@@ -105,6 +105,8 @@ def verdict(result: Result) -> str:
     values = {kind: arm.values("test_error") for kind, arm in best.items()}
     change = of_difference(values["with dropout"], values["without dropout"])
     lengths = {kind: f"{arm.options['length']}×" for kind, arm in best.items()}
+    longest = f"{max(result.settings['lengths'])}×"
+    tried = {kind: ", the longest tried" * (lengths[kind] == longest) for kind in KINDS}
     seen = {kind: _say_mean(arm, "train_error") for kind, arm in best.items()}
     shortest = min(result.settings["lengths"])
     early = of_difference(
@@ -115,13 +117,22 @@ def verdict(result: Result) -> str:
     )
     return (
         "Each trained for the length that suits it best "
-        f"({lengths['without dropout']} without dropout, {lengths['with dropout']} with it), "
+        f"({lengths['without dropout']} without dropout{tried['without dropout']}; "
+        f"{lengths['with dropout']} with it{tried['with dropout']}), "
         f"AlexNet's test error is {_say_mean(best['without dropout'], 'test_error')} % without "
         f"dropout and {_say_mean(best['with dropout'], 'test_error')} % with it, "
         f"{change.in_words()}, at training errors of {seen['without dropout']} and "
         f"{seen['with dropout']} %; after the shortest training, the error with dropout is "
         f"{early.in_words()}; these are 95 % intervals."
     )
+
+
+def notes(result: Result) -> str:
+    """Say how many steps the shortest training takes."""
+    shortest = min(result.settings["lengths"])
+    runs = [run for arm in result if arm.options["length"] == shortest for run in arm.runs]
+    steps = max((run.get("steps", 0) for run in runs), default=0)
+    return f"{shortest}×: {steps:,} steps." if steps else ""
 
 
 def plot(result: Result) -> Figure:
@@ -239,6 +250,7 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    notes=notes,
     marks=(
         "After training: test errors, line: mean; bar: its 95 % interval over the seeds, for "
         "one fixed test set; dot: one seed. During training: validation errors, band: lowest to "

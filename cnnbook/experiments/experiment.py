@@ -97,6 +97,9 @@ class Experiment:
         figure's caption.
     marks
         What lines, dots, bars and bands of the figure are.
+    notes
+        Called with a :class:`Result`; returns what else its figure's caption says that depends on
+        the size.
     draws_images
         Whether each seed draws training images of its own, the same for all arms, so that
         differences are taken in pairs. Settings with numbers of images to choose (``"counts"``,
@@ -113,6 +116,7 @@ class Experiment:
     cost: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = lambda _options, _settings: 1.0
     images: Callable[[Mapping[str, Any]], str] = said_images
     marks: str = DOTS_AND_BARS
+    notes: Callable[["Result"], str] = lambda _result: ""
     draws_images: bool = False
 
     def fingerprint(self, size: Size) -> str:

@@ -267,6 +267,7 @@ def draw_intervals(
     ]
     axes.set_yticks(range(len(arms)), list(arms))
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.margins(y=0.12)
     axes.grid(alpha=0.25, linewidth=0.6, axis="x")
     return means

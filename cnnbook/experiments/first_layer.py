@@ -23,7 +23,7 @@ from cnnbook import data
 from cnnbook.experiments import figures
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
-from cnnbook.experiments.intervals import of_pairs
+from cnnbook.experiments.intervals import Interval, of_pairs
 from cnnbook.experiments.learning import learn
 from cnnbook.experiments.result import Result
 from cnnbook.plots import Figure
@@ -35,7 +35,10 @@ RANDOM, BLURRED = "random numbers", "blurred random numbers"
 FEW, MANY = "the same few labels", "many labels"
 CALLED = {
     **{RANDOM: "random filters", BLURRED: "blurred random filters", NOISE: "filters from noise"},
-    **{MANY: "filters learned from many labels", FEW: "filters learned with the rest"},
+    **{
+        MANY: "filters learned from many labels",
+        FEW: "filters learned from the same few labels, not frozen",
+    },
 }
 
 
@@ -162,20 +165,33 @@ def train(
 def verdict(result: Result) -> str:
     """Say whether filters from one photograph do better than others."""
     said = [_about(result, task) for task in result.settings["sets"]]
+    better = any(
+        _lead(result, task, other).low > 0
+        for task in result.settings["sets"]
+        for other in result.settings["sources"]
+        if other != PHOTO
+    )
+    first = "" if better else "Filters from one photograph are not shown to be better than others. "
     return (
-        "On top of a frozen first layer learned from one photograph, accuracy "
+        f"{first}On top of a frozen first layer learned from one photograph, accuracy "
         f"{'; '.join(said)} (percentage points, 95 % intervals)."
     )
 
 
+def _lead(result: Result, task: str, other: str) -> Interval:
+    """Return by how much filters from one photograph exceed others.
+
+    In pairs, as a seed draws the same labeled images for all arms.
+    """
+    return of_pairs(*(result[f"{task}: {name}"].values("test_error") for name in (other, PHOTO)))
+
+
 def _about(result: Result, task: str) -> str:
-    own = result[f"{task}: {PHOTO}"].values("test_error")
     groups: dict[str, list[str]] = {"higher": [], "lower": [], "open": []}
     for other in result.settings["sources"]:
         if other == PHOTO:
             continue
-        # A seed draws the same labeled images for all arms.
-        change = of_pairs(result[f"{task}: {other}"].values("test_error"), own)
+        change = _lead(result, task, other)
         kind = "open" if not change.excludes_zero else "higher" if change.mean > 0 else "lower"
         groups[kind].append(f"{CALLED[other]} ({'+' if change.mean > 0 else ''}{change})")
     parts = [
@@ -187,6 +203,17 @@ def _about(result: Result, task: str) -> str:
         parts.append(f"is not shown to differ from that with {' or with '.join(groups['open'])}")
     labels = result.settings["labels"][task]
     return f"on {task} clothes with {labels:,} labels {', and '.join(parts)}"
+
+
+def notes(result: Result) -> str:
+    """Say how many filters there are, and what those learned from labels are."""
+    settings = result.settings
+    text = f"{settings['filters']} filters of {settings['side']}×{settings['side']} pixels"
+    if MANY in settings["sources"]:
+        text += f"; many labels: {settings['many']:,}"
+    if FEW in settings["sources"]:
+        text += "; from the same few labels: the first layer is trained, not frozen"
+    return f"{text}."
 
 
 def plot(result: Result) -> Figure:
@@ -250,4 +277,5 @@ EXPERIMENT = Experiment(
     train,
     verdict,
     plot,
+    notes=notes,
 )

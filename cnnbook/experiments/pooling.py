@@ -23,7 +23,7 @@ from torch import nn
 
 from cnnbook import data
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import said_images
+from cnnbook.experiments.conditions import ALMOST_NONE, said_images
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_pairs
@@ -33,6 +33,7 @@ from cnnbook.plots import Figure
 from cnnbook.plots.style import CHART, line_style, new_figure
 
 HEADS = ("global average pooling", "fully connected", "fully connected, dropout")
+COMPARED = ("fully connected layers", "the same with dropout")  # with HEADS[0], in words
 FORMS = ("upright", "cluttered")
 SIDE = 32
 WIDTHS = (16, 32, 64, 64, 128)
@@ -105,27 +106,32 @@ def train(
 
 
 def verdict(result: Result) -> str:
-    """Say on which images pooling is better than the better of the fully connected heads.
+    """Say on which images pooling is better than the fully connected heads.
 
     In pairs, as a seed gives all heads the same layers below and the same order of the images.
     """
     said = []
     for form in FORMS:
-        others = result.settings["heads"][1:]
-        best = min(others, key=lambda head: result[f"{form}: {head}"].interval("val_error").mean)
-        gain = of_pairs(
-            result[f"{form}: {best}"].values("test_error"),
-            result[f"{form}: {HEADS[0]}"].values("test_error"),
-        )
-        said.append(f"on {form} clothes {gain.in_words()}")
-    count, choice = result.settings["images"], "the better of two fully connected heads"
-    if len(result.settings["heads"]) == 2:
-        choice = "a fully connected head"
+        found = []
+        for head, words in zip(result.settings["heads"][1:], COMPARED, strict=False):
+            arms = [result[f"{form}: {name}"] for name in (head, HEADS[0])]
+            gain = of_pairs(*(arm.values("test_error") for arm in arms))
+            text = f"{gain.in_words()} compared with {words}"
+            left = arms[0].interval("train_error").mean
+            if left >= ALMOST_NONE:
+                text += f", whose training error is {100 * left:.0f} % after equally many steps"
+            found.append(text)
+        said.append(f"on {form} clothes {' and '.join(found)}")
     return (
-        f"With {count:,} training images, the test accuracy with global average pooling is "
-        f"{', and '.join(said)}, compared with {choice} "
-        "(95 % intervals)."
+        f"With {result.settings['images']:,} training images, the test accuracy with global "
+        f"average pooling is {'; '.join(said)} (95 % intervals)."
     )
+
+
+def notes(result: Result) -> str:
+    """Say how many parameters there are with either head."""
+    pooled, full = (result[f"{FORMS[0]}: {head}"].runs[0]["parameters"] / 1e6 for head in HEADS[:2])
+    return f"Parameters: {pooled:.2g} million with pooling, {full:.2g} million fully connected."
 
 
 def plot(result: Result) -> Figure:
@@ -193,8 +199,9 @@ EXPERIMENT = Experiment(
     images=lambda settings: said_images(
         {**settings, "sets": {form: settings[form] for form in FORMS}, "shrink": 2}
     ),
+    notes=notes,
     marks=(
         "Circle or square: mean; bar: its 95 % interval over the seeds, for one fixed test set; "
-        "small dot: one seed."
+        "small dot: one seed. Differences are taken between runs of equal seeds."
     ),
 )

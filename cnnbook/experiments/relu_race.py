@@ -248,7 +248,7 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
         text += f"; {of_ratio(*seconds).mean:.1f} times the seconds"
     if ratio.low > 1:
         return f"{text})"
-    return f"{text}): " + ("tanh is not slower" if ratio.high < 1 else "a difference is not shown")
+    return f"{text}): " + ("tanh is faster" if ratio.high < 1 else "a difference is not shown")
 
 
 def plot(result: Result) -> Figure:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from cnnbook import data, models, training
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import ALMOST_NONE, said_counts, said_errors
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import Interval, of_mean, of_pairs
@@ -171,17 +172,39 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
 def verdict(result: Result) -> str:
     """Say which network is most accurate on each set, and which ones cannot be told from it."""
     macs = [arm.runs[0]["macs"] / 1e6 for arm in result]
+    parameters = said_counts([round(arm.runs[0]["parameters"], -3) for arm in result])
     said = [_best_of(result, task) for task in result.settings["sets"]]
+    said[1:] = [text.removeprefix("on ") for text in said[1:]]
     text = (
-        f"With {min(macs):.1f} to {max(macs):.1f} million multiply–adds per image, "
-        f"{'; '.join(said)}"
+        f"With {min(macs):.1f} to {max(macs):.1f} million multiply–adds per image and {parameters} "
+        f"parameters, {'. On '.join(said)}"
     )
     if result.size != "live":  # two live runs print the same
         taken = {name: milliseconds(result, name) for name in result.settings["widths"]}
         fastest, slowest = (f(taken, key=taken.__getitem__) for f in (min, max))
         times = taken[slowest] / taken[fastest]
-        text += f"; an image takes {slowest} {times:.1f} times as long in training as {fastest}"
-    return f"{text} (accuracy in %, differences in percentage points, 95 % intervals)."
+        text += f". An image takes {slowest} {times:.1f} times as long in training as {fastest}"
+    text += " (accuracy in %, differences in percentage points, 95 % intervals)."
+    return " ".join(filter(None, [text, _say_unfinished(result)]))
+
+
+def _say_unfinished(result: Result) -> str:
+    """Say that no network was trained to its end, where that is so."""
+    ends = {
+        task: [
+            fmean(result[f"{n}, {task}"].values("train_error")) for n in result.settings["widths"]
+        ]
+        for task in result.settings["sets"]
+    }
+    if min(min(errors) for errors in ends.values()) < ALMOST_NONE:
+        return ""
+    listed = " and ".join(
+        f"{said_errors(errors)} % on {task} clothes" for task, errors in ends.items()
+    )
+    return (
+        f"No network was trained to its end (training errors: {listed}), and one with a low "
+        "accuracy has less to lose when images change."
+    )
 
 
 def lead(result: Result, task: str, first: str, second: str) -> Interval:
@@ -230,14 +253,17 @@ def _best_of(result: Result, task: str) -> str:
     best = min(learned, key=lambda name: sum(arms[name].values("val_error")))
     leads = {name: lead(result, task, best, name) for name in learned if name != best}
     level = [name for name, change in leads.items() if not change.excludes_zero]
-    apart = {name: change for name, change in leads.items() if change.excludes_zero}
+    ahead = {name: change for name, change in leads.items() if change.low > 0}
     text = (
-        f"on {task} clothes, {best} is best by validation error, with a test accuracy of "
+        f"on {task} clothes, {best} has the smallest validation error, and a test accuracy of "
         f"{of_mean([1 - error for error in arms[best].values('test_error')])}"
     )
-    if apart:
-        listed = ", ".join(f"{change} over {name}" for name, change in apart.items())
-        text += f", and its lead is {listed}"
+    for name, change in leads.items():
+        if change.high < 0:
+            text += f"; {name}’s is {lead(result, task, name, best).in_words()}"
+    if ahead:
+        listed = ", ".join(f"{change} over {name}" for name, change in ahead.items())
+        text += f"; {best}’s lead is {listed}"
     if level:
         text += f"; no difference from {_listed(level)} is shown"
     text += "".join(
@@ -368,6 +394,8 @@ EXPERIMENT = Experiment(
     cost,
     marks=(
         "Large circle: mean; bar: its 95 % interval over the seeds, for one fixed test set; small "
-        "dot: one seed, or one run’s time; other marks: means on changed images."
+        "dot: one seed, or one run’s time; other marks: means on changed images. "
+        "Differences are taken between runs of equal seeds. LeNet-5 and AlexNet have no batch "
+        "normalization, the others do."
     ),
 )

@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import ALMOST_NONE, said_errors
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -150,8 +151,33 @@ def verdict(result: Result) -> str:
         ]
         listed = ", ".join(changes[:-1]) + f" and {changes[-1]}"
         said.append(f"with {STACK[k]} layers in place of {LARGE[k]}, the test error is {listed}")
-    text = "; ".join(said)
-    return f"{text[:1].upper()}{text[1:]} (95 % intervals)."
+    said.append(f"{_say_relu(result)} (95 % intervals)")
+    text = "".join(f"{sentence[:1].upper()}{sentence[1:]}. " for sentence in said)
+    return f"{text}{_say_unfinished(result)}".strip()
+
+
+def _say_relu(result: Result) -> str:
+    """Compare the stacks with ReLU between their layers with the same ones without."""
+    said = []
+    for k in result.settings["kernels"]:
+        arms = (result[f"{STACK[k]}, {stack}"] for stack in (EQUAL, LINEAR))
+        change = of_difference(*(arm.values("test_error") for arm in arms))
+        said.append(f"{change.in_words()} in a stack of {STACK[k].split()[0]}")
+    return f"with ReLU between, compared with none, the error is {' and '.join(said)}"
+
+
+def _say_unfinished(result: Result) -> str:
+    """Say that no network was trained to its end, where that is so, and how rates were chosen."""
+    ends = [sum(arm.values("train_error")) / len(arm.runs) for arm in result]
+    if min(ends) < ALMOST_NONE:
+        return ""
+    text = f"No network was trained to its end (training errors {said_errors(ends)} %)"
+    if any(arm.tried for arm in result):
+        text += (
+            ", and each learning rate was chosen in single, shorter runs: differences of a point "
+            "or two may be theirs"
+        )
+    return f"{text}."
 
 
 _say_stack = {

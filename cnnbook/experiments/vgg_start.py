@@ -94,9 +94,11 @@ def verdict(result: Result) -> str:
     said = [f"{_start(start)} ({_runs(groups[start])} runs)" for start in sure]
     first, last = said[:-1], said[-1:]
     listed = f"{', '.join(first)} and {last[0]}" if first else "".join(last)
-    text = "Without batch norm, there is no start from which all runs learn"
+    counts = [run["steps"] for arm in result for run in arm.runs if "steps" in run]
+    within = f"Within {max(counts):,} steps and without" if counts else "Without"
+    text = f"{within} batch norm, there is no start from which all runs learn"
     if sure:
-        text = f"Without batch norm, all runs learn from {listed}"
+        text = f"{within} batch norm, all runs learn from {listed}"
     if normed:
         text += f"; with it, {_learned(normed)} of {_runs(normed)} from any σ"
     overflown: dict[float | None, list[str]] = {}
@@ -185,6 +187,18 @@ def _layers(configuration: str) -> int:
     return 3 + models.vgg.CONFIGURATIONS[configuration].count("conv")
 
 
+def notes(result: Result) -> str:
+    """Say how much larger the weights are than σ, and which rate was taken if none was better."""
+    width = result.settings["width"]
+    text = (
+        f"σ is that of a network of the paper’s width; these are 1/{1 / width:g} as wide, and "
+        f"their weights √{1 / width:g} = {width**-0.5:.1f} times as large."
+    )
+    if any(arm.chosen_at_chance for arm in result):
+        text += " Where no rate taught anything, the runs took one of those tried."
+    return text
+
+
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """Return the relative time of one training."""
     norm = 1.5 if options["batch_norm"] else 1.0
@@ -240,6 +254,7 @@ EXPERIMENT = Experiment(
     verdict,
     plot,
     cost,
+    notes=notes,
     marks=(
         "Mean test accuracy of the runs that learned (test error below 80 %, where guessing has "
         "90 %), and how many did; gray: none; overflow: none, as the loss became infinite."

@@ -75,6 +75,20 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
     )
 
 
+def test_verdict_says_which_function_has_trained_less_far(make_result):
+    one_lost = {"train_error": [0.05, 0.06, 0.9], "test_error": [0.1, 0.11, 0.9]}
+    changes = {
+        "ReLU, own start": one_lost,
+        "logistic sigmoid, own start": {"train_error": [0.12, 0.12, 0.12]},
+        "tanh, own start": {"train_error": [0.1, 0.1, 0.1]},
+    }
+    said = make_result("activation", changes, **ALIKE).verdict
+    assert said.count("trained less far") == 1
+    assert (
+        "with the logistic sigmoid (which has trained less far: training error 12.0 against 5.5 %)"
+    ) in said
+
+
 def test_a_run_that_learned_nothing_is_counted_and_not_averaged(make_result):
     died = [0.10, 0.11, 0.90]
     dead = {"ReLU, own start": {"test_error": died}}

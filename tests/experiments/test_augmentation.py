@@ -20,7 +20,7 @@ def changed(middle):  # other images are hard than without a change, so that pai
     return errors(middle)[::-1]
 
 
-ALIKE = {key: errors(0.31) for key in KEYS}
+ALIKE = {key: errors(0.31) for key in KEYS} | {"train_error": [0.0, 0.01, 0.02]}
 
 
 def test_single_changes_change_one_thing():
@@ -70,6 +70,13 @@ def test_half_a_turn_makes_a_six_more_like_a_nine():
     assert min(distance, key=distance.get) == "9"
 
 
+def test_caption_says_how_many_test_digits_make_a_pair():
+    _, _, test = augmentation._parts("digits", 300, 1)
+    pair = sum(test.classes[label] in augmentation.PAIR for label in test.labels.tolist())
+    said = experiments.load("augmentation").conditions
+    assert f"(of {len(test)} test images, {pair} are 6 or 9); Fashion" in said
+
+
 def result_of(make_result, gains, pair=0.0, others=0.0, longer=0.0):
     """Errors at 31 % but for what changes gain at 500 images of upright clothes."""
     changes = {
@@ -90,15 +97,23 @@ def test_verdict_tells_gains_harm_and_labels_that_break(make_result):
     told = result_of(make_result, {"mirrored": 0.1, "a part erased": -0.1}, pair=0.2).verdict
     assert "on upright clothes, +10.0 (5.0 to 15.0) with 100 and 0.0 (0.0 to 0.0) with" in told
     assert (
-        "of single changes of 500 upright clothes, “mirrored” helps most (+10.0 (5.0 to 15.0)) and "
-        "“a part erased” harms most (−10.0 (−15.0 to −5.0), not trained"
+        "Of single changes of 500 upright clothes, “mirrored” helps most (+10.0 (5.0 to 15.0)) and "
+        "“a part erased” harms most (−10.0 (−15.0 to −5.0))"
     ) in told
-    assert "of single changes of 500 cluttered clothes, none is shown to help" in told
+    assert "Of single changes of 500 cluttered clothes, none is shown to help" in told
     assert "of the other single changes of 500 digits, none is shown to help" in told
     assert (
-        "changes the accuracy on 6 and 9 by −20.0 (−25.0 to −15.0), not trained to the end: "
-        "training error 31.0 %, and on the other digits by 0.0"
+        "changes the accuracy on 6 and 9 by −20.0 (−25.0 to −15.0), and on the other digits by 0.0"
     ) in told
+
+
+def test_a_single_change_must_help_or_harm_after_equal_steps_too(make_result):
+    for helped, word in ((0.1, "helps"), (-0.1, "harms")):
+        result = result_of(make_result, {"mirrored": helped})
+        assert f"“mirrored” {word} most" in result.verdict
+        for run, error in zip(result[f"upright, 500: {NOTHING}"].runs, changed(0.31), strict=True):
+            run["test_error"] = error - helped  # as good as the change
+        assert word not in result.verdict.replace("to help", "")
 
 
 def test_augmentation_is_compared_with_twice_the_steps(make_result):
@@ -109,13 +124,19 @@ def test_augmentation_is_compared_with_twice_the_steps(make_result):
     assert "on upright clothes, +20.0 (" in told
 
 
-def test_verdict_says_that_what_harms_was_not_trained_to_the_end(make_result):
-    result = result_of(make_result, {"mirrored": -0.1})
-    told = "“mirrored” harms most (−10.0 (−15.0 to −5.0), not trained to the end: training error "
-    assert f"{told}31.0 %)" in result.verdict
-    for run in result["upright, 500: mirrored"].runs:
-        run["train_error"] = 0.01
-    assert "“mirrored” harms most (−10.0 (−15.0 to −5.0))" in result.verdict
+def test_verdict_says_where_training_was_not_at_its_end(make_result):
+    told = "; training errors are told from 3 %, where training was not at its end)."
+    for gain, word, interval in (
+        (-0.1, "harms", "−10.0 (−15.0 to −5.0"),
+        (0.1, "helps", "+10.0 (5.0 to 15.0"),
+    ):
+        result = result_of(make_result, {"mirrored": gain})
+        assert f"“mirrored” {word} most ({interval}))" in result.verdict
+        assert result.verdict.endswith("95 % intervals).")
+        for run in result["upright, 500: mirrored"].runs:
+            run["train_error"] = 0.31
+        assert f"“mirrored” {word} most ({interval}; training error 31 %))" in result.verdict
+        assert result.verdict.endswith(told)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Auxiliary classifiers: equal networks and weights, other losses; the verdict."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,8 +52,11 @@ def test_weak_weights_are_a_fraction_of_hes():
 
 
 START = (
-    "start, the first layer’s gradient is {} as large before the first step, and the test accuracy"
+    "start, the first layer’s gradient is {} as large before the first step; {}the test "
+    "accuracy in the end is"
 )
+
+LEARN = "{} of 3 runs learn without, {} with; over all runs, "
 
 
 @pytest.mark.parametrize(
@@ -62,16 +67,16 @@ START = (
                 arm: {**GUESSES, "first_gradient": [0.001, 0.0001, 0.01]}
                 for arm in ("weak start, without", auxiliary.CONTROL)
             },
-            f"With auxiliary classifiers, from a weak {START.format('100 times')} in the end 59.0 "
-            "points higher (56.5 to 61.5): 0 of 3 runs learn without, 3 with; from He’s "
-            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, 0.0 to 0.0) "
+            "With auxiliary classifiers, from a weak "
+            f"{START.format('100 times', LEARN.format(0, 3))} 59.0 points higher (56.5 to 61.5). "
+            f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, 0.0 to 0.0) "
             "(95 % intervals).",
         ),
         (
             {"weak start, with": GUESSES},
-            f"With auxiliary classifiers, from a weak {START.format('1.0 times')} in the end 59.0 "
-            "points lower (56.5 to 61.5): 3 of 3 runs learn without, 0 with; from He’s "
-            f"{START.format('1.0 times')} in the end not shown to differ (0.0 points, 0.0 to 0.0) "
+            "With auxiliary classifiers, from a weak "
+            f"{START.format('1.0 times', LEARN.format(3, 0))} 59.0 points lower (56.5 to 61.5). "
+            f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, 0.0 to 0.0) "
             "(95 % intervals).",
         ),
     ],
@@ -81,14 +86,39 @@ def test_verdict_counts_what_learns(make_result, changes, said):
     assert make_result("auxiliary", {}, **EQUAL).verdict.count("not shown to differ") == 2
 
 
+def test_verdict_names_rates_where_the_control_is_compared_and_says_that_errors_fall(make_result):
+    one_lost = {key: [0.3, 0.31, 0.9] for key in ("train_error", "val_error", "test_error")}
+    changes = {"weak start, without": GUESSES, auxiliary.CONTROL: one_lost}
+    result = make_result("auxiliary", changes, **EQUAL)
+    arms = [replace(arm, lr=0.03) if arm.name == auxiliary.CONTROL else arm for arm in result]
+    result = replace(result, arms=arms)
+    told = "2 of 3 runs learn without (rate 0.03; none at 0.1{}), 3 with; over all runs, the test"
+    assert told.format("") in result.verdict
+    arms[0] = replace(arms[0], tried={"0.1": 0.8})
+    assert told.format(", which short runs chose") in result.verdict
+    assert "fall" not in result.verdict
+    for arm in result:
+        for run in arm.runs:
+            run["curves"]["val_error"] = [0.6, 0.4, 0.3]
+    assert result.verdict.count(", while errors still fall") == 2
+    result["weak start, with"].runs[0]["curves"]["val_error"] = [0.9]  # diverged at once
+    assert result.verdict.count(", while errors still fall") == 1
+
+
+def test_caption_says_how_weak_the_start_is(make_result):
+    said = make_result("auxiliary", {}, **EQUAL).conditions
+    assert "Weak: 0.87 times He’s weights. Line" in said
+    assert "Thin, dashed: a run that is left out" in said
+
+
 def test_figure_names_every_arm(make_result):
     figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
     assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
     assert figure.alt == (
-        "Validation error by epoch. Weak start: without auxiliary classifiers ends at 90.0 %; with "
-        "auxiliary classifiers ends at 31.0 %; without, learning rate 0.03 ends at 31.0 %. "
-        "He’s start: without auxiliary classifiers ends at 31.0 %; with auxiliary classifiers "
-        "ends at 31.0 %."
+        "Validation error by epoch. Weak start: without, learning rate 0.1 ends at 90.0 %; with, "
+        "learning rate 0.1 ends at 31.0 %; without, learning rate 0.03 ends at 31.0 %. "
+        "He’s start: without, learning rate 0.1 ends at 31.0 %; with, learning rate 0.1 ends at "
+        "31.0 %."
     )
 
 

@@ -48,6 +48,22 @@ def test_a_record_says_how_long_the_runs_were_that_chose_its_rates(make_result):
     assert "; all training images" in full.conditions
 
 
+def test_upright_images_have_a_frame_at_every_size(make_result):
+    frame = " (upright: 28×28 in a frame of 32×32); "
+    for name in ("depth", "first_layer", "pooling", "side_by_side"):
+        assert f", 32×32 pixels{frame}" in experiments.load(name).conditions
+    settings = {"sets": {"cluttered": "cluttered-fashion"}, "shrink": 2, "images": 9}
+    assert experiments.conditions.said_images(settings) == (
+        "fashion-mini, cluttered, 32×32 pixels; 9 training images"
+    )
+    settings["sets"] = {"upright": "fashion-mini"}
+    assert experiments.conditions.said_images(settings) == (
+        "fashion-mini, upright, 28×28 pixels in a frame of 32×32; 9 training images"
+    )
+    settings |= {"sets": {"cluttered": "cluttered-fashion", **settings["sets"]}, "shrink": 1}
+    assert f"64×64 pixels{frame}" in experiments.conditions.said_images(settings)
+
+
 def test_training_errors_are_said_where_training_was_not_at_its_end(make_result):
     assert "error at the end: 31 %. Large dot" in make_result("stacks", {}, **ALIKE).conditions
     small = {"train_error": [0.01, 0.01, 0.01]}

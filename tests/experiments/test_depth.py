@@ -130,14 +130,35 @@ def test_verdict_tells_where_depth_pays_where_not_and_where_nothing_is_shown(mak
         "On cluttered clothes, six layers are more accurate than one layer with as many "
         "parameters, with 400, 1,600 and 6,400 training images (by up to 30.0 (25.0 to 35.0), "
         "with 6,400), and no difference is shown with 100 training images (0.0 (−5.0 to 5.0)), "
-        "and six layers with 100 images are more accurate than one with 6,400; on upright "
+        "and six layers with 100 images are more accurate than one with 6,400. On upright "
         "clothes, one layer is more accurate than six with as many parameters, with 100 training "
         "images (by 10.0 (5.0 to 15.0)), and no difference is shown with 400, 1,600 and 6,400 "
-        "training images (at most 0.0 (−5.0 to 5.0)); after twice as many steps, the difference "
+        "training images (at most 0.0 (−5.0 to 5.0)). After twice as many steps, the difference "
         "with 6,400 cluttered images is 0.0 (0.0 to 0.0), with the average after both networks "
         "20.0 (20.0 to 20.0), with 4×4 regions after both 25.0 (20.0 to 30.0) (percentage points, "
         "95 % intervals)."
     )
+
+
+def test_verdict_says_that_one_layer_does_not_fit_its_images_behind_the_average(make_result):
+    result = result_of(make_result, (0, 0, 0, 0.3), (0,) * 4)
+    assert "fit" not in result.verdict
+    for run in result["one layer, cluttered, 6400, average"].runs:
+        run["train_error"] = 0.62
+    (own,) = {
+        f"{100 * run['train_error']:.0f}" for run in result["six layers, cluttered, 6400"].runs
+    }
+    assert (
+        ", where one layer does not fit its training images (training error 62 against "
+        f"{own} %), with 4×4 regions"
+    ) in result.verdict
+
+
+def test_caption_has_multiply_adds_of_both_networks_with_either_head():
+    assert (
+        " Multiply–adds per image of cluttered clothes: six layers 6.0 million (5.3 with 4×4 "
+        "regions), one layer 2.0 million (4.2 with the average). "
+    ) in experiments.load("depth").conditions
 
 
 def test_verdict_the_other_way_round(make_result):

@@ -97,9 +97,25 @@ def test_verdict_tells_higher_lower_and_open(make_result):
         "than with filters learned from many labels (−10.0 (−15.0 to −5.0)), and is not shown to "
         "differ from that with blurred random filters (0.0 (0.0 to 0.0)) or with"
     ) in result.verdict
+    assert result.verdict.startswith("On top of a frozen")  # those from a photograph are better
     upright = result.verdict.split("; ")[1]
     assert "higher" not in upright
     assert "lower" not in upright
+
+
+def test_verdict_begins_with_what_is_not_shown(make_result):
+    said = make_result("first_layer", {}, **ALIKE).verdict
+    start = "Filters from one photograph are not shown to be better than others. On top of a frozen"
+    assert said.startswith(start)
+
+
+def test_caption_says_how_many_filters_and_labels(make_result):
+    told = "4 filters of 9×9 pixels; many labels: {}; from the same few labels: the first layer is"
+    for size, many in (("desk", "10,000"), ("full", "40,000")):
+        said = make_result("first_layer", {}, size=size, **ALIKE).conditions
+        assert f"{told.format(many)} trained, not frozen. Large dot" in said
+    live = make_result("first_layer", {}, size="live", **ALIKE).conditions
+    assert "4 filters of 9×9 pixels. Large dot" in live
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """The race of ReLU and tanh: alike but for the activation, how it ends, and what is concluded."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -104,7 +107,7 @@ def test_rate_is_chosen_by_the_slower_of_the_attempts(monkeypatch):
     assert relu_race.train({}, {"attempts": 2}, 0.1, 8) == {"val_error": 1.6}
 
 
-def test_verdict_tells_shown_from_not_shown_from_not_slower_and_from_late(make_result):
+def test_verdict_tells_shown_from_not_shown_from_faster_and_from_late(make_result):
     changes = {
         "tanh, as in 2012": {"epochs_to_level": [20.0, 21.0, 22.0]},
         "tanh, start scaled": {"epochs_to_level": [2.4, 2.5, 2.6]},
@@ -116,11 +119,27 @@ def test_verdict_tells_shown_from_not_shown_from_not_slower_and_from_late(make_r
         " pixels and the start of 2012, ReLU takes 5.2 epochs and tanh takes 5.2 epochs, 1.0 times "
         "as many (0.9 to 1.1; 1.0 times the seconds): a difference is not shown; with scaled pixels"
         " and starts that suit each, ReLU takes 5.2 epochs and tanh takes 2.5 epochs, 0.5 times as "
-        "many (0.4 to 0.5; 0.5 times the seconds): tanh is not slower (95 % intervals)."
+        "many (0.4 to 0.5; 0.5 times the seconds): tanh is faster (95 % intervals)."
     )
     late = {"tanh, as in 2012": {"reached": [True, False, False]}}
     said = make_result("relu_race", late, **ALIKE).verdict
     assert "ReLU takes 5.2 epochs and 2 of 3 trainings with tanh need more than 30;" in said
+
+
+def test_caption_says_how_rates_were_chosen(make_result):
+    result = make_result("relu_race", {}, **ALIKE)
+    assert "learning rate 0.1, not tuned" in result.conditions
+    tuned = replace(result, arms=[replace(arm, tried={"0.1": 0.3}) for arm in result])
+    assert "(0.1): of those tried, a factor of about three apart, the one whose" in tuned.conditions
+    assert "slower of two runs reaches the gray line soonest; 3 seeds" in tuned.conditions
+    assert "validation" not in tuned.conditions
+    spec = experiments.get("relu_race")
+    for size in ("desk", "full"):
+        assert spec.sizes[size].tuning == {"attempts": 2}
+        for rates in (
+            r for each in spec.sizes[size].settings["rates"].values() for r in each.values()
+        ):
+            assert all(2.9 < b / a < 3.4 for a, b in pairwise(rates))
 
 
 def test_figure_names_every_arm(make_result):

@@ -98,23 +98,48 @@ def result_of(make_result, gains):
 def test_verdict_tells_the_best_those_like_it_and_times(make_result):
     told = result_of(make_result, {"VGG-11": 0.1, "ResNet-18": 0.1}).verdict
     assert (
-        "on upright clothes, VGG-11 is best by validation error, with a test accuracy of 79.0 "
-        "(76.5 to 81.5), and its lead is 10.0 (10.0 to 10.0) over LeNet-5, 10.0"
+        "With 0.0 to 0.0 million multiply–adds per image and 1,000 parameters, on upright clothes, "
+        "VGG-11 has the smallest validation error, and a test accuracy of 79.0 (76.5 to 81.5); "
+        "VGG-11’s lead is 10.0 (10.0 to 10.0) over LeNet-5, 10.0"
     ) in told
     assert "; no difference from ResNet-18 is shown; " in told
     assert (
         "averaged over noise, blur and shift, accuracy falls least in LeNet-5, by "
         "0.0 (0.0 to 0.0), and most in ResNet-50, by 10.0 (10.0 to 10.0)"
     ) in told
-    assert "an image takes AlexNet 4.4 times as long in training as LeNet-5" in told
+    assert ". On cluttered clothes, VGG-11 has the smallest" in told
+    assert ". An image takes AlexNet 4.4 times as long in training as LeNet-5" in told
+    assert told.endswith(
+        "No network was trained to its end (training errors: 21 to 31 % on upright clothes and 21 "
+        "to 31 % on cluttered clothes), and one with a low accuracy has less to lose when images "
+        "change."
+    )
 
 
 def test_the_best_is_not_chosen_by_test_errors(make_result):
     lucky = {"ResNet-18, upright": {**ALIKE, "test_error": errors(0.2)}}
     better = {"VGG-16, upright": {**ALIKE, "val_error": errors(0.3)}}
     result = make_result("side_by_side", lucky | better, **ALIKE)
-    assert "on upright clothes, VGG-16 is best by validation error" in result.verdict
-    assert "its lead is −11.0 (−11.0 to −11.0) over ResNet-18; no difference" in result.verdict
+    told = "on upright clothes, VGG-16 has the smallest validation error, and a test accuracy of "
+    assert f"{told}69.0 (66.5 to 71.5); ResNet-18’s is 11.0 points higher (11.0 to 11.0); no" in (
+        result.verdict
+    )
+    assert "lead" not in result.verdict
+
+
+def test_a_network_trained_to_its_end_is_not_called_unfinished(make_result):
+    done = {"AlexNet, upright": {**ALIKE, "train_error": [0.01, 0.02, 0.03]}}
+    assert "trained to its end" not in make_result("side_by_side", done, **ALIKE).verdict
+
+
+def test_networks_with_batch_normalization_are_those_the_caption_means():
+    for name, width in side_by_side._NARROW.items():
+        with torch.device("meta"):
+            net = side_by_side.build(name, width)
+        normed = any(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
+        assert normed != (name in ("LeNet-5", "AlexNet"))
+    marks = experiments.get("side_by_side").marks
+    assert "LeNet-5 and AlexNet have no batch normalization, the others do." in marks
 
 
 def test_networks_are_compared_in_pairs(make_result):
@@ -138,7 +163,7 @@ def test_drops_are_means_over_changes_for_each_seed(make_result):
 
 def test_verdict_where_nothing_differs(make_result):
     told = result_of(make_result, {}).verdict
-    assert "its lead is" not in told
+    assert "lead" not in told
     assert "ResNet-34 or ResNet-50 is shown" in told
 
 

@@ -1,5 +1,7 @@
 """VGG from several first weights: what differs between arms, and what is counted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -81,6 +83,25 @@ def test_verdict_says_where_all_runs_start_and_counts_the_others(starting):
         run["diverged"] = True
     assert "; the weights overflow from σ = 0.1 in E. Of the 69 other runs" in result.verdict
     assert "no start from which all runs learn; with it, 0 of 24" in starting().verdict
+
+
+def test_verdict_and_caption_say_steps_and_how_weights_differ_from_sigma(starting):
+    result = starting(*HE)
+    for arm in result:
+        arm.runs[0]["steps"] = 237
+    said = result.verdict
+    assert said.startswith(
+        "Within 237 steps and without batch norm, all runs learn from He’s weights"
+    )
+    told = "these are 1/8 as wide, and their weights √8 = 2.8 times as large."
+    assert told in result.conditions
+    assert "1/2 as wide, and their weights √2 = 1.4 times" in (
+        replace(result, settings={**result.settings, "width": 0.5}).conditions
+    )
+    lost = " Where no rate taught anything, the runs took one of those tried. "
+    assert lost not in result.conditions
+    arms = [replace(arm, tried={"0.01": 0.9}) for arm in result]
+    assert f"{told}{lost}" in replace(result, arms=arms).conditions
 
 
 def test_a_mean_of_runs_that_learned_and_did_not_has_no_interval(starting):
