@@ -176,7 +176,7 @@ def plot(result: Result) -> Figure:
     panels = {}
     for start in result.settings["starts"]:
         panels[f"{'He’s' if start == 'He' else start} start"] = {
-            f"{'with' if arm.options['auxiliary'] else 'without'}, learning rate "
+            f"{'with' if arm.options['auxiliary'] else 'without'}, rate "
             f"{said_rate(CONTROL_RATE if arm.name == CONTROL else arm.lr)}": arm
             for arm in result
             if arm.options["start"] == start
@@ -239,6 +239,6 @@ EXPERIMENT = Experiment(
     notes=notes,
     marks=(
         f"{BANDS} Thin, dashed: a run that is left out of the mean because it learned nothing. "
-        "With, without: auxiliary classifiers. Differences are taken between runs of equal seeds."
+        "With, without: auxiliary classifiers; rate: learning rate. Differences are taken between runs of equal seeds."
     ),
 )

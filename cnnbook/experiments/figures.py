@@ -47,7 +47,8 @@ def panels_of_curves(
     Parameters
     ----------
     panels
-        Title of the panel to label to arm. A label has the same color and dashes in all of them.
+        Title of the panel to label to arm. The first ones of all panels have the same color and
+        dashes, and so have the second ones.
     key
         Which of the runs' curves, in fractions.
     ylabel
@@ -60,7 +61,6 @@ def panels_of_curves(
         Whether to draw all panels once more below, from the lowest percentage to a little above the
         highest at the end.
     """
-    labels = list(dict.fromkeys(label for arms in panels.values() for label in arms))
     said = []
     rows = 2 if zoom else 1
     with new_figure(WIDTH - 0.4, 3.4 * rows) as figure:  # room for the gap between two pictures
@@ -68,7 +68,8 @@ def panels_of_curves(
         again = {f"{title}, the low end": arms for title, arms in panels.items()} if zoom else {}
         for axes, (title, arms) in zip(grid.flat, {**panels, **again}.items(), strict=True):
             ends = [
-                _curve(axes, labels.index(label), label, arms[label], key, second) for label in arms
+                _curve(axes, number, label, arm, key, second)
+                for number, (label, arm) in enumerate(arms.items())
             ]
             if title not in again:
                 said.append(f"{title[:1].upper()}{title[1:]}: {'; '.join(ends)}")
@@ -267,7 +268,7 @@ def draw_intervals(
     ]
     axes.set_yticks(range(len(arms)), list(arms))
     axes.invert_yaxis()
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.margins(y=0.12)
     axes.grid(alpha=0.25, linewidth=0.6, axis="x")
     return means

@@ -69,15 +69,15 @@ LEARN = "{} of 3 runs learn without, {} with; over all runs, "
             },
             "With auxiliary classifiers, from a weak "
             f"{START.format('100 times', LEARN.format(0, 3))} 59.0 points higher (56.5 to 61.5). "
-            f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, 0.0 to 0.0) "
-            "(95 % intervals).",
+            f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, "
+            "0.0 to 0.0) (95 % intervals).",
         ),
         (
             {"weak start, with": GUESSES},
             "With auxiliary classifiers, from a weak "
             f"{START.format('1.0 times', LEARN.format(3, 0))} 59.0 points lower (56.5 to 61.5). "
-            f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, 0.0 to 0.0) "
-            "(95 % intervals).",
+            f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, "
+            "0.0 to 0.0) (95 % intervals).",
         ),
     ],
 )
@@ -115,11 +115,12 @@ def test_figure_names_every_arm(make_result):
     figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
     assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
     assert figure.alt == (
-        "Validation error by epoch. Weak start: without, learning rate 0.1 ends at 90.0 %; with, "
-        "learning rate 0.1 ends at 31.0 %; without, learning rate 0.03 ends at 31.0 %. "
-        "He’s start: without, learning rate 0.1 ends at 31.0 %; with, learning rate 0.1 ends at "
-        "31.0 %."
+        "Validation error by epoch. Weak start: without, rate 0.1 ends at 90.0 %; with, rate 0.1 "
+        "ends at 31.0 %; without, rate 0.03 ends at 31.0 %. He’s start: without, rate 0.1 ends at "
+        "31.0 %; with, rate 0.1 ends at 31.0 %."
     )
+    colors = [[line.get_color() for line in axes.get_legend().get_lines()] for axes in figure.axes]
+    assert colors[1] == colors[0][:2]  # without and with look alike in both panels
 
 
 @pytest.mark.slow

@@ -70,7 +70,8 @@ def test_verdict_compares_each_at_its_best_length_on_validation_images(make_resu
         "Each trained for the length that suits it best (1× without dropout; 4× with it, the "
         "longest tried), AlexNet's test error is 20.0 % without dropout and 15.0 % with it, 5.0 "
         "points lower (2.7 to 7.3), at training errors of 1.0 and 6.0 %; after the shortest "
-        "training, the error with dropout is 11.0 points higher (8.7 to 13.3); these are 95 % intervals."
+        "training, the error with dropout is 11.0 points higher (8.7 to 13.3); these are 95 "
+        "% intervals."
     )
     said = make_result("dropout", {}, **ALIKE).verdict
     assert "21.0 % with it, not shown to differ (0.0 points, −2.3 to 2.3)" in said

@@ -51,8 +51,8 @@ def test_verdict_compares_with_every_fully_connected_head(make_result):
         "clothes 10.0 points lower (7.5 to 12.5) compared with fully connected layers and 29.0 "
         "points lower (29.0 to 29.0) compared with the same with dropout; on cluttered clothes "
         "20.0 points higher (17.5 to 22.5) compared with fully connected layers and 30.0 points "
-        "higher (30.0 to 30.0) compared with the same with dropout, whose training error is 31 % after "
-        "equally many steps (95 % intervals)."
+        "higher (30.0 to 30.0) compared with the same with dropout, whose training error is 31 % "
+        "after equally many steps (95 % intervals)."
     )
     same = make_result("pooling", {}, **EQUAL).verdict
     assert same.count("not shown to differ (0.0 points, 0.0 to 0.0)") == 4
