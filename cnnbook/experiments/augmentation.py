@@ -164,12 +164,12 @@ def verdict(result: Result) -> str:
         f"{control}, by: {'; '.join(said)}"
     ]
     parts += [_about_singles(result, task) for task in result.settings["sets"]]
-    said = ". ".join(f"{part[:1].upper()}{part[1:]}" for part in filter(None, parts))
+    text = ". ".join(f"{part[:1].upper()}{part[1:]}" for part in filter(None, parts))
     told = ""
-    if "training error" in said:
+    if "training error" in text:
         level = f"{100 * ALMOST_NONE:.0f}"
         told = f"; training errors are told from {level} %, where training was not at its end"
-    return f"{said} (percentage points, 95 % intervals{told})."
+    return f"{text} (percentage points, 95 % intervals{told})."
 
 
 def _about_singles(result: Result, task: str) -> str:

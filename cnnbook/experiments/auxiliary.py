@@ -239,6 +239,7 @@ EXPERIMENT = Experiment(
     notes=notes,
     marks=(
         f"{BANDS} Thin, dashed: a run that is left out of the mean because it learned nothing. "
-        "With, without: auxiliary classifiers; rate: learning rate. Differences are taken between runs of equal seeds."
+        "With, without: auxiliary classifiers; rate: learning rate. Differences are taken between "
+        "runs of equal seeds."
     ),
 )

@@ -121,7 +121,7 @@ def verdict(result: Result) -> str:
             if left >= ALMOST_NONE:
                 text += f", whose training error is {100 * left:.0f} % after equally many steps"
             found.append(text)
-        said.append(f"on {form} clothes {' and '.join(found)}")
+        said.append(f"on {form} clothes {', and '.join(found)}")
     return (
         f"With {result.settings['images']:,} training images, the test accuracy with global "
         f"average pooling is {'; '.join(said)} (95 % intervals)."

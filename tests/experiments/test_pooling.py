@@ -48,9 +48,9 @@ def test_verdict_compares_with_every_fully_connected_head(make_result):
     result = make_result("pooling", changes, **EQUAL)
     assert result.verdict == (
         "With 2,000 training images, the test accuracy with global average pooling is on upright "
-        "clothes 10.0 points lower (7.5 to 12.5) compared with fully connected layers and 29.0 "
+        "clothes 10.0 points lower (7.5 to 12.5) compared with fully connected layers, and 29.0 "
         "points lower (29.0 to 29.0) compared with the same with dropout; on cluttered clothes "
-        "20.0 points higher (17.5 to 22.5) compared with fully connected layers and 30.0 points "
+        "20.0 points higher (17.5 to 22.5) compared with fully connected layers, and 30.0 points "
         "higher (30.0 to 30.0) compared with the same with dropout, whose training error is 31 % "
         "after equally many steps (95 % intervals)."
     )
