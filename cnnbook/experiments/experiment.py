@@ -86,7 +86,7 @@ class Experiment:
         several processes; returns plain values with at least ``"val_error"``. Lists in its
         ``"curves"`` have one value per epoch.
     verdict
-        Called with a :class:`Result`; returns one sentence that follows from its intervals.
+        Called with a :class:`Result`; returns what follows from its intervals, in sentences.
     plot
         Called with a :class:`Result`; returns its figure.
     cost
