@@ -27,6 +27,23 @@ def test_configurations_differ_in_their_convolutions_alone():
     assert counts["E"] - counts["D"] == sum(n * n * 9 + n for n in (128, 256, 256))
 
 
+def test_all_layers_start_from_hes_weights():
+    torch.manual_seed(0)
+    net = vgg_depth.network("A", {"width": 0.25, "side": 20})
+    layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == 11
+    for layer in layers:
+        factor = layer.weight.std().item() * (layer.weight[0].numel() / 2) ** 0.5
+        assert factor == pytest.approx(1, rel=0.25 if layer is layers[0] else 0.1)
+
+
+@pytest.mark.parametrize("size", ["desk", "full"])
+def test_rates_are_tuned_in_runs_of_full_length(size):
+    chosen = experiments.get("vgg_depth").sizes[size]
+    assert (chosen.tuning, chosen.tuning_seeds) == ({}, 2)
+    assert len({arm.rates for arm in vgg_depth.arms(chosen.settings)}) == 1
+
+
 @pytest.mark.parametrize(
     ("errors", "said"),
     [
