@@ -8,9 +8,9 @@ from one grid, in runs as long as those that are reported.
 
 A gain from depth is not to be expected from small gray images of ten kinds of clothes: pilots of
 one seed, from that variant, had 88.1 % with A and 88.0 % with D on 12,000 upright ones, and 63.6
-and 63.3 % on 20,000 cluttered ones. The paper had 1.3 million photographs of 1,000 classes at 224×224
-pixels and 370,000 steps. Its validation errors at one scale (top 1, Table 3, S = Q = 256) were
-29.6 % with A, 28.7 with B, 28.1 with C, 27.0 with D and 27.3 with E.
+and 63.3 % on 20,000 cluttered ones. The paper had 1.3 million photographs of 1,000 classes at
+224×224 pixels and 370,000 steps. Its validation errors at one scale (top 1, Table 3, S = Q = 256)
+were 29.6 % with A, 28.7 with B, 28.1 with C, 27.0 with D and 27.3 with E.
 :mod:`cnnbook.experiments.vgg_start` shows what depth needs before it can gain anything.
 """
 
