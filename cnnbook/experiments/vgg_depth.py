@@ -137,7 +137,7 @@ def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
 
 
 # Factors of two: the errors of neighboring rates are closer than those of the configurations.
-_SAME = {"rates": (0.002, 0.004, 0.008, 0.016, 0.032), "configurations": ("A", "B", "C", "D", "E")}
+_SAME = {"rates": (0.004, 0.008, 0.016, 0.032), "configurations": ("A", "B", "C", "D", "E")}
 SIZES = {
     "live": Size(
         {
