@@ -141,7 +141,7 @@ EXACT = [
     "a reduction to 10.3 %, and so by 89.7 %",
     "2.4 times fewer",
     "13.9 times the parameters and 7.9 times the operations",
-    "it would be 2.3 and 1.3 times; without the reductions alone, 3.6 and 2.8 times",
+    "it would be 2.3 and 1.3 times; with only the reductions left out, 3.6 and 2.8 times",
     "would take 7.9 times the operations",
     "equal within 3 %",
     "The factor is 8.7, not 12",
