@@ -132,7 +132,10 @@ def verdict(result: Result) -> str:
         change = of_difference(
             torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
-        text += f"; from torch's start, that with the logistic sigmoid is {change.in_words()}"
+        text += (
+            "; with the logistic sigmoid from torch's start, compared with its own, it is "
+            f"{change.in_words()}"
+        )
         if torchs["logistic sigmoid"].chosen_at_chance:
             text += ", at a learning rate chosen among some with which nothing had been learned yet"
     text += " (95 % intervals)."

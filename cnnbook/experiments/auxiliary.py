@@ -177,7 +177,8 @@ def plot(result: Result) -> Figure:
     for start in result.settings["starts"]:
         panels[f"{'He’s' if start == 'He' else start} start"] = {
             f"{'with' if arm.options['auxiliary'] else 'without'}, rate "
-            f"{said_rate(CONTROL_RATE if arm.name == CONTROL else arm.lr)}": arm
+            f"{said_rate(CONTROL_RATE if arm.name == CONTROL else arm.lr)}"
+            f"{'' if arm.learned.runs else ', none learned'}": arm
             for arm in result
             if arm.options["start"] == start
         }
@@ -185,8 +186,12 @@ def plot(result: Result) -> Figure:
 
 
 def notes(result: Result) -> str:
-    """Say how weak the weak start is."""
-    return f"Weak: {result.settings['weak']:g} times He’s weights."
+    """Say how weak the weak start is, and what the loss is with auxiliary classifiers."""
+    return (
+        f"Weak: {result.settings['weak']:g} times He’s weights. With auxiliary classifiers, the "
+        "loss is a sum of three, with weights 1, 0.3 and 0.3, and its gradient may be larger for "
+        "that alone."
+    )
 
 
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:

@@ -142,12 +142,18 @@ def verdict(result: Result) -> str:
         longer = errors[_longer(result.settings)]
         left = of_difference(longer, errors[f"plain-{shallow}"])
         times = result.settings["times"]
+        more = "twice" if times == 2 else f"{times} times"
         said = (
             f"{'Even with' if left.low > 0 else 'With'} "
-            f"{'twice' if times == 2 else f'{times} times'} the steps, the training "
+            f"{more} the steps, the training "
             f"error of plain-{deep} is {left.in_words()} compared with plain-{shallow}; after "
             f"equal steps, {plain.in_words()}; that of residual-{deep}, after equal steps, is "
             f"{residual.in_words()} compared with residual-{shallow}"
+        )
+        slow = of_difference(longer, errors[f"plain-{deep}"])
+        said += (
+            f"; with {more} the steps instead of as many as the others, that of plain-{deep} is "
+            f"{slow.in_words()}"
         )
     return f"{said} (95 % intervals)."
 
@@ -291,8 +297,9 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "Bold: validation error; dashed: training error, a mean over each epoch while the weights "
-        "change (verdict and table: of the trained network). Line: mean over the seeds; band, of "
-        "validation errors: lowest to highest seed, not a confidence interval."
+        "All networks have batch normalization. Bold: validation error; dashed: training error, a "
+        "mean over each epoch while the weights change (verdict and table: of the trained "
+        "network). Line: mean over the seeds; band, of validation errors: lowest to highest seed, "
+        "not a confidence interval."
     ),
 )

@@ -198,9 +198,9 @@ def verdict(result: Result) -> str:
         longer = lead(result, task, images, ", twice the steps")
         average, regions = (lead_with(result, head) for head in HEADS.values())
         said.append(
-            f"after twice as many steps, the difference with {images:,} {task} images is {longer}, "
-            f"with the average after both networks {average}{_say_unfit(result)}, with 4×4 regions "
-            f"after both {regions}"
+            f"after twice as many steps, the difference with {images:,} {task} images is {longer}; "
+            f"after as many as before, it is {average} with the average after both networks"
+            f"{_say_unfit(result)}, and {regions} with 4×4 regions after both"
         )
     text = ". ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in said)
     return f"{text} (percentage points, 95 % intervals)."

@@ -16,10 +16,12 @@ were 29.6 % with A, 28.7 with B, 28.1 with C, 27.0 with D and 27.3 with E.
 
 import itertools
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from cnnbook import models
 from cnnbook.experiments import figures
+from cnnbook.experiments.conditions import ALMOST_NONE, said_errors, said_rate
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -67,14 +69,20 @@ def verdict(result: Result) -> str:
     if told := _say_rates(result):
         return told
     first, last = result[names[0]], result[names[-1]]
-    gain = of_difference(first.values("test_error"), last.values("test_error"))
-    learnt = of_difference(first.values("train_error"), last.values("train_error"))
-    few, many = (_layers(name) for name in (names[0], names[-1]))
-    return (
-        f"With the {many} layers of {names[-1]} instead of the {few} of {names[0]}, the test "
-        f"accuracy is {gain.in_words()}, that on training images {learnt.in_words()} "
-        "(95 % intervals)."
+    test, training = (
+        of_difference(last.values(key), first.values(key)) for key in ("test_error", "train_error")
     )
+    few, many = (_layers(name) for name in (names[0], names[-1]))
+    text = (
+        f"With the {many} layers of {names[-1]} instead of the {few} of {names[0]}, the test error "
+        f"is {test.in_words()}, that on training images {training.in_words()} (95 % intervals). "
+        f"The learning rate of {names[-1]} is {said_rate(last.lr)}, that of {names[0]} "
+        f"{said_rate(first.lr)}."
+    )
+    ends = [fmean(arm.values("train_error")) for arm in result]
+    if min(ends) < ALMOST_NONE:
+        return text
+    return f"{text} No network was trained to its end: training errors are {said_errors(ends)} %."
 
 
 def _say_rates(result: Result) -> str:
@@ -130,6 +138,11 @@ def _layers(configuration: str) -> int:
     return 3 + models.vgg.CONFIGURATIONS[configuration].count("conv")
 
 
+def notes(result: Result) -> str:
+    """Say how wide the networks are."""
+    return f"{result.settings['width']:g} times the paper’s width."
+
+
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     """Return the relative time of one training."""
     images = settings["images"] or 55_000
@@ -181,4 +194,5 @@ EXPERIMENT = Experiment(
         "Circle or square: mean; bar: its 95 % interval over the seeds, for one fixed test set; "
         "small dot: one seed."
     ),
+    notes=notes,
 )

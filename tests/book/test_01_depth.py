@@ -27,6 +27,14 @@ def recorded() -> list[str]:
     average, regions = (
         experiments.depth.lead_with(record, head) for head in ("average", "4×4 regions")
     )
+    named = {
+        "one layer": "one layer, cluttered, 6400",
+        "one layer, longer": "one layer, cluttered, 6400, twice the steps",
+        "one layer, average": "one layer, cluttered, 6400, average",
+        "six layers": "six layers, cluttered, 6400",
+        "six layers, regions": "six layers, cluttered, 6400, 4×4 regions",
+    }
+    errors = {label: percent(record[name], "train_error") for label, name in named.items()}
     assert min(average.mean, regions.mean) > most.mean / 2  # "most of the lead remains"
     better = [
         above(record[regions], record[average], pairs=True)
@@ -49,7 +57,11 @@ def recorded() -> list[str]:
         f"an accuracy of {deep}, and a one-layer network with as many parameters {shallow}",
         f"an accuracy of {deep} and one layer {shallow}, a lead of {points(most)}",
         f"six layers have {fewer}",
-        f"it has {more_steps}, no more than before, and the lead is {points(longer)}",
+        f"it has {more_steps}, no more than before, while its training error falls from "
+        f"{errors['one layer']} to {errors['one layer, longer']}; the lead is {points(longer)}",
+        f"(training error {errors['one layer, average']}, six layers {errors['six layers']})",
+        f"than six layers ({errors['one layer'].removesuffix(' %')} against "
+        f"{errors['six layers, regions']}), and generalizes worse",
         f"when both networks have the same head (last panel): {points(average)} with the average, "
         f"and {points(regions)} with the 4×4 regions",
         f"it is worth {points(better[0])} to six layers and {points(better[1])} to one",

@@ -57,6 +57,8 @@ def recorded() -> list[str]:
     assert rates == (min(arm.lr for arm in record), max(arm.lr for arm in record))
     tuned = record.tuning["images"] * record.tuning["epochs"]
     share = tuned / (record.settings["images"] * record.settings["epochs"])
+    paired = above(record[three["ReLU between"]], record[ONE7], pairs=True)
+    assert paired.excludes_zero
     both = f"{100 * relu3.mean:.1f} and {100 * relu2.mean:.1f} points"
     return [
         f"layers of equal width beat one 5×5 layer by {points(width2)}",
@@ -65,8 +67,10 @@ def recorded() -> list[str]:
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
         f"worse than the 7×7 layer, by {points(linear3)}; for two against the 5×5 layer, with "
         f"{points(linear2)}, no difference was detected",
-        f"in runs of {100 * share:.0f} % of these steps, and differ tenfold ({rates[0]} for three "
-        f"layers with ReLU, {rates[1]} for one 7×7)",
+        f"in single runs of {100 * share:.0f} % of these steps, and differ tenfold ({rates[0]} for "
+        f"three layers with ReLU, {rates[1]} for one 7×7)",
+        f"paired, three layers with ReLU are worse by {100 * paired.low:.1f} to "
+        f"{100 * paired.high:.1f} points",
         f"error of three layers is higher by {points(relu3)}, and that of two by {points(relu2)}",
         f"have {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
         f"have {test(three['equal width'])}: {signed(width3)}, no difference detected",

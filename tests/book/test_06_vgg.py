@@ -39,9 +39,10 @@ def recorded() -> list[str]:
     assert e.tried[str(a.lr)] == 0.9  # the worse of two runs guesses; the other is in no record
     return [
         f"The test errors are {errors} and {percent(e)} (E)",
-        f"the error is {points(tests)} higher than with A's 11, and on the training images by "
-        f"{points(training)}",
-        f"at A's learning rate of {a.lr}, at which one of two runs learned nothing, and got {e.lr}",
+        f"the error is {points(tests)} higher than with A's 11; on the training images it is "
+        f"{points(training)} higher",
+        f"At A's learning rate of {a.lr}, at least one of two trial runs of E learned nothing; E "
+        f"got {e.lr}",
         f"the training errors are {percent(least, 'train_error')} ({least.name}) to "
         f"{percent(most, 'train_error')} ({most.name})",
     ]

@@ -102,8 +102,10 @@ def recorded() -> list[str]:
         f"a difference is not shown: {points(gains[0])} in favor of the average",
         f"it has a test accuracy of {accuracies[0]} where clothes lie anywhere, and fully "
         f"connected layers with dropout {accuracies[2]}",
-        f"the test error is {percent(ours)} with such modules and {percent(naive)} without any "
-        f"reduction; single 3×3 layers ({percent(one)}) are not shown to be worse",
+        f"the test error is {percent(ours)} with such modules, {percent(projected)} with "
+        f"reductions after pooling only, {percent(naive)} without any; with single 3×3 "
+        f"layers, {percent(one)}",
+        f"a larger learning rate, {projected.lr} instead of {naive.lr}",
         f"the test error is {percent(ours)}; with naive modules {percent(naive)}, or "
         f"{percent(projected)} if a 1×1 convolution follows the pooling; with one 3×3 layer "
         f"{percent(one)}, with two {percent(two)}",

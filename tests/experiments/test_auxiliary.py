@@ -107,7 +107,7 @@ def test_verdict_names_rates_where_the_control_is_compared_and_says_that_errors_
 
 def test_caption_says_how_weak_the_start_is(make_result):
     said = make_result("auxiliary", {}, **EQUAL).conditions
-    assert "Weak: 0.87 times He’s weights. Line" in said
+    assert "Weak: 0.87 times He’s weights. With auxiliary classifiers, the loss is a sum" in said
     assert "Thin, dashed: a run that is left out" in said
 
 
@@ -115,9 +115,9 @@ def test_figure_names_every_arm(make_result):
     figure = make_result("auxiliary", {"weak start, without": GUESSES}, **EQUAL).plot()
     assert [axes.get_title() for axes in figure.axes] == ["weak start", "He’s start"]
     assert figure.alt == (
-        "Validation error by epoch. Weak start: without, rate 0.1 ends at 90.0 %; with, rate 0.1 "
-        "ends at 31.0 %; without, rate 0.03 ends at 31.0 %. He’s start: without, rate 0.1 ends at "
-        "31.0 %; with, rate 0.1 ends at 31.0 %."
+        "Validation error by epoch. Weak start: without, rate 0.1, none learned ends at 90.0 %; "
+        "with, rate 0.1 ends at 31.0 %; without, rate 0.03 ends at 31.0 %. He’s start: "
+        "without, rate 0.1 ends at 31.0 %; with, rate 0.1 ends at 31.0 %."
     )
     colors = [[line.get_color() for line in axes.get_legend().get_lines()] for axes in figure.axes]
     assert colors[1] == colors[0][:2]  # without and with look alike in both panels
