@@ -103,7 +103,7 @@ def test_a_window_does_not_open_where_there_is_room(browser, site):
 
 
 def test_the_first_column_of_a_wide_table_stays(browser, site):
-    visit(browser, site, "chapters/07-googlenet.html", 390)
+    visit(browser, site, "chapters/solutions/07-googlenet.html", 390)
     moved = browser.execute_script("""
         const wide = [...document.querySelectorAll(".cnnbook-table")].filter(
             e => e.scrollWidth > e.clientWidth + 50);
@@ -203,7 +203,7 @@ def test_fades_follow_the_scrolling_in_browsers_without_such_animations(browser,
     old = {"source": "CSS.supports = () => false"}
     added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", old)
     try:
-        visit(browser, site, "chapters/07-googlenet.html", 390)
+        visit(browser, site, "chapters/solutions/07-googlenet.html", 390)
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
     lengths = browser.execute_async_script("""

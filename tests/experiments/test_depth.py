@@ -134,9 +134,9 @@ def test_verdict_tells_where_depth_pays_where_not_and_where_nothing_is_shown(mak
         "clothes, one layer is more accurate than six with as many parameters, with 100 training "
         "images (by 10.0 (5.0 to 15.0)), and no difference is shown with 400, 1,600 and 6,400 "
         "training images (at most 0.0 (−5.0 to 5.0)). After twice as many steps, the difference "
-        "with 6,400 cluttered images is 0.0 (0.0 to 0.0), with the average after both networks "
-        "20.0 (20.0 to 20.0), with 4×4 regions after both 25.0 (20.0 to 30.0) (percentage points, "
-        "95 % intervals)."
+        "with 6,400 cluttered images is 0.0 (0.0 to 0.0); after as many as before, it is 20.0 "
+        "(20.0 to 20.0) with the average after both networks, and 25.0 (20.0 to 30.0) with 4×4 "
+        "regions after both (percentage points, 95 % intervals)."
     )
 
 
@@ -150,7 +150,7 @@ def test_verdict_says_that_one_layer_does_not_fit_its_images_behind_the_average(
     }
     assert (
         ", where one layer does not fit its training images (training error 62 against "
-        f"{own} %), with 4×4 regions"
+        f"{own} %), and 30.0 (25.0 to 35.0) with 4×4 regions"
     ) in result.verdict
 
 
