@@ -238,7 +238,8 @@ def plot(result: Result) -> Figure:
         gains = below.subplots(1, len(groups), squeeze=False)[0]
         for axes, tasks in zip(gains, groups, strict=True):
             told.append(_draw_changes(axes, result, tasks))
-    return Figure(figure, " ".join(told), stacks=True)
+    stacks = max(len(sets), len(groups)) > 1  # else it is drawn again for a narrow page
+    return Figure(figure, " ".join(told), stacks=stacks)
 
 
 def _draw_curves(axes: Axes, result: Result, task: str, plan: Mapping[str, Any]) -> str:

@@ -127,6 +127,7 @@ return [...document.querySelectorAll("table.cnnbook-cards")].map(table => {
   return {
     lines: cells.every(e => getComputedStyle(e).display === "grid"),
     labels: cells.every(e => getComputedStyle(e, "::before").content.includes(e.dataset.label)),
+    filled: cells.every(e => e.textContent.trim() || e.querySelector("img, svg")),
     wide: box.scrollWidth - box.clientWidth,
     columns: new Set(cells.map(e => Math.round(e.firstElementChild.getBoundingClientRect().left)
         - Math.round(table.getBoundingClientRect().left))).size,
@@ -143,6 +144,7 @@ def test_rows_of_small_tables_are_cards_on_a_phone(browser, site, page):
     for card in cards:
         assert card["lines"]
         assert card["labels"]
+        assert card["filled"]
         assert card["wide"] <= 0
         assert card["columns"] == 1  # values stand below each other
     visit(browser, site, f"chapters/{page}.html", 1280)
