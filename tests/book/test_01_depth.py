@@ -61,10 +61,11 @@ def recorded() -> list[str]:
         f"{errors['one layer']} to {errors['one layer, longer']}; the lead is {points(longer)}",
         f"(training error {errors['one layer, average']}, six layers {errors['six layers']})",
         f"than six layers ({errors['one layer'].removesuffix(' %')} against "
-        f"{errors['six layers, regions']}), and generalizes worse",
+        f"{errors['six layers, regions']}), but generalizes worse",
         f"when both networks have the same head (last panel): {points(average)} with the average, "
         f"and {points(regions)} with the 4×4 regions",
-        f"it is worth {points(better[0])} to six layers and {points(better[1])} to one",
+        f"it adds {points(better[0])} to the accuracy of six layers and {points(better[1])} to "
+        "that of one",
         f"the single layer leads by {points(few)}",
         # The answers to claims.
         f"an accuracy of {shallow} with 6,400 images, six layers with as many parameters {fewer}",
@@ -107,13 +108,13 @@ def of_the_first_layer() -> list[str]:
     assert not few_upright.excludes_zero  # "no gain"
     return [
         f"reaches an accuracy of {own} with them",
-        f"the measured lead over random numbers is {points(edges)}",
+        f"the measured lead over random filters is {points(edges)}",
         f"is trained too is {points(trained)} ahead of the edges, one from many labels "
         f"{points(many)}",
-        "not even training the first layer on the same few labels shows a gain, "
+        "not even training the first layer on the same few labels shows a gain over the edges: "
         f"{points(few_upright)}",
-        f"Blurred random numbers are {points(blurred)} ahead, a layer from many labels "
-        f"{points(many_upright)}",
+        f"Blurred random filters are {points(blurred)} ahead of the edges, a layer from many "
+        f"labels {points(many_upright)}",
         f"reaches an accuracy of {own} on cluttered clothes, not shown to differ",
         f"a small network was {points(trained)} less accurate",
         f"A first layer that is trained too is {points(trained)} ahead",
@@ -130,17 +131,15 @@ EXACT = [
     "0.82 times as far",
     "0.22 times by the last stage",
     "1.74",
-    "2.20",
+    "it is 2.20",
     "0.16 in stage 7, and is 0.22 in stage 9",
-    "within 0.13 in stage 1",
+    "at most 0.13 in stage 1",
     "at 0.15 to 0.33",
-    "within 0.17, and the mirrored one at 0.00",
+    "at most 0.17, and 0.00 for the mirrored cat",
     "within 0.33",
     "get 91 to 98 %",
-    "(1 to 29 %)",
-    "(0 %)",
-    "72.7 % for pixels to 85.0 % in stage 5",
-    "70.7 % in stage 9",
+    "only 1 to 29 %, and in tiles of 16×16 pixels 0 %",
+    "72.7 % for pixels to 85.0 % in stage 5, then falls to 70.7 % in stage 9",
     "78.3 %",
     "accuracy falls to 16.0 %",
     "edges make up 24 %",
@@ -151,6 +150,7 @@ EXACT = [
     "chance gives 11 %",
     "and edges 20 %",
     "7.7 and 2.8 on average",
+    "a standard deviation of 7 points",
     # A definition.
     "2.98 times",
     "1.43 times",
@@ -198,6 +198,9 @@ def test_edges_among_random_kernels():
     """Two of nine equal parts: the share has the distribution Beta(1, 7/2)."""
     by_chance = [32 * (1 - share) ** 3.5 for share in (1 / 3, 1 / 2)]
     assert " and ".join(f"{count:.1f}" for count in by_chance) == "7.7 and 2.8"
+    # Of eight kernels together: Beta(8, 28).
+    eight = torch.distributions.Beta(8.0, 28.0)
+    assert f"{eight.mean:.0%} ± {eight.stddev:.0%}" == "22% ± 7%"
 
 
 def test_edges_of_the_photograph():
