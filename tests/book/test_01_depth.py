@@ -149,7 +149,7 @@ EXACT = [
     "spots make up 32 %",
     "chance gives 11 %",
     "and edges 20 %",
-    "7.7 and 2.8 on average",
+    "7.7 and 2.8 on average, with standard deviations of 2.4 and 1.6",
     "a standard deviation of 7 points",
     # A definition.
     "2.98 times",
@@ -196,8 +196,9 @@ def test_shares_of_the_first_kernels():
 
 def test_edges_among_random_kernels():
     """Two of nine equal parts: the share has the distribution Beta(1, 7/2)."""
-    by_chance = [32 * (1 - share) ** 3.5 for share in (1 / 3, 1 / 2)]
-    assert " and ".join(f"{count:.1f}" for count in by_chance) == "7.7 and 2.8"
+    chances = [(1 - share) ** 3.5 for share in (1 / 3, 1 / 2)]
+    assert " and ".join(f"{32 * p:.1f}" for p in chances) == "7.7 and 2.8"
+    assert " and ".join(f"{(32 * p * (1 - p)) ** 0.5:.1f}" for p in chances) == "2.4 and 1.6"
     # Of eight kernels together: Beta(8, 28).
     eight = torch.distributions.Beta(8.0, 28.0)
     assert f"{eight.mean:.0%} ± {eight.stddev:.0%}" == "22% ± 7%"
