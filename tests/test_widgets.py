@@ -446,10 +446,10 @@ def test_stacking_counts_what_a_gradient_counts(captured):
         assert image.get_array().filled(0).tolist() == count[0, 0].tolist()
     assert [patch.get_linewidth() > 2 for patch in moving.patches].count(True) == 4
     assert "on 2×2 units and through them on 6×6 units and through them on 8×8 pixels" in words
-    assert "38 weights; 900 ways, " in words
+    assert "38 weights; 900 paths, " in words
     # The last unit stays the last one in a smaller output.
     assert draw("one", 9) is draw("one", 9)
-    assert "49 weights; 49 ways, one from every pixel" in draw("one", 9)[1]
+    assert "49 weights; 49 paths, one from every pixel" in draw("one", 9)[1]
 
 
 def test_grids_of_stacking_stay_where_they_are(captured):

@@ -43,8 +43,8 @@ def stacking(stacks: Mapping[str, Sequence[int]] = STACKS, *, side: int = 8) -> 
     -------
     Explorer
         Chooses stack and unit of the output, counted row by row; a stack with fewer units than
-        another stays at its last one. The number in a cell is that of the ways which lead from it
-        to the unit: the derivative of the unit with respect to it, if all weights are 1.
+        another stays at its last one. The number in a cell counts the paths from there to the
+        unit: the derivative of the unit with respect to it, if all weights are 1.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def stacking(stacks: Mapping[str, Sequence[int]] = STACKS, *, side: int = 8) -> 
     return explore(draw, first=preferred(choices, kernels="two 3×3", unit=6), **choices)
 
 
-def _ways(kernels: Sequence[int], side: int, unit: int) -> list[Tensor]:
-    """Return the ways from every pixel, and from every unit of every layer, to one of the last."""
+def _paths(kernels: Sequence[int], side: int, unit: int) -> list[Tensor]:
+    """Count the paths from every pixel, and from every unit of every layer, to one of the last."""
     out = side - sum(k - 1 for k in kernels)
     counts = [F.one_hot(torch.tensor(unit - 1), out * out).view(1, 1, out, out).float()]
     for k in reversed(kernels):
@@ -102,10 +102,10 @@ def _ways(kernels: Sequence[int], side: int, unit: int) -> list[Tensor]:
 def _followed(
     name: str, kernels: Sequence[int], side: int, unit: int, cell: float
 ) -> tuple[Figure, str]:
-    ways = _ways(kernels, side, unit)
-    seen = [int((count > 0).any(0).sum()) for count in ways]
-    row, column = divmod(unit - 1, len(ways[-1]))
-    cells = cell * sum(len(count) for count in ways)
+    paths = _paths(kernels, side, unit)
+    seen = [int((count > 0).any(0).sum()) for count in paths]
+    row, column = divmod(unit - 1, len(paths[-1]))
+    cells = cell * sum(len(count) for count in paths)
     gap = (CHART - 2 * EDGE - cells) / len(kernels)
     height = TITLE + side * cell + BOTTOM
     middle, x = BOTTOM + side * cell / 2, EDGE
@@ -115,7 +115,7 @@ def _followed(
         # The grids stay when the unit is changed.
         fixed, moving = _Sheet(figure, height), _Sheet(figure, height)
         before = None
-        for number, count in enumerate(ways):
+        for number, count in enumerate(paths):
             n, y = len(count), middle + len(count) * cell / 2
             title = "{}×{} pixels" if number == 0 else "{}×{}"
             at = x, y, n * cell, title
@@ -142,10 +142,10 @@ def _followed(
             before = corner
             x += n * cell + gap
     through = "".join(f" on {n}×{n} units and through them" for n in seen[-2:0:-1])
-    total, most = int(ways[0].sum()), int(ways[0].max())
+    total, most = int(paths[0].sum()), int(paths[0].max())
     words = (
         f"{name}: the unit in row {row + 1}, column {column + 1} depends{through} on "
-        f"{seen[0]}×{seen[0]} pixels. {sum(k * k for k in kernels)} weights; {total:,} ways, "
+        f"{seen[0]}×{seen[0]} pixels. {sum(k * k for k in kernels)} weights; {total:,} paths, "
         + ("one from every pixel." if most == 1 else f"{most} of them from the middle.")
     )
     return Figure(figure, f"Grids from pixels to output. {words}"), words
