@@ -61,18 +61,18 @@ def recorded() -> list[str]:
     assert paired.excludes_zero
     both = f"{100 * relu3.mean:.1f} and {100 * relu2.mean:.1f} points"
     return [
-        f"layers of equal width beat one 5×5 layer by {points(width2)}",
+        f"layers of equal width beat one 5×5 layer in test error by {points(width2)}",
         f"Three 3×3 layers have a test error of {test(three['ReLU between'])}, one 7×7 layer "
         f"{test(ONE7)}: a difference of {signed(equal7)}",
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
-        f"worse than the 7×7 layer by {points(linear3)}. For two layers against the 5×5 layer, "
-        f"{points(linear2)}, no difference was detected",
+        f"worse than the 7×7 layer by {points(linear3)}. Between two layers and the "
+        f"5×5 layer, no difference was detected: {points(linear2)}",
         f"in single runs of {100 * share:.0f} % of these steps, and range from {rates[0]} (three "
         f"layers with ReLU) to {rates[1]} (one 7×7 layer)",
         f"paired, three layers are worse by {100 * paired.low:.1f} to "
         f"{100 * paired.high:.1f} points",
-        f"error of three layers is higher by {points(relu3)}, and that of two by {points(relu2)}",
-        f"have {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
+        f"raises the error of three layers by {points(relu3)}, and that of two by {points(relu2)}",
+        f"test error of {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
         f"have {test(three['equal width'])}: {signed(width3)}, no difference detected",
         f"training error is {train(ONE7)} with one 7×7 layer and "
         f"{train(three['ReLU between'])} with three 3×3 layers and ReLU",
@@ -117,7 +117,7 @@ EXACT = [
     # Printed on the page; compared below.
     "misses 16.1 % of the ring",
     "lie within 2 points of one another",
-    "agrees to within 5 %",
+    "agrees with this prediction to within 5 %",
     "from 9.6 pixels to 10.5",
     "shrunk it to 7.7",
     "multiplied by 1.16",

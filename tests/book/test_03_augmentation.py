@@ -83,11 +83,12 @@ def recorded() -> list[str]:
         f"Turning gains {signed('cluttered', 500, TURNED)}",
         f"turning by up to 15° costs {points(change('upright', 500, TURNED))}",
         f"Turning by up to 180° costs {upright}, although",
-        f"misclassifies {wrong('upright', 500, HALF_TURN)} of its own training images, unturned",
-        f"neither gain nor cost, {signed('digits', 500, TURNED)}. By up to 90° it costs "
+        f"misclassifies {wrong('upright', 500, HALF_TURN)} of its own training images, "
+        "even unturned",
+        f"turning by up to 15°, {signed('digits', 500, TURNED)}. Turning by up to 90° costs "
         f"{points(change('digits', 500, 'turned by up to 90°'))}",
-        f"turning costs {pair} on 6 and 9, and {others} on the other eight digits, so 6 and 9 "
-        f"lose {points(contrast)} more",
+        f"such training costs {pair} on 6 and 9, and {others} on the other eight digits, so 6 "
+        f"and 9 lose {points(contrast)} more",
         f"classifies {accuracy('digits', 500, HALF_TURN, 'pair_error')} of sixes and nines",
         f"upright clothes by {signed('upright', 500, 'mirrored')}",
         # In the answers to claims.
