@@ -176,8 +176,8 @@ def test_a_seed_repeats_the_draw_and_each_image_has_its_own():
     found = facts(CHAPTER)
     assert found["same_seed_same_images"] is True
     assert found["other_seed_other_images"] is True
-    assert found["different_of_eight"] == 8
-    assert found["different_of_eight_by_torchvision"] == 1
+    assert found["different_pictures_of_eight"] == 8
+    assert found["different_pictures_by_torchvision"] == 1
 
 
 @book
@@ -225,8 +225,8 @@ def test_few_digits_gain_and_broken_labels_cost_most_on_six_and_nine():
 def test_turned_digits_teach_invariance_at_a_price():
     found = facts(CHAPTER)
     upright, turned = (
-        (found[f"learned_{how}_tested_upright"], found[f"learned_{how}_tested_a_quarter_turned"])
-        for how in ("upright", "any_angle")
+        (found[f"trained_{how}_tested_upright"], found[f"trained_{how}_tested_at_90_degrees"])
+        for how in ("upright", "at_any_angle")
     )
     assert upright[1] < 0.4
     assert turned[1] > turned[0] - 0.1
@@ -237,7 +237,8 @@ def test_turned_digits_teach_invariance_at_a_price():
 def test_the_mean_of_copies_makes_up_for_most_of_what_one_copy_loses():
     found = facts(CHAPTER)
     one, many, plain = (
-        found[key] for key in ("one_changed_copy", "mean_of_sixteen_copies", "as_it_is")
+        found[f"accuracy_{key}"]
+        for key in ("on_one_changed_copy", "of_the_mean_of_16", "on_unchanged_images")
     )
     assert one < (one + plain) / 2 < many <= plain
 
