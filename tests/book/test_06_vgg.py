@@ -93,9 +93,9 @@ def recorded_starts() -> list[str]:
         "All nine runs from σ = 0.03 learn, though one of D's reaches an accuracy of only "
         f"{accuracy(worst)}",
         "From σ = 0.1, D and E overflow within a few steps",
-        f"From σ = 0.035, with a learning rate of {badly.lr}, two of E's three runs learn, and "
-        f"reach {mean(badly.learned)} on average; from σ = 0.03, with {well.lr}, all three learn, "
-        f"and reach {mean(well.learned)}",
+        f"With σ = 0.035 and a learning rate of {badly.lr}, two of E's three runs learn, and reach "
+        f"{mean(badly.learned)} on average; with σ = 0.03 and {well.lr}, all three learn, and reach "
+        f"{mean(well.learned)}",
         f"Its accuracy is lowest from σ = 0.1, with a learning rate of {norm[-1].lr}",
         "From σ = 0.01, no learning rate up to 0.03 led beyond guessing",
     ]
