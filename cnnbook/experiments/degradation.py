@@ -217,10 +217,10 @@ def plot_removed(result: Result) -> Figure:
     seeds, blocks = len(arms[0].runs), max(arm.options["depth"] - 2 for arm in arms) // 2
     caption = (
         f"{said_images(result.settings)}; networks trained as above, tested on the first "
-        f"{result.settings['remove']:,} test images without one block at a time, of the {most} of "
-        f"{blocks} that keep the shape of the feature maps. Line: mean over {said_counts([seeds])} "
-        f"seed{'s' * (seeds > 1)}; band: lowest to highest seed; gray vertical lines: where a stage "
-        "ends."
+        f"{result.settings['remove']:,} test images without one of the {most} blocks (of {blocks}) "
+        f"that keep the shape of the feature maps. Line: mean over {said_counts([seeds])} "
+        f"seed{'s' * (seeds > 1)}; band: lowest to highest seed; gray vertical lines: where a "
+        "stage ends."
     )
     alt = f"Test error without one block: {'; '.join(listed)}."
     return Figure(figure, alt, caption=caption)
