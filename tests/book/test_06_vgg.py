@@ -94,8 +94,8 @@ def recorded_starts() -> list[str]:
         f"{accuracy(worst)}",
         "From σ = 0.1, D and E overflow within a few steps",
         f"With σ = 0.035 and a learning rate of {badly.lr}, two of E's three runs learn, and reach "
-        f"{mean(badly.learned)} on average; with σ = 0.03 and {well.lr}, all three learn, and "
-        f"reach {mean(well.learned)}",
+        f"{mean(badly.learned)} on average; with σ = 0.03 and a learning rate of "
+        f"{well.lr}, all three learn, and reach {mean(well.learned)}",
         f"Its accuracy is lowest from σ = 0.1, with a learning rate of {norm[-1].lr}",
         "From σ = 0.01, no learning rate up to 0.03 led beyond guessing",
     ]
@@ -120,7 +120,7 @@ PAPERS = [
     "error by 0.6 points, D's by 1.7 (Table 3)",
     "A-LRN has 29.7 %, A 29.6 % (Table 3)",
     "a top-1 error of 24.8 %, averaging over 150 crops 24.6 %, and both together 24.4 % (Table 5)",
-    "in training and test lower D's error by 2.2 points (Tables 3 and 4), nearly as much as the "
+    "at several scales lower D's error by 2.2 points (Tables 3 and 4), nearly as much as the "
     "five additional layers from A to D, which lower it by 2.6",
     "another 0.4 points (Table 5)",
     "gain at most 0.1 points at one test size",
