@@ -217,9 +217,10 @@ def plot_removed(result: Result) -> Figure:
     seeds, blocks = len(arms[0].runs), max(arm.options["depth"] - 2 for arm in arms) // 2
     caption = (
         f"{said_images(result.settings)}; networks trained as above, tested on the first "
-        f"{result.settings['remove']:,} test images. A block counts if it keeps the shape of the "
-        f"feature maps: {most} of {blocks}. Line: mean over {said_counts([seeds])} "
-        f"seed{'s' * (seeds > 1)}; band: lowest to highest; gray vertical lines: between stages."
+        f"{result.settings['remove']:,} test images without one of the {most} blocks (of {blocks}) "
+        f"that keep the shape of the feature maps. Line: mean over {said_counts([seeds])} "
+        f"seed{'s' * (seeds > 1)}; band: lowest to highest seed; gray vertical lines: where a "
+        "stage ends."
     )
     alt = f"Test error without one block: {'; '.join(listed)}."
     return Figure(figure, alt, caption=caption)
@@ -299,7 +300,7 @@ EXPERIMENT = Experiment(
     marks=(
         "All networks have batch normalization. Bold: validation error; dashed: training error, a "
         "mean over each epoch while the weights change (verdict and table: of the trained "
-        "network). Line: mean over the seeds; band, of validation errors: lowest to highest seed, "
-        "not a confidence interval."
+        "network). Line: mean over the seeds; band: lowest to highest validation error, not a "
+        "confidence interval."
     ),
 )

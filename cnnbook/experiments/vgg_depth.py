@@ -140,7 +140,7 @@ def _layers(configuration: str) -> int:
 
 def notes(result: Result) -> str:
     """Say how wide the networks are."""
-    return f"{result.settings['width']:g} times the paper’s width."
+    return f"The networks have {result.settings['width']:g} times the paper’s width."
 
 
 def cost(options: Mapping[str, Any], settings: Mapping[str, Any]) -> float:

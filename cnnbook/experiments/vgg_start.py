@@ -191,11 +191,11 @@ def notes(result: Result) -> str:
     """Say how much larger the weights are than σ, and which rate was taken if none was better."""
     width = result.settings["width"]
     text = (
-        f"σ is that of a network of the paper’s width; these are 1/{1 / width:g} as wide, and "
+        f"Values of σ are for the paper’s width; these networks are 1/{1 / width:g} as wide, and "
         f"their weights √{1 / width:g} = {width**-0.5:.1f} times as large."
     )
     if any(arm.chosen_at_chance for arm in result):
-        text += " Where no rate taught anything, the runs took one of those tried."
+        text += " Where no learning rate led beyond guessing, one of those tried was used."
     return text
 
 
@@ -256,7 +256,7 @@ EXPERIMENT = Experiment(
     cost,
     notes=notes,
     marks=(
-        "Mean test accuracy of the runs that learned (test error below 80 %, where guessing has "
-        "90 %), and how many did; gray: none; overflow: none, as the loss became infinite."
+        "Each box: mean test accuracy of the runs that learned (above 20 %; guessing gives 10 %), "
+        "and how many did. Gray: none did; overflow: none, because the loss became infinite."
     ),
 )

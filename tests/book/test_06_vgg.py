@@ -39,11 +39,11 @@ def recorded() -> list[str]:
     assert e.tried[str(a.lr)] == 0.9  # the worse of two runs guesses; the other is in no record
     return [
         f"The test errors are {errors} and {percent(e)} (E)",
-        f"the error is {points(tests)} higher than with A's 11; on the training images it is "
+        f"the test error is {points(tests)} higher than with A's 11, and the training error is "
         f"{points(training)} higher",
-        f"At A's learning rate of {a.lr}, at least one of two trial runs of E learned nothing; E "
-        f"got {e.lr}",
-        f"the training errors are {percent(least, 'train_error')} ({least.name}) to "
+        f"At A's learning rate of {a.lr}, at least one of E's two trial runs learned nothing; E's "
+        f"learning rate is {e.lr}",
+        f"the training errors are still {percent(least, 'train_error')} ({least.name}) to "
         f"{percent(most, 'train_error')} ({most.name})",
     ]
 
@@ -88,15 +88,16 @@ def recorded_starts() -> list[str]:
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
     assert (len(badly.learned.runs), len(well.learned.runs)) == (2, 3)
     return [
-        "11, 16 and 19 layers learn from σ = 0.03, and from a σ for each layer (He and others "
-        "2015); from 0.01 none does",
-        f"All nine runs from σ = 0.03 learn, though one of D's reaches only {accuracy(worst)}",
-        "D and E overflow at σ = 0.1 within a few steps",
-        f"From σ = 0.035, with a rate of {badly.lr}, two of E's three runs learn, to "
-        f"{mean(badly.learned)} on average; from σ = 0.03, with a rate of {well.lr}, all three do, "
-        f"to {mean(well.learned)}",
-        f"It learns worst from the largest, with a rate of {norm[-1].lr}",
-        "From σ = 0.01, no rate up to 0.03 worked",
+        "11, 16 and 19 layers learn from σ = 0.03 or a σ for each layer (He and others 2015); from "
+        "σ = 0.01, none does",
+        "All nine runs from σ = 0.03 learn, though one of D's reaches an accuracy of only "
+        f"{accuracy(worst)}",
+        "From σ = 0.1, D and E overflow within a few steps",
+        f"With σ = 0.035 and a learning rate of {badly.lr}, two of E's three runs learn, and reach "
+        f"{mean(badly.learned)} on average; with σ = 0.03 and a learning rate of "
+        f"{well.lr}, all three learn, and reach {mean(well.learned)}",
+        f"Its accuracy is lowest from σ = 0.1, with a learning rate of {norm[-1].lr}",
+        "From σ = 0.01, no learning rate up to 0.03 led beyond guessing",
     ]
 
 
@@ -113,20 +114,20 @@ def test_recorded_runs_are_as_the_prose_says():
 
 
 PAPERS = [
-    "11 layers have a top-1 error of 29.6 %, 16 layers 27.0 %, and 19 layers 27.3 %",
-    "the top-1 error falls by 2.6 points (Table 3). With 19 it is 0.3 points higher",
-    "a step of 0.3 points (Table 3)",
+    "the top-1 error is 29.6 % with 11 layers, 27.0 % with 16 (VGG-16) and 27.3 % with 19",
+    "the top-1 error falls by 2.6 points (Table 3). With E's 19, it is 0.3 points higher",
+    "a difference of 0.3 points (Table 3)",
     "error by 0.6 points, D's by 1.7 (Table 3)",
     "A-LRN has 29.7 %, A 29.6 % (Table 3)",
     "a top-1 error of 24.8 %, averaging over 150 crops 24.6 %, and both together 24.4 % (Table 5)",
-    "in training and testing gain D 2.2 points (Tables 3 and 4), nearly as much as the five layers "
-    "from A to D, which gained 2.6",
+    "at several scales lower D's error by 2.2 points (Tables 3 and 4), nearly as much as the "
+    "five additional layers from A to D, which lower it by 2.6",
     "another 0.4 points (Table 5)",
-    "gains at most 0.1 points at one test size",
+    "gain at most 0.1 points at one test size",
     "1.3 million photographs",
     "a top-5 error of 7.3 %",
     "with 6.7 %",
-    "with 25.3 %",
+    "with an error of 25.3 %",
     "7.0 % against 7.9 %",
     "GoogLeNet has 9.15 % and VGG-16 9.33 %",
     "have 6.8 % (Table 7)",
@@ -143,32 +144,34 @@ PAPERS = [
     "with momentum 0.9, weight decay 0.0005 and a learning rate of 0.01",
 ]
 EXACT = [
-    "only 8.1 % more parameters: 74.3 % of VGG-16's 138 million are in a single",
-    "fc6 alone has 74.3 % of the parameters, and the three fully connected layers have 89.4 %",
+    "Eight more layers mean 2.6 times the operations, but only 8.1 % more parameters: one fully "
+    "connected layer holds 74.3 % of VGG-16's 138 million",
+    "fc6 alone has 74.3 % of the parameters, and the three fully connected layers together have "
+    "89.4 %",
     "take 99.2 % of the 15.5 billion multiply–adds",
-    "Eight more layers cost 2.6 times the operations",
-    "raise the parameters by only 8.1 %, but make the multiply–adds 2.6 times as many",
-    "for a batch of 256, 27.3 GiB against 0.5 GiB",
+    "the number of parameters grows by only 8.1 %, but that of multiply–adds by a factor of 2.6",
+    "those of a batch far more: 27.3 GiB against 0.5 GiB",
     "that leaves 14.4 GiB",
     "instead of 27.3 GiB",
     "2.3 times AlexNet's parameters and 21.4 times its multiply–adds",
     "D also has 1.5 times as many weights in its convolutions as C",
     "65,536 times as large",
     "At σ = 0.01 every layer",
-    "Raise σ from 0.025 to 0.04: A's scores, after 11 layers, become 176 times as large, and E's, "
-    "after 19, 7,556 times",
+    "At σ = 0.1, A's signal grows",
+    "Raise σ from 0.025 to 0.04, and A's scores, after 11 layers, become 176 times as large, E's, "
+    "after 19 layers, 7,556 times",
     "11.2 times fewer multiply–adds",
     "which takes 0.7 % of the operations",
     "about 0.021",
     # Settings.
-    "a signal of about 0.08 in A and 0.02 in E. (Counting inputs would leave about 0.7 and 0.2;",
+    "a weaker signal: about 0.08 after A's last block and 0.02 after E's. (Counting inputs would "
+    "leave about 0.7 and 0.2;",
     "three (1.63 times the factor), and fc6 reads 64 numbers instead of 25,088 (0.14 times)",
-    "guessing gives 10 %",
-    "if its accuracy is above 20 %",
-    "Bars are 95 % intervals",
+    "Guessing gives an accuracy of 10 %",
+    "if its test accuracy is above 20 %",
     "From σ = 0.025, A learns",
     "some 60 times as large",
-    "100 times weaker nor 100 times stronger",
+    "100 times weaker or stronger",
     "from σ = 0.01",
 ]
 

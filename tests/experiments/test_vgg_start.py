@@ -93,12 +93,12 @@ def test_verdict_and_caption_say_steps_and_how_weights_differ_from_sigma(startin
     assert said.startswith(
         "Within 237 steps and without batch norm, all runs learn from He’s weights"
     )
-    told = "these are 1/8 as wide, and their weights √8 = 2.8 times as large."
+    told = "these networks are 1/8 as wide, and their weights √8 = 2.8 times as large."
     assert told in result.conditions
     assert "1/2 as wide, and their weights √2 = 1.4 times" in (
         replace(result, settings={**result.settings, "width": 0.5}).conditions
     )
-    lost = " Where no rate taught anything, the runs took one of those tried. "
+    lost = " Where no learning rate led beyond guessing, one of those tried was used. "
     assert lost not in result.conditions
     arms = [replace(arm, tried={"0.01": 0.9}) for arm in result]
     assert f"{told}{lost}" in replace(result, arms=arms).conditions
