@@ -295,9 +295,9 @@ def plot(result: Result) -> Figure:
 
 
 _say_panel = {
-    "as in 2012": "pixels and weights of 2012",
+    "as in 2012": "as in 2012",
     "pixels scaled": "pixels scaled",
-    "start scaled": "pixels and weights scaled",
+    "start scaled": "weights scaled too",
 }
 
 

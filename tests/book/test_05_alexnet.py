@@ -202,7 +202,7 @@ def test_towers_are_groups_and_exchange_little():
 def test_tanh_is_flat_from_the_start_of_2012_and_relu_half_flat_from_each():
     tanh, relu = (column(CHAPTER, f"flat, {f}", "start") for f in ("tanh", "ReLU"))
     assert tanh["as in 2012"] > 50
-    assert tanh["pixels scaled"] == tanh["pixels and weights scaled"] == 0
+    assert tanh["pixels scaled"] == tanh["weights scaled too"] == 0
     assert all(30 < share < 70 for share in relu.values())
     assert 4.5 < column(CHAPTER, "standard deviation", "start")["as in 2012"] < 5.5
 

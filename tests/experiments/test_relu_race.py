@@ -146,9 +146,9 @@ def test_caption_says_how_rates_were_chosen(make_result):
 def test_figure_names_every_arm(make_result):
     figure = make_result("relu_race", {}, **ALIKE).plot()
     assert [axes.get_title() for axes in figure.axes] == [
-        "pixels and weights of 2012",
+        "as in 2012",
         "pixels scaled",
-        "pixels and weights scaled",
+        "weights scaled too",
     ]
     for axes in figure.axes:
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ReLU", "tanh"]
