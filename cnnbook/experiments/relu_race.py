@@ -276,7 +276,7 @@ def plot(result: Result) -> Figure:
                 f"{label} after {sum(r['epochs_to_level'] for r in runs) / len(runs):.1f} epochs"
                 for label, runs in shown.items()
             ]
-            said.append(f"{_say_panel[setup]}: {', '.join(ends)}")
+            said.append(f"{_say_panel[setup]} ({', '.join(ends)})")
             axes.set(xlabel="epoch", ylabel="training error (%)", title=_say_panel[setup])
             axes.set_ylim(0, 100)
             axes.tick_params(labelleft=True)  # on a phone, the panels are below each other
