@@ -123,8 +123,8 @@ def verdict(result: Result) -> str:
         len(arm.compared.runs) < len(arm.runs) for arm in (*own.values(), *torchs.values())
     )
     text = (
-        f"{'Of the runs that learned: with' if failed else 'With'} a start and a learning rate of "
-        "its own, LeNet-5's test error is "
+        f"{'Of the runs that learned: with' if failed else 'With'} initial weights and a learning "
+        "rate that suit each function, LeNet-5's test error is "
         f"{100 * sum(relu) / len(relu):.1f} % with ReLU and, compared with that, "
         f"{', '.join(said[:-1])} and {said[-1]}"
     )
@@ -133,19 +133,20 @@ def verdict(result: Result) -> str:
             torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
         text += (
-            "; with the logistic sigmoid from torch's start, compared with its own, it is "
+            "; with the logistic sigmoid from torch's initial weights instead, it is "
             f"{change.in_words()}"
         )
         if torchs["logistic sigmoid"].chosen_at_chance:
             text += ", at a learning rate chosen among some with which nothing had been learned yet"
     text += " (95 % intervals)."
-    for start, arms in (("its own start", own), ("torch's start", torchs)):
+    for start, arms in (("suited", own), ("torch's", torchs)):
         for label, arm in arms.items():
             lost = len(arm.runs) - len(arm.compared.runs)
             if lost:
                 text += (
-                    f" {label[:1].upper()}{label[1:]} with {start} ends no better than by guessing "
-                    f"in {lost} of {len(arm.runs)} seeds; means leave these runs out."
+                    f" {label[:1].upper()}{label[1:]} with {start} initial weights ends no better "
+                    f"than by guessing in {lost} of {len(arm.runs)} seeds; means leave these "
+                    "runs out."
                 )
     return text
 
@@ -162,8 +163,8 @@ def _say_less(arm: ArmResult, relu: ArmResult) -> str:
 def plot(result: Result) -> Figure:
     """Draw the validation error of every activation function, one panel for each start."""
     panels = {
-        title: _say_chosen(result, start)
-        for start, title in {"own": "start of its own", "torch": "torch's start"}.items()
+        f"{whose} initial weights": _say_chosen(result, start)
+        for start, whose in {"own": "suited", "torch": "torch's"}.items()
         if _say_chosen(result, start)
     }
     return figures.panels_of_curves(
@@ -224,5 +225,7 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     images=lambda settings: said_images({**settings, "side": 32}),
-    marks=f"{BANDS} Thin, dashed: a run that is left out of the mean because it learned nothing.",
+    marks=(
+        f"{BANDS} Thin dashed line: a run that is left out of the mean because it learned nothing."
+    ),
 )

@@ -219,9 +219,9 @@ def verdict(result: Result) -> str:
 
 
 _say_setup = {
-    "as in 2012": "with pixels and start as in 2012",
-    "pixels scaled": "with scaled pixels and the start of 2012",
-    "start scaled": "with scaled pixels and starts that suit each",
+    "as in 2012": "with pixels and weights as in 2012",
+    "pixels scaled": "with scaled pixels and the weights of 2012",
+    "start scaled": "with scaled pixels and weights that suit each function",
 }
 
 
@@ -231,7 +231,7 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
         arrived = [run["epochs_to_level"] for run in arm.runs if run["reached"]]
         missing = len(arm.runs) - len(arrived)
         if missing:
-            late.append(f"{missing} of {len(arm.runs)} trainings with {label}")
+            late.append(f"{missing} of {len(arm.runs)} runs with {label}")
         else:
             told.append(f"{label} takes {sum(arrived) / len(arrived):.1f} epochs")
     if late:
@@ -276,7 +276,7 @@ def plot(result: Result) -> Figure:
                 f"{label} after {sum(r['epochs_to_level'] for r in runs) / len(runs):.1f} epochs"
                 for label, runs in shown.items()
             ]
-            said.append(f"{_say_panel[setup]}: {', '.join(ends)}")
+            said.append(f"{_say_panel[setup]} ({', '.join(ends)})")
             axes.set(xlabel="epoch", ylabel="training error (%)", title=_say_panel[setup])
             axes.set_ylim(0, 100)
             axes.tick_params(labelleft=True)  # on a phone, the panels are below each other
@@ -288,16 +288,16 @@ def plot(result: Result) -> Figure:
         row[0].set_yticks([0, level, 50, 75, 100] if level == 25 else [0, level, 25, 50, 75, 100])
     return Figure(
         figure,
-        f"Training error by epoch, a line for each seed, until it is {level:.0f} %. Reached or "
-        f"given up, on average, {'; '.join(said)}.",
+        f"Training error by epoch, a line for each seed, until it is {level:.0f} %. Mean length of "
+        f"the race: {'; '.join(said)}.",
         stacks=True,
     )
 
 
 _say_panel = {
-    "as in 2012": "pixels and start of 2012",
+    "as in 2012": "as in 2012",
     "pixels scaled": "pixels scaled",
-    "start scaled": "pixels and start scaled",
+    "start scaled": "weights scaled too",
 }
 
 
@@ -350,7 +350,8 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "Line: one seed, which ends at the first epoch whose mean training error is at the gray "
-        "line; triangle and number: mean over the seeds of when they pass it, between epochs."
+        "Each line is one seed and ends at the first epoch whose mean training error is at or "
+        "below the gray line. Triangle and number: when the gray line is reached, interpolated "
+        "between epochs, as a mean over the seeds."
     ),
 )

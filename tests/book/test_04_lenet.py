@@ -67,7 +67,7 @@ def recorded() -> list[str]:
         f"the best of four had an error of {100 * min(guessing):.1f} %",
         f"a training error of {percent(record[sigmoid], 'train_error')}, the others about 5 %",
         "higher learning rate, 0.3, had",
-        f"all five survived, with {reaches('ReLU', torchs)}",
+        f"all five survived, with a test error of {reaches('ReLU', torchs)}",
         # The answer to a claim.
         f"a test error of {reaches('logistic sigmoid')}, against {reaches('scaled tanh')}",
     ]
@@ -175,7 +175,7 @@ def test_hardly_any_gradient_passes_a_sigmoid_network():
 def test_the_sigmoid_needs_its_start():
     alts = [line for line in printed(CHAPTER).splitlines() if "Validation error by epoch" in line]
     _, alt = alts  # recorded, and run on the page
-    own, torchs = alt.split("orch's start: ")
+    own, torchs = alt.split("orch's initial weights: ")
     sigmoid, *others = [float(part.split()[0]) for part in own.split(" ends at ")[1:]]
     assert len(others) == 3
     assert max(others) < sigmoid < 50 < 80 < number(torchs.split(" ends at ")[1])

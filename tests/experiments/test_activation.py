@@ -67,11 +67,11 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
     }
     said = make_result("activation", changes, **ALIKE).verdict
     assert said == (
-        "With a start and a learning rate of its own, LeNet-5's test error is 11.0 % with ReLU and,"
-        " compared with that, 5.0 points higher (2.7 to 7.3) with the logistic sigmoid, not shown "
-        "to differ (0.0 points, −2.3 to 2.3) with tanh and 5.0 points lower (2.7 to 7.3) with the "
-        "scaled tanh; with the logistic sigmoid from torch's start, compared with its own, it is "
-        "74.0 points higher (71.5 to 76.5) (95 % intervals)."
+        "With initial weights and a learning rate that suit each function, LeNet-5's test error is "
+        "11.0 % with ReLU and, compared with that, 5.0 points higher (2.7 to 7.3) with the "
+        "logistic sigmoid, not shown to differ (0.0 points, −2.3 to 2.3) with tanh and 5.0 points "
+        "lower (2.7 to 7.3) with the scaled tanh; with the logistic sigmoid from torch's initial "
+        "weights instead, it is 74.0 points higher (71.5 to 76.5) (95 % intervals)."
     )
 
 
@@ -93,11 +93,11 @@ def test_a_run_that_learned_nothing_is_counted_and_not_averaged(make_result):
     died = [0.10, 0.11, 0.90]
     dead = {"ReLU, own start": {"test_error": died}}
     result = make_result("activation", dead, **ALIKE)
-    assert result.verdict.startswith("Of the runs that learned: with a start and a learning rate")
+    assert result.verdict.startswith("Of the runs that learned: with initial weights and")
     assert "test error is 10.5 % with ReLU" in result.verdict
     assert result.verdict.endswith(
-        "ReLU with its own start ends no better than by guessing in 1 of 3 seeds; means leave "
-        "these runs out."
+        "ReLU with suited initial weights ends no better than by guessing in 1 of 3 seeds; means "
+        "leave these runs out."
     )
     row = next(row for row in result.table() if row["arm"] == "ReLU, own start")
     assert row["test_error"] == pytest.approx(10.5)
@@ -124,7 +124,7 @@ def test_figure_names_every_arm(make_result):
     figure = make_result("activation", {}, **ALIKE).plot()
     for name in ("logistic sigmoid", "tanh", "scaled tanh", "ReLU"):
         assert figure.alt.count(f"{name} ends at") >= 2
-    titles = ["start of its own", "torch's start"]
+    titles = ["suited initial weights", "torch's initial weights"]
     titles += [f"{title}, the low end" for title in titles]
     assert [axes.get_title() for axes in figure.axes] == titles
     low, high = figure.axes[2].get_ylim()
