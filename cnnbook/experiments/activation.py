@@ -123,29 +123,29 @@ def verdict(result: Result) -> str:
         len(arm.compared.runs) < len(arm.runs) for arm in (*own.values(), *torchs.values())
     )
     text = (
-        f"{'Of the runs that learned: with' if failed else 'With'} a start and a learning rate of "
-        "its own, LeNet-5's test error is "
-        f"{100 * sum(relu) / len(relu):.1f} % with ReLU and, compared with that, "
-        f"{', '.join(said[:-1])} and {said[-1]}"
+        "With initial weights and a learning rate of its own for each activation function, "
+        f"LeNet-5's test error{' (of the runs that learned)' if failed else ''} is "
+        f"{100 * sum(relu) / len(relu):.1f} % with ReLU. Compared with that, it is "
+        f"{', '.join(said[:-1])}, and {said[-1]}"
     )
     if "logistic sigmoid" in torchs:
         change = of_difference(
             torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
         text += (
-            "; with the logistic sigmoid from torch's start, compared with its own, it is "
-            f"{change.in_words()}"
+            ". With the logistic sigmoid, the error from torch's start is "
+            f"{change.in_words()} compared with its own start"
         )
         if torchs["logistic sigmoid"].chosen_at_chance:
-            text += ", at a learning rate chosen among some with which nothing had been learned yet"
+            text += ", at a learning rate that was chosen in runs that had learned nothing yet"
     text += " (95 % intervals)."
     for start, arms in (("its own start", own), ("torch's start", torchs)):
         for label, arm in arms.items():
             lost = len(arm.runs) - len(arm.compared.runs)
             if lost:
                 text += (
-                    f" {label[:1].upper()}{label[1:]} with {start} ends no better than by guessing "
-                    f"in {lost} of {len(arm.runs)} seeds; means leave these runs out."
+                    f" {label[:1].upper()}{label[1:]} with {start} ends no better than guessing "
+                    f"with {lost} of {len(arm.runs)} seeds; the means leave out these runs."
                 )
     return text
 

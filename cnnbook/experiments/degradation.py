@@ -143,17 +143,14 @@ def verdict(result: Result) -> str:
         left = of_difference(longer, errors[f"plain-{shallow}"])
         times = result.settings["times"]
         more = "twice" if times == 2 else f"{times} times"
-        said = (
-            f"{'Even with' if left.low > 0 else 'With'} "
-            f"{more} the steps, the training "
-            f"error of plain-{deep} is {left.in_words()} compared with plain-{shallow}; after "
-            f"equal steps, {plain.in_words()}; that of residual-{deep}, after equal steps, is "
-            f"{residual.in_words()} compared with residual-{shallow}"
-        )
         slow = of_difference(longer, errors[f"plain-{deep}"])
-        said += (
-            f"; with {more} the steps instead of as many as the others, that of plain-{deep} is "
-            f"{slow.in_words()}"
+        said = (
+            f"Compared with plain-{shallow}, the training error of plain-{deep} is "
+            f"{left.in_words()} {'even ' if left.low > 0 else ''}after {more} the steps, and "
+            f"{plain.in_words()} after equally many. Compared with residual-{shallow}, that of "
+            f"residual-{deep} is {residual.in_words()} after equally many. With {more} the steps, "
+            f"the training error of plain-{deep} is {slow.in_words()} compared with plain-{deep} "
+            "itself after as many as the others"
         )
     return f"{said} (95 % intervals)."
 
@@ -217,9 +214,10 @@ def plot_removed(result: Result) -> Figure:
     seeds, blocks = len(arms[0].runs), max(arm.options["depth"] - 2 for arm in arms) // 2
     caption = (
         f"{said_images(result.settings)}; networks trained as above, tested on the first "
-        f"{result.settings['remove']:,} test images. A block counts if it keeps the shape of the "
-        f"feature maps: {most} of {blocks}. Line: mean over {said_counts([seeds])} "
-        f"seed{'s' * (seeds > 1)}; band: lowest to highest; gray vertical lines: between stages."
+        f"{result.settings['remove']:,} test images. Only blocks that keep the shape of the "
+        f"feature maps are removed: {most} of {blocks}. Line: mean over {said_counts([seeds])} "
+        f"seed{'s' * (seeds > 1)}; band: lowest to highest seed; gray vertical lines separate the "
+        "stages."
     )
     alt = f"Test error without one block: {'; '.join(listed)}."
     return Figure(figure, alt, caption=caption)
@@ -298,8 +296,8 @@ EXPERIMENT = Experiment(
     cost,
     marks=(
         "All networks have batch normalization. Bold: validation error; dashed: training error, a "
-        "mean over each epoch while the weights change (verdict and table: of the trained "
-        "network). Line: mean over the seeds; band, of validation errors: lowest to highest seed, "
-        "not a confidence interval."
+        "mean over each epoch while the weights change (the verdict and the table have that of the "
+        "trained network). Line: mean over the seeds; band: lowest to highest seed of the "
+        "validation error, not a confidence interval."
     ),
 )

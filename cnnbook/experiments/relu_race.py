@@ -215,13 +215,13 @@ def verdict(result: Result) -> str:
         for setup in result.settings["setups"]
     ]
     level = f"{100 * level_of(result.settings):.0f}"
-    return f"To reach {level} % training error {'; '.join(said)} (95 % intervals)."
+    return f"To reach a training error of {level} %: {'; '.join(said)} (95 % intervals)."
 
 
 _say_setup = {
-    "as in 2012": "with pixels and start as in 2012",
-    "pixels scaled": "with scaled pixels and the start of 2012",
-    "start scaled": "with scaled pixels and starts that suit each",
+    "as in 2012": "with pixels and initial weights as in 2012",
+    "pixels scaled": "with scaled pixels and the initial weights of 2012",
+    "start scaled": "with scaled pixels and initial weights that suit each function",
 }
 
 
@@ -231,7 +231,7 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
         arrived = [run["epochs_to_level"] for run in arm.runs if run["reached"]]
         missing = len(arm.runs) - len(arrived)
         if missing:
-            late.append(f"{missing} of {len(arm.runs)} trainings with {label}")
+            late.append(f"{missing} of {len(arm.runs)} runs with {label}")
         else:
             told.append(f"{label} takes {sum(arrived) / len(arrived):.1f} epochs")
     if late:
@@ -248,7 +248,7 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
         text += f"; {of_ratio(*seconds).mean:.1f} times the seconds"
     if ratio.low > 1:
         return f"{text})"
-    return f"{text}): " + ("tanh is faster" if ratio.high < 1 else "a difference is not shown")
+    return f"{text}): " + ("tanh is faster" if ratio.high < 1 else "no difference is shown")
 
 
 def plot(result: Result) -> Figure:
@@ -350,7 +350,8 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "Line: one seed, which ends at the first epoch whose mean training error is at the gray "
-        "line; triangle and number: mean over the seeds of when they pass it, between epochs."
+        "Line: one seed; it ends with the first epoch whose mean training error has reached the "
+        "gray line. Triangle and number: when the seeds cross the gray line, on average, "
+        "interpolated between epochs."
     ),
 )

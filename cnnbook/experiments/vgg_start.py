@@ -100,15 +100,14 @@ def verdict(result: Result) -> str:
     if sure:
         text = f"{within} batch norm, all runs learn from {listed}"
     if normed:
-        text += f"; with it, {_learned(normed)} of {_runs(normed)} from any σ"
+        text += f"; with batch norm, {_learned(normed)} of {_runs(normed)} runs learn, over all σ"
     overflown: dict[float | None, list[str]] = {}
     for start, arms in groups.items():
         for arm in arms:
             if all(run.get("diverged", False) for run in arm.runs):
                 overflown.setdefault(start, []).append(arm.options["configuration"])
-    said = [f"{_start(start)} in {' and '.join(names)}" for start, names in overflown.items()]
-    if said:
-        text += f"; the weights overflow from {', '.join(said)}"
+    for start, names in overflown.items():
+        text += f"; from {_start(start)}, the loss becomes infinite in {' and '.join(names)}"
     left = [
         arm
         for start, arms in groups.items()
@@ -118,8 +117,8 @@ def verdict(result: Result) -> str:
     ]
     if left:
         text += (
-            f". Of the {_runs(left)} other runs without it, {_learned(left)} learn; there, success "
-            "depends on the learning rate, too, of which few were tried"
+            f". Of the {_runs(left)} other runs without batch norm, {_learned(left)} learn; their "
+            "success also depends on the learning rate, and few rates were tried"
         )
     return f"{text}."
 
@@ -191,11 +190,11 @@ def notes(result: Result) -> str:
     """Say how much larger the weights are than σ, and which rate was taken if none was better."""
     width = result.settings["width"]
     text = (
-        f"σ is that of a network of the paper’s width; these are 1/{1 / width:g} as wide, and "
+        f"σ is given for a network of the paper’s width; these are 1/{1 / width:g} as wide, and "
         f"their weights √{1 / width:g} = {width**-0.5:.1f} times as large."
     )
     if any(arm.chosen_at_chance for arm in result):
-        text += " Where no rate taught anything, the runs took one of those tried."
+        text += " Where no learning rate taught anything, one of those tried was taken."
     return text
 
 
@@ -256,7 +255,8 @@ EXPERIMENT = Experiment(
     cost,
     notes=notes,
     marks=(
-        "Mean test accuracy of the runs that learned (test error below 80 %, where guessing has "
-        "90 %), and how many did; gray: none; overflow: none, as the loss became infinite."
+        "Each cell: mean test accuracy of the runs that learned (test error below 80 %, where "
+        "guessing has 90 %), and how many did. Gray: none; “overflow”: none, because the loss "
+        "became infinite."
     ),
 )

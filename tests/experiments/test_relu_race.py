@@ -114,23 +114,24 @@ def test_verdict_tells_shown_from_not_shown_from_faster_and_from_late(make_resul
     }
     said = make_result("relu_race", changes, **ALIKE).verdict
     assert said == (
-        "To reach 15 % training error with pixels and start as in 2012, ReLU takes 5.2 epochs and "
-        "tanh takes 21.0 epochs, 4.0 times as many (3.6 to 4.5; 4.0 times the seconds); with scaled"
-        " pixels and the start of 2012, ReLU takes 5.2 epochs and tanh takes 5.2 epochs, 1.0 times "
-        "as many (0.9 to 1.1; 1.0 times the seconds): a difference is not shown; with scaled pixels"
-        " and starts that suit each, ReLU takes 5.2 epochs and tanh takes 2.5 epochs, 0.5 times as "
-        "many (0.4 to 0.5; 0.5 times the seconds): tanh is faster (95 % intervals)."
+        "To reach a training error of 15 %: with pixels and initial weights as in 2012, ReLU takes "
+        "5.2 epochs and tanh takes 21.0 epochs, 4.0 times as many (3.6 to 4.5; 4.0 times the "
+        "seconds); with scaled pixels and the initial weights of 2012, ReLU takes 5.2 epochs and "
+        "tanh takes 5.2 epochs, 1.0 times as many (0.9 to 1.1; 1.0 times the seconds): no "
+        "difference is shown; with scaled pixels and initial weights that suit each function, ReLU "
+        "takes 5.2 epochs and tanh takes 2.5 epochs, 0.5 times as many (0.4 to 0.5; 0.5 times the "
+        "seconds): tanh is faster (95 % intervals)."
     )
     late = {"tanh, as in 2012": {"reached": [True, False, False]}}
     said = make_result("relu_race", late, **ALIKE).verdict
-    assert "ReLU takes 5.2 epochs and 2 of 3 trainings with tanh need more than 30;" in said
+    assert "ReLU takes 5.2 epochs and 2 of 3 runs with tanh need more than 30;" in said
 
 
 def test_caption_says_how_rates_were_chosen(make_result):
     result = make_result("relu_race", {}, **ALIKE)
     assert "learning rate 0.1, not tuned" in result.conditions
     tuned = replace(result, arms=[replace(arm, tried={"0.1": 0.3}) for arm in result])
-    assert "(0.1): of those tried, a factor of about three apart, the one whose" in tuned.conditions
+    assert "(0.1): of the rates tried, about a factor of three apart, the" in tuned.conditions
     assert "slower of two runs reaches the gray line soonest; 3 seeds" in tuned.conditions
     assert "validation" not in tuned.conditions
     spec = experiments.get("relu_race")
