@@ -69,10 +69,10 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
     assert said == (
         "With initial weights and a learning rate of its own for each activation function, "
         "LeNet-5's test error is 11.0 % with ReLU. Compared with that, it is 5.0 points higher "
-        "(2.7 to 7.3) with the logistic sigmoid, not shown to differ (0.0 points, −2.3 to 2.3) with "
-        "tanh, and 5.0 points lower (2.7 to 7.3) with the scaled tanh. With the logistic sigmoid, "
-        "the error from torch's start is 74.0 points higher (71.5 to 76.5) compared with its own "
-        "start (95 % intervals)."
+        "(2.7 to 7.3) with the logistic sigmoid, not shown to differ (0.0 points, −2.3 to 2.3) "
+        "with tanh, and 5.0 points lower (2.7 to 7.3) with the scaled tanh. With the logistic "
+        "sigmoid, the error from torch's start is 74.0 points higher (71.5 to 76.5) compared "
+        "with its own start (95 % intervals)."
     )
 
 

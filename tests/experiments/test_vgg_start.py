@@ -76,8 +76,8 @@ def test_verdict_says_where_all_runs_start_and_counts_the_others(starting):
     result = starting(*names, *norm, "A, He", "E, He", **{"E, σ = 0.04": once})
     assert result.verdict == (
         "Without batch norm, all runs learn from σ = 0.035 (9 runs); with batch norm, 24 of 24 "
-        "runs learn, over all σ. Of the 72 other runs without batch norm, 10 learn; their success also "
-        "depends on the learning rate, and few rates were tried."
+        "runs learn, over all σ. Of the 72 other runs without batch norm, 10 learn; their "
+        "success also depends on the learning rate, and few rates were tried."
     )
     for run in result["E, σ = 0.1"].runs:
         run["diverged"] = True
