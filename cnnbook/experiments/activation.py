@@ -123,7 +123,7 @@ def verdict(result: Result) -> str:
         len(arm.compared.runs) < len(arm.runs) for arm in (*own.values(), *torchs.values())
     )
     text = (
-        "With initial weights and a learning rate of its own for each activation function, "
+        "With initial weights and a learning rate that suit each activation function, "
         f"LeNet-5's test error{' (of the runs that learned)' if failed else ''} is "
         f"{100 * sum(relu) / len(relu):.1f} % with ReLU. Compared with that, it is "
         f"{', '.join(said[:-1])}, and {said[-1]}"

@@ -160,8 +160,8 @@ def verdict(result: Result) -> str:
         said.append(f"on {_called(task)} {' and '.join(gains)} images")
     control = " for twice the steps" if result.settings["control"] else ""
     parts = [
-        f"Compared with the same network trained without them{control}, turning, shifting and "
-        f"scaling change the accuracy {'; '.join(said)}"
+        f"Compared with the same network trained on unchanged images{control}, turning, shifting "
+        f"and scaling change the accuracy {'; '.join(said)}"
     ]
     parts += [_about_singles(result, task) for task in result.settings["sets"]]
     text = ". ".join(f"{part[:1].upper()}{part[1:]}" for part in filter(None, parts))

@@ -67,7 +67,7 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
     }
     said = make_result("activation", changes, **ALIKE).verdict
     assert said == (
-        "With initial weights and a learning rate of its own for each activation function, "
+        "With initial weights and a learning rate that suit each activation function, "
         "LeNet-5's test error is 11.0 % with ReLU. Compared with that, it is 5.0 points higher "
         "(2.7 to 7.3) with the logistic sigmoid, not shown to differ (0.0 points, −2.3 to 2.3) "
         "with tanh, and 5.0 points lower (2.7 to 7.3) with the scaled tanh. With the logistic "

@@ -121,7 +121,7 @@ def test_augmentation_is_compared_with_twice_the_steps(make_result):
     assert "on upright clothes by −5.0 (" in result_of(make_result, {}, longer=0.15).verdict
     told = result_of(make_result, {}, longer=-0.1).verdict
     assert told.startswith(
-        "Compared with the same network trained without them for twice the steps,"
+        "Compared with the same network trained on unchanged images for twice the steps,"
     )
     assert "on upright clothes by +20.0 (" in told
 
