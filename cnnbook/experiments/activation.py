@@ -137,7 +137,7 @@ def verdict(result: Result) -> str:
             f"{change.in_words()}"
         )
         if torchs["logistic sigmoid"].chosen_at_chance:
-            text += ", at a learning rate chosen among some with which nothing had been learned yet"
+            text += ", at a learning rate that was chosen in runs that had learned nothing yet"
     text += " (95 % intervals)."
     for start, arms in (("suited", own), ("torch's", torchs)):
         for label, arm in arms.items():

@@ -156,19 +156,19 @@ def verdict(result: Result) -> str:
     said = []
     for task, plan in result.settings["sets"].items():
         few, many = plan["counts"][0], plan["counts"][-1]
-        gains = [f"{_say_gain(result, task, n, TOGETHER)} with {n:,}" for n in (few, many)]
-        said.append(f"on {_called(task)}, {' and '.join(gains)} images")
-    control = " and with twice the steps" if result.settings["control"] else ""
+        gains = [f"by {_say_gain(result, task, n, TOGETHER)} with {n:,}" for n in (few, many)]
+        said.append(f"on {_called(task)} {' and '.join(gains)} images")
+    control = " for twice the steps" if result.settings["control"] else ""
     parts = [
-        "Turning, shifting and scaling change the accuracy, against the same network without them"
-        f"{control}, by: {'; '.join(said)}"
+        f"Compared with the same network trained on unchanged images{control}, turning, shifting "
+        f"and scaling change the accuracy {'; '.join(said)}"
     ]
     parts += [_about_singles(result, task) for task in result.settings["sets"]]
     text = ". ".join(f"{part[:1].upper()}{part[1:]}" for part in filter(None, parts))
     told = ""
     if "training error" in text:
         level = f"{100 * ALMOST_NONE:.0f}"
-        told = f"; training errors are told from {level} %, where training was not at its end"
+        told = f"; training errors are given from {level} %, where training was not at its end"
     return f"{text} (percentage points, 95 % intervals{told})."
 
 
@@ -194,11 +194,11 @@ def _about_singles(result: Result, task: str) -> str:
         told = ["none is shown to help"]
         if helps:
             best = max(helps, key=lambda change: gains[change].mean)
-            told = [f"“{best}” helps most ({_say_gain(result, task, at, best)})"]
+            told = [f"“{best}” helps most, by {_say_gain(result, task, at, best)}"]
         if harms:
             worst = min(harms, key=lambda change: gains[change].mean)
-            told.append(f"“{worst}” harms most ({_say_gain(result, task, at, worst)})")
-        parts.append(f"of {which} changes of {at:,} {_called(task)}, {' and '.join(told)}")
+            told.append(f"“{worst}” harms most, by {_say_gain(result, task, at, worst)}")
+        parts.append(f"of {which} changes to {at:,} {_called(task)}, {', and '.join(told)}")
     return "; ".join(parts)
 
 
@@ -373,9 +373,9 @@ EXPERIMENT = Experiment(
     cost,
     images=_say_images,
     marks=(
-        "Above, line: mean; bar: its 95 % interval over the seeds, for one fixed test set; dot: "
-        "one seed. Below, mark and bar: mean and 95 % interval of the differences from the "
-        "network without changes; where there is a control with twice the steps, from that."
+        "Accuracy: line, mean; bar, its 95 % interval over the seeds, for one fixed test set; "
+        "dot, one seed. Accuracy gained: mean and 95 % interval of the differences from the "
+        "network trained without changes, for twice the steps where that was done."
     ),
     draws_images=True,
 )

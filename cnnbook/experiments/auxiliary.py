@@ -118,21 +118,21 @@ def verdict(result: Result) -> str:
         gain = of_pairs(without.values("test_error"), with_.values("test_error"))
         counts = [len(arm.learned.runs) for arm in (without, with_)]
         text = (
-            f"{'a weak' if start == 'weak' else 'He’s'} start, the first layer’s gradient is "
-            f"{_say_times(without, with_)} as large before the first step; "
+            f"From {'a weak' if start == 'weak' else 'He’s'} start, auxiliary classifiers make the "
+            f"first layer’s gradient {_say_times(without, with_)} as large before the first step; "
         )
         over = ""
         if min(counts) < len(without.runs):
             text += (
-                f"{counts[0]} of {len(without.runs)} runs learn without"
-                f"{_say_rates(result, without)}, {counts[1]} with; "
+                f"{counts[0]} of {len(without.runs)} runs learn without them"
+                f"{_say_rates(result, without)}, and {counts[1]} with them; "
             )
             over = "over all runs, "
-        text += f"{over}the test accuracy in the end is {gain.in_words()}"
+        text += f"{over}the final test accuracy with them is {gain.in_words()}"
         if all(_still_falls(arm) for arm in (without, with_)):
-            text += ", while errors still fall"
+            text += ", while validation errors still fall"
         said.append(text)
-    return f"With auxiliary classifiers, from {'. From '.join(said)} (95 % intervals)."
+    return f"{'. '.join(said)} (95 % intervals)."
 
 
 def best_without(result: Result, start: str) -> ArmResult:
@@ -149,7 +149,10 @@ def _say_rates(result: Result, without: ArmResult) -> str:
     chosen = result["weak start, without"]
     learned = len(chosen.learned.runs)
     by = ", which short runs chose" if chosen.tried else ""
-    return f" (rate {said_rate(without.lr)}; {learned or 'none'} at {said_rate(chosen.lr)}{by})"
+    return (
+        f" (at a learning rate of {said_rate(without.lr)}; {learned or 'none'} at "
+        f"{said_rate(chosen.lr)}{by})"
+    )
 
 
 def _still_falls(arm: ArmResult) -> bool:
@@ -188,9 +191,9 @@ def plot(result: Result) -> Figure:
 def notes(result: Result) -> str:
     """Say how weak the weak start is, and what the loss is with auxiliary classifiers."""
     return (
-        f"Weak: {result.settings['weak']:g} times He’s weights. With auxiliary classifiers, the "
-        "loss is a sum of three, with weights 1, 0.3 and 0.3, and its gradient may be larger for "
-        "that alone."
+        f"Weak start: {result.settings['weak']:g} times He’s weights. With auxiliary classifiers, "
+        "the loss is a sum of three losses with weights 1, 0.3 and 0.3, which alone may make its "
+        "gradient larger."
     )
 
 
@@ -244,7 +247,7 @@ EXPERIMENT = Experiment(
     notes=notes,
     marks=(
         f"{BANDS} Thin, dashed: a run that is left out of the mean because it learned nothing. "
-        "With, without: auxiliary classifiers; rate: learning rate. Differences are taken between "
-        "runs of equal seeds."
+        "“With” and “without” mean auxiliary classifiers, “rate” the learning rate. Differences "
+        "are taken between runs with the same seed."
     ),
 )

@@ -104,6 +104,33 @@ def said_errors(errors: Iterable[float]) -> str:
     return " to ".join(dict.fromkeys(f"{100 * error:.0f}" for error in (found[0], found[-1])))
 
 
+def said_unfinished(errors: Mapping[str, Iterable[float]], more: str = "") -> str:
+    """Return the sentence that no network was trained to its end, or nothing if one was.
+
+    Parameters
+    ----------
+    errors
+        The mean training errors of all networks, by the images that they are measured on, such as
+        ``"on upright clothes"``; by ``""`` if there is only one kind.
+    more
+        How the sentence goes on.
+
+    Examples
+    --------
+    >>> said_unfinished({"": [0.27, 0.35]})
+    'No network was trained to its end: training errors are 27 to 35 %.'
+    >>> said_unfinished({"on digits": [0.1], "on clothes": [0.3]}, "; wait").partition(": ")[2]
+    'training errors are 10 % on digits and 30 % on clothes; wait.'
+    >>> said_unfinished({"": [0.02, 0.35]})
+    ''
+    """
+    found = {which: sorted(values) for which, values in errors.items()}
+    if min(values[0] for values in found.values()) < ALMOST_NONE:
+        return ""
+    parts = (f"{said_errors(values)} % {which}".strip() for which, values in found.items())
+    return f"No network was trained to its end: training errors are {' and '.join(parts)}{more}."
+
+
 def said_rate(lr: float) -> str:
     """Return a learning rate as readers see it, to two significant digits.
 
@@ -126,10 +153,10 @@ def conditions(result: "Result") -> str:
     draws = spec.draws_images or {"counts", "labels"} & result.settings.keys()
     if any(len(arm.runs) > 1 for arm in result):
         text += (
-            " Each seed draws training images of its own, the same for all that is compared; "
+            " Each seed draws its own training images, the same for everything that is compared; "
             "differences are taken in pairs, so bars may overlap although a difference is shown."
             if draws
-            else " All seeds learn from the same images."
+            else " All seeds use the same training images."
         )
     return " ".join(filter(None, [text, _training_errors(result), spec.notes(result), spec.marks]))
 
@@ -151,14 +178,14 @@ def _rates(result: "Result") -> str:
     text = " to ".join(dict.fromkeys([said_rate(rates[0]), said_rate(rates[-1])]))
     if not any(arm.tried for arm in result):
         return f"learning rate {text}, not tuned"
-    each = f"a learning rate of its own for each ({text})"
+    each = f"each with its own learning rate ({text})"
     if "level" in result.settings:  # there, it is the time to an error that chooses
         return (
-            f"{each}: of those tried, a factor of about three apart, the one whose slower of two "
-            "runs reaches the gray line soonest"
+            f"{each}: of the rates tried, about a factor of three apart, the one with which the "
+            "slower of two runs reaches the gray line soonest"
         )
     share = _share_of_tuning(result)
-    how = f"in runs of {share:.0%} of these steps" if share < 0.995 else "in runs as long as these"
+    how = f"in runs with {share:.0%} as many steps" if share < 0.995 else "in runs as long as these"
     return f"{each}, chosen on validation images {how}".replace("%", " %")
 
 

@@ -143,17 +143,14 @@ def verdict(result: Result) -> str:
         left = of_difference(longer, errors[f"plain-{shallow}"])
         times = result.settings["times"]
         more = "twice" if times == 2 else f"{times} times"
-        said = (
-            f"{'Even with' if left.low > 0 else 'With'} "
-            f"{more} the steps, the training "
-            f"error of plain-{deep} is {left.in_words()} compared with plain-{shallow}; after "
-            f"equal steps, {plain.in_words()}; that of residual-{deep}, after equal steps, is "
-            f"{residual.in_words()} compared with residual-{shallow}"
-        )
         slow = of_difference(longer, errors[f"plain-{deep}"])
-        said += (
-            f"; with {more} the steps instead of as many as the others, that of plain-{deep} is "
-            f"{slow.in_words()}"
+        said = (
+            f"Compared with plain-{shallow}, the training error of plain-{deep} is "
+            f"{left.in_words()} {'even ' if left.low > 0 else ''}after {more} the steps, and "
+            f"{plain.in_words()} after equally many. Compared with residual-{shallow}, that of "
+            f"residual-{deep} is {residual.in_words()} after equally many. With {more} the steps, "
+            f"the training error of plain-{deep} is {slow.in_words()} compared with plain-{deep} "
+            "itself after as many as the others"
         )
     return f"{said} (95 % intervals)."
 

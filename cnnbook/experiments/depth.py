@@ -198,9 +198,9 @@ def verdict(result: Result) -> str:
         longer = lead(result, task, images, ", twice the steps")
         average, regions = (lead_with(result, head) for head in HEADS.values())
         said.append(
-            f"after twice as many steps, the difference with {images:,} {task} images is {longer}; "
-            f"after as many as before, it is {average} with the average after both networks"
-            f"{_say_unfit(result)}, and {regions} with 4×4 regions after both"
+            f"with {images:,} {task} images, the difference is {longer} after twice as many steps; "
+            f"after as many as before, it is {average} if the average follows both networks"
+            f"{_say_unfit(result)}, and {regions} if 4×4 regions follow both"
         )
     text = ". ".join(f"{sentence[:1].upper()}{sentence[1:]}" for sentence in said)
     return f"{text} (percentage points, 95 % intervals)."
@@ -215,7 +215,7 @@ def _say_unfit(result: Result) -> str:
     if one < max(ALMOST_NONE, 2 * six):
         return ""
     return (
-        ", where one layer does not fit its training images (training error "
+        " (one layer then does not fit its training images: training error "
         f"{100 * one:.0f} against {100 * six:.0f} %)"
     )
 
@@ -249,9 +249,9 @@ def _about(result: Result, task: str) -> str:
         kind = "open" if not change.excludes_zero else "ahead" if change.mean > 0 else "behind"
         groups[kind].append(n)
     words = {
-        "ahead": "six layers are more accurate than one layer with as many parameters, with",
-        "behind": "one layer is more accurate than six with as many parameters, with",
-        "open": "no difference is shown with",
+        "ahead": "six layers are more accurate than one with as many parameters when trained on",
+        "behind": "one layer is more accurate than six with as many parameters when trained on",
+        "open": "no difference is shown when both are trained on",
     }
     parts = []
     for kind, found in groups.items():
@@ -260,16 +260,16 @@ def _about(result: Result, task: str) -> str:
         n = max(found, key=lambda n: abs(leads[n].mean))
         most = leads[n] if kind != "behind" else _reversed(leads[n])
         if len(found) == 1:
-            size = f"{'' if kind == 'open' else 'by '}{most}"
+            size = f": {most}" if kind == "open" else f", by {most}"
         else:
-            size = f"at most {most}" if kind == "open" else f"by up to {most}, with {n:,}"
-        parts.append(f"{words[kind]} {_listed(found)} training images ({size})")
+            size = f": at most {most}" if kind == "open" else f", by up to {most} with {n:,}"
+        parts.append(f"{words[kind]} {_listed(found)} images{size}")
     few = [n for n in counts[:-1] if _few_beat_many(result, task, n)]
     if few:
         parts.append(
-            f"six layers with {few[0]:,} images are more accurate than one with {counts[-1]:,}"
+            f"six layers trained on {few[0]:,} images are more accurate than one on {counts[-1]:,}"
         )
-    return f"on {task} clothes, {', and '.join(parts)}"
+    return f"with {task} clothes, {'; '.join(parts)}"
 
 
 def _few_beat_many(result: Result, task: str, images: int) -> bool:

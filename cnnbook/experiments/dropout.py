@@ -116,14 +116,14 @@ def verdict(result: Result) -> str:
         )
     )
     return (
-        "Each trained for the length that suits it best "
+        "When each is trained for the length that suits it best on validation images "
         f"({lengths['without dropout']} without dropout{tried['without dropout']}; "
         f"{lengths['with dropout']} with it{tried['with dropout']}), "
         f"AlexNet's test error is {_say_mean(best['without dropout'], 'test_error')} % without "
         f"dropout and {_say_mean(best['with dropout'], 'test_error')} % with it, "
-        f"{change.in_words()}, at training errors of {seen['without dropout']} and "
-        f"{seen['with dropout']} %; after the shortest training, the error with dropout is "
-        f"{early.in_words()}; these are 95 % intervals."
+        f"{change.in_words()}; the training errors are {seen['without dropout']} and "
+        f"{seen['with dropout']} %. After the shortest training, the test error with dropout is "
+        f"{early.in_words()} (95 % intervals)."
     )
 
 
@@ -132,7 +132,7 @@ def notes(result: Result) -> str:
     shortest = min(result.settings["lengths"])
     runs = [run for arm in result if arm.options["length"] == shortest for run in arm.runs]
     steps = max((run.get("steps", 0) for run in runs), default=0)
-    return f"{shortest}×: {steps:,} steps." if steps else ""
+    return f"A length of {shortest}× is {steps:,} steps." if steps else ""
 
 
 def plot(result: Result) -> Figure:
@@ -148,7 +148,7 @@ def plot(result: Result) -> Figure:
             figures.draw_line(left, beside, found, "test_error", False, kind, style, dots)
             _draw_curves(right, found[-1], kind, style)
             test = f"{_say_mean(found[0], 'test_error')} to {_say_mean(found[-1], 'test_error')}"
-            said.append(f"{kind}, the test error goes from {test} %")
+            said.append(f"from {test} % {kind}")
         lengths = list(result.settings["lengths"])
         left.set_xscale("log", base=2)
         left.set_xticks(lengths, [f"{length}×" for length in lengths])
@@ -166,7 +166,7 @@ def plot(result: Result) -> Figure:
     return Figure(
         figure,
         "Errors of AlexNet with and without dropout, against the length of training and by epoch. "
-        f"From the shortest to the longest training, {' and '.join(said)}.",
+        f"From the shortest to the longest training, the test error goes {' and '.join(said)}.",
         stacks=True,
     )
 
@@ -252,8 +252,8 @@ EXPERIMENT = Experiment(
     cost,
     notes=notes,
     marks=(
-        "After training: test errors, line: mean; bar: its 95 % interval over the seeds, for "
-        "one fixed test set; dot: one seed. During training: validation errors, band: lowest to "
-        "highest seed; training errors dotted."
+        "After training: line, mean test error; bar, its 95 % interval over the seeds, for one "
+        "fixed test set; dot, one seed. During the longest training: lines, mean errors over the "
+        "seeds, training errors dotted; band, lowest to highest validation error."
     ),
 )

@@ -37,7 +37,7 @@ CALLED = {
     **{RANDOM: "random filters", BLURRED: "blurred random filters", NOISE: "filters from noise"},
     **{
         MANY: "filters learned from many labels",
-        FEW: "filters learned from the same few labels, not frozen",
+        FEW: "unfrozen filters learned from the same few labels",
     },
 }
 
@@ -173,7 +173,7 @@ def verdict(result: Result) -> str:
     )
     first = "" if better else "Filters from one photograph are not shown to be better than others. "
     return (
-        f"{first}On top of a frozen first layer learned from one photograph, accuracy "
+        f"{first}With a frozen first layer learned from one photograph, the accuracy is, "
         f"{'; '.join(said)} (percentage points, 95 % intervals)."
     )
 
@@ -195,14 +195,19 @@ def _about(result: Result, task: str) -> str:
         kind = "open" if not change.excludes_zero else "higher" if change.mean > 0 else "lower"
         groups[kind].append(f"{CALLED[other]} ({'+' if change.mean > 0 else ''}{change})")
     parts = [
-        f"is {kind} than with {' and with '.join(groups[kind])}"
+        f"{kind} than with {_listed(groups[kind], 'and')}"
         for kind in ("higher", "lower")
         if groups[kind]
     ]
     if groups["open"]:
-        parts.append(f"is not shown to differ from that with {' or with '.join(groups['open'])}")
+        parts.append(f"not shown to differ from that with {_listed(groups['open'], 'or')}")
     labels = result.settings["labels"][task]
-    return f"on {task} clothes with {labels:,} labels {', and '.join(parts)}"
+    return f"on {task} clothes with {labels:,} labels, {', and '.join(parts)}"
+
+
+def _listed(names: list[str], word: str) -> str:
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def notes(result: Result) -> str:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import ALMOST_NONE, DOTS_AND_BARS, said_errors
+from cnnbook.experiments.conditions import DOTS_AND_BARS, said_unfinished
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -183,7 +183,7 @@ def verdict(result: Result) -> str:
     times = _seconds(ours) / _seconds(result["one 3×3"])
     return (
         f"{text} MACs are equal, time is not: training with Inception modules took {times:.1f} "
-        "times as long as with one 3×3 layer."
+        "times as long as with one 3×3 layer in place of each."
     )
 
 
@@ -191,15 +191,12 @@ def _say_unfinished(result: Result) -> str:
     """Say that no network was trained to its end, where that is so."""
     ends = {arm.name: fmean(arm.values("train_error")) for arm in result}
     tests = {arm.name: fmean(arm.values("test_error")) for arm in result}
-    if min(ends.values()) < ALMOST_NONE:
-        return ""
     alike = len(set(ends.values())) == len(ends)  # equal ones have no order
     alike &= sorted(ends, key=ends.__getitem__) == sorted(tests, key=tests.__getitem__)
-    order = ", in the order of the test errors" if alike else ""
+    order = ", in the same order as the test errors" if alike else ""
     steps = max((run.get("steps", 0) for arm in result for run in arm.runs), default=0)
-    teach = f", so this says what {steps:,} steps teach" if steps else ""
-    errors = said_errors(ends.values())
-    return f"No network was trained to its end: training errors are {errors} %{order}{teach}."
+    learned = f", so this compares what they learn in {steps:,} steps" if steps else ""
+    return said_unfinished({"": ends.values()}, f"{order}{learned}")
 
 
 def _seconds(arm: ArmResult) -> float:

@@ -33,7 +33,7 @@ from cnnbook.plots import Figure
 from cnnbook.plots.style import CHART, line_style, new_figure
 
 HEADS = ("global average pooling", "fully connected", "fully connected, dropout")
-COMPARED = ("fully connected layers", "the same with dropout")  # with HEADS[0], in words
+COMPARED = ("fully connected layers", "the same layers with dropout")  # with HEADS[0], in words
 FORMS = ("upright", "cluttered")
 SIDE = 32
 WIDTHS = (16, 32, 64, 64, 128)
@@ -121,17 +121,20 @@ def verdict(result: Result) -> str:
             if left >= ALMOST_NONE:
                 text += f", whose training error is {100 * left:.0f} % after equally many steps"
             found.append(text)
-        said.append(f"on {form} clothes {', and '.join(found)}")
+        said.append(f"on {form} clothes, {', and '.join(found)}")
     return (
         f"With {result.settings['images']:,} training images, the test accuracy with global "
-        f"average pooling is {'; '.join(said)} (95 % intervals)."
+        f"average pooling is, {'; '.join(said)} (95 % intervals)."
     )
 
 
 def notes(result: Result) -> str:
     """Say how many parameters there are with either head."""
     pooled, full = (result[f"{FORMS[0]}: {head}"].runs[0]["parameters"] / 1e6 for head in HEADS[:2])
-    return f"Parameters: {pooled:.2g} million with pooling, {full:.2g} million fully connected."
+    return (
+        f"Parameters: {pooled:.2g} million with pooling, {full:.2g} million with fully connected "
+        "layers."
+    )
 
 
 def plot(result: Result) -> Figure:
@@ -202,6 +205,6 @@ EXPERIMENT = Experiment(
     notes=notes,
     marks=(
         "Circle or square: mean; bar: its 95 % interval over the seeds, for one fixed test set; "
-        "small dot: one seed. Differences are taken between runs of equal seeds."
+        "small dot: one seed. Differences are taken between runs with the same seed."
     ),
 )

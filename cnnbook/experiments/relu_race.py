@@ -215,7 +215,7 @@ def verdict(result: Result) -> str:
         for setup in result.settings["setups"]
     ]
     level = f"{100 * level_of(result.settings):.0f}"
-    return f"To reach {level} % training error {'; '.join(said)} (95 % intervals)."
+    return f"To reach a training error of {level} %: {'; '.join(said)} (95 % intervals)."
 
 
 _say_setup = {
@@ -248,7 +248,7 @@ def _say_compared(setup: str, relu: ArmResult, tanh: ArmResult, within: int, *, 
         text += f"; {of_ratio(*seconds).mean:.1f} times the seconds"
     if ratio.low > 1:
         return f"{text})"
-    return f"{text}): " + ("tanh is faster" if ratio.high < 1 else "a difference is not shown")
+    return f"{text}): " + ("tanh is faster" if ratio.high < 1 else "no difference is shown")
 
 
 def plot(result: Result) -> Figure:

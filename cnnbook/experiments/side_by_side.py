@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from cnnbook import data, models, training
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import ALMOST_NONE, said_counts, said_errors
+from cnnbook.experiments.conditions import said_counts, said_unfinished
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import Interval, of_mean, of_pairs
@@ -191,19 +191,13 @@ def verdict(result: Result) -> str:
 def _say_unfinished(result: Result) -> str:
     """Say that no network was trained to its end, where that is so."""
     ends = {
-        task: [
+        f"on {task} clothes": [
             fmean(result[f"{n}, {task}"].values("train_error")) for n in result.settings["widths"]
         ]
         for task in result.settings["sets"]
     }
-    if min(min(errors) for errors in ends.values()) < ALMOST_NONE:
-        return ""
-    listed = " and ".join(
-        f"{said_errors(errors)} % on {task} clothes" for task, errors in ends.items()
-    )
-    return (
-        f"No network was trained to its end (training errors: {listed}), and one with a low "
-        "accuracy has less to lose when images change."
+    return said_unfinished(
+        ends, "; a network with a low accuracy has less to lose when images change"
     )
 
 

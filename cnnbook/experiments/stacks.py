@@ -29,13 +29,14 @@ these networks also take longer to start, which is not the question here.
 import itertools
 import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import nn
 
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import ALMOST_NONE, said_errors
+from cnnbook.experiments.conditions import said_unfinished
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -149,7 +150,7 @@ def verdict(result: Result) -> str:
             f"with {_say_stack[s]}"
             for s in result.settings["stacks"]
         ]
-        listed = ", ".join(changes[:-1]) + f" and {changes[-1]}"
+        listed = ", ".join(changes[:-1]) + f", and {changes[-1]}"
         said.append(f"with {STACK[k]} layers in place of {LARGE[k]}, the test error is {listed}")
     said.append(f"{_say_relu(result)} (95 % intervals)")
     text = "".join(f"{sentence[:1].upper()}{sentence[1:]}. " for sentence in said)
@@ -163,27 +164,24 @@ def _say_relu(result: Result) -> str:
         arms = (result[f"{STACK[k]}, {stack}"] for stack in (EQUAL, LINEAR))
         change = of_difference(*(arm.values("test_error") for arm in arms))
         said.append(f"{change.in_words()} in a stack of {STACK[k].split()[0]}")
-    return f"with ReLU between, compared with none, the error is {' and '.join(said)}"
+    return f"with ReLU in between, compared with no ReLU, the error is {' and '.join(said)}"
 
 
 def _say_unfinished(result: Result) -> str:
     """Say that no network was trained to its end, where that is so, and how rates were chosen."""
-    ends = [sum(arm.values("train_error")) / len(arm.runs) for arm in result]
-    if min(ends) < ALMOST_NONE:
-        return ""
-    text = f"No network was trained to its end (training errors {said_errors(ends)} %)"
+    rates = ""
     if any(arm.tried for arm in result):
-        text += (
-            ", and each learning rate was chosen in single, shorter runs: differences of a point "
-            "or two may be theirs"
+        rates = (
+            ", and each learning rate was chosen in single, shorter runs, which may explain "
+            "differences of one or two points"
         )
-    return f"{text}."
+    return said_unfinished({"": [fmean(arm.values("train_error")) for arm in result]}, rates)
 
 
 _say_stack = {
     EQUAL: "equal parameters",
-    LINEAR: "equal parameters but no ReLU between",
-    NARROW: "equal width, which is fewer parameters",
+    LINEAR: "equal parameters but no ReLU in between",
+    NARROW: "equal width, that is, fewer parameters",
 }
 
 

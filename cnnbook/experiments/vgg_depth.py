@@ -21,7 +21,7 @@ from typing import Any
 
 from cnnbook import models
 from cnnbook.experiments import figures
-from cnnbook.experiments.conditions import ALMOST_NONE, said_errors, said_rate
+from cnnbook.experiments.conditions import said_rate, said_unfinished
 from cnnbook.experiments.experiment import Arm, Experiment, Size
 from cnnbook.experiments.images import load_parts
 from cnnbook.experiments.intervals import of_difference
@@ -75,14 +75,12 @@ def verdict(result: Result) -> str:
     few, many = (_layers(name) for name in (names[0], names[-1]))
     text = (
         f"With the {many} layers of {names[-1]} instead of the {few} of {names[0]}, the test error "
-        f"is {test.in_words()}, that on training images {training.in_words()} (95 % intervals). "
-        f"The learning rate of {names[-1]} is {said_rate(last.lr)}, that of {names[0]} "
+        f"is {test.in_words()}, and that on training images {training.in_words()} (95 % intervals)."
+        f" The learning rate of {names[-1]} is {said_rate(last.lr)}, and that of {names[0]} "
         f"{said_rate(first.lr)}."
     )
-    ends = [fmean(arm.values("train_error")) for arm in result]
-    if min(ends) < ALMOST_NONE:
-        return text
-    return f"{text} No network was trained to its end: training errors are {said_errors(ends)} %."
+    unfinished = said_unfinished({"": [fmean(arm.values("train_error")) for arm in result]})
+    return f"{text} {unfinished}".strip()
 
 
 def _say_rates(result: Result) -> str:
@@ -106,8 +104,8 @@ def _say_rates(result: Result) -> str:
         said.append(f"with {lr:g}, {named} have {f'{low} to {high}' if first else low} %")
     said = [text if " and " in text else text.replace(" have ", " has ") for text in said]
     return (
-        "No effect of depth can be told from that of the learning rate, which was chosen for each "
-        f"network and ranks the test errors: {'; '.join(said)}."
+        "The effect of depth cannot be told from that of the learning rates, which were chosen for "
+        f"each network and rank the test errors: {'; '.join(said)}."
     )
 
 

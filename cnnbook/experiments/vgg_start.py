@@ -100,15 +100,14 @@ def verdict(result: Result) -> str:
     if sure:
         text = f"{within} batch norm, all runs learn from {listed}"
     if normed:
-        text += f"; with it, {_learned(normed)} of {_runs(normed)} from any σ"
+        text += f"; with batch norm, {_learned(normed)} of {_runs(normed)} runs learn, over all σ"
     overflown: dict[float | None, list[str]] = {}
     for start, arms in groups.items():
         for arm in arms:
             if all(run.get("diverged", False) for run in arm.runs):
                 overflown.setdefault(start, []).append(arm.options["configuration"])
-    said = [f"{_start(start)} in {' and '.join(names)}" for start, names in overflown.items()]
-    if said:
-        text += f"; the weights overflow from {', '.join(said)}"
+    for start, names in overflown.items():
+        text += f"; from {_start(start)}, the loss becomes infinite in {' and '.join(names)}"
     left = [
         arm
         for start, arms in groups.items()
@@ -118,8 +117,8 @@ def verdict(result: Result) -> str:
     ]
     if left:
         text += (
-            f". Of the {_runs(left)} other runs without it, {_learned(left)} learn; there, success "
-            "depends on the learning rate, too, of which few were tried"
+            f". Of the {_runs(left)} other runs without batch norm, {_learned(left)} learn; their "
+            "success also depends on the learning rate, and few rates were tried"
         )
     return f"{text}."
 

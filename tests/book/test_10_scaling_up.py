@@ -217,5 +217,5 @@ def test_solutions_confirm_the_calculations():
     assert [name for name, *_ in images] == ["SGD with momentum", "Adam"]
     for _, full, half in images:
         assert 2 * number(full) <= number(half) <= 2 * number(full) + 1
-    assert "before the change of hands equal: True" in text
+    assert "equal until the interruption: True" in text
     assert number(said(SOLUTIONS, "after it they differ by at most")) < 0.05

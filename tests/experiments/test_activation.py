@@ -138,8 +138,8 @@ def test_verdict_says_which_rate_was_chosen_at_chance(make_result):
     arms = [replace(arm, tried=tried.get(arm.name, {})) for arm in result]
     assert [arm.name for arm in arms if arm.chosen_at_chance] == [name]
     said = replace(result, arms=arms).verdict
-    assert "a learning rate chosen among some with which nothing" in said
-    assert "a learning rate chosen among" not in result.verdict
+    assert ", at a learning rate that was chosen in runs that had learned nothing yet" in said
+    assert "chosen in runs" not in result.verdict
 
 
 @pytest.mark.slow

@@ -95,13 +95,13 @@ def result_of(make_result, gains, pair=0.0, others=0.0, longer=0.0):
 
 def test_verdict_tells_gains_harm_and_labels_that_break(make_result):
     told = result_of(make_result, {"mirrored": 0.1, "a part erased": -0.1}, pair=0.2).verdict
-    assert "on upright clothes, +10.0 (5.0 to 15.0) with 100 and 0.0 (0.0 to 0.0) with" in told
+    assert "on upright clothes by +10.0 (5.0 to 15.0) with 100 and by 0.0 (0.0 to 0.0) with" in told
     assert (
-        "Of single changes of 500 upright clothes, “mirrored” helps most (+10.0 (5.0 to 15.0)) and "
-        "“a part erased” harms most (−10.0 (−15.0 to −5.0))"
+        "Of single changes to 500 upright clothes, “mirrored” helps most, by +10.0 (5.0 to 15.0), "
+        "and “a part erased” harms most, by −10.0 (−15.0 to −5.0)"
     ) in told
-    assert "Of single changes of 500 cluttered clothes, none is shown to help" in told
-    assert "of the other single changes of 500 digits, none is shown to help" in told
+    assert "Of single changes to 500 cluttered clothes, none is shown to help" in told
+    assert "of the other single changes to 500 digits, none is shown to help" in told
     assert (
         "changes the accuracy on 6 and 9 by −20.0 (−25.0 to −15.0), and on the other digits by 0.0"
     ) in told
@@ -117,25 +117,27 @@ def test_a_single_change_must_help_or_harm_after_equal_steps_too(make_result):
 
 
 def test_augmentation_is_compared_with_twice_the_steps(make_result):
-    assert "on upright clothes, 0.0 (" in result_of(make_result, {}, longer=0.1).verdict
-    assert "on upright clothes, −5.0 (" in result_of(make_result, {}, longer=0.15).verdict
+    assert "on upright clothes by 0.0 (" in result_of(make_result, {}, longer=0.1).verdict
+    assert "on upright clothes by −5.0 (" in result_of(make_result, {}, longer=0.15).verdict
     told = result_of(make_result, {}, longer=-0.1).verdict
-    assert "against the same network without them and with twice the steps, by: " in told
-    assert "on upright clothes, +20.0 (" in told
+    assert told.startswith(
+        "Compared with the same network trained on unchanged images for twice the steps,"
+    )
+    assert "on upright clothes by +20.0 (" in told
 
 
 def test_verdict_says_where_training_was_not_at_its_end(make_result):
-    told = "; training errors are told from 3 %, where training was not at its end)."
+    told = "; training errors are given from 3 %, where training was not at its end)."
     for gain, word, interval in (
         (-0.1, "harms", "−10.0 (−15.0 to −5.0"),
         (0.1, "helps", "+10.0 (5.0 to 15.0"),
     ):
         result = result_of(make_result, {"mirrored": gain})
-        assert f"“mirrored” {word} most ({interval}))" in result.verdict
+        assert f"“mirrored” {word} most, by {interval})" in result.verdict
         assert result.verdict.endswith("95 % intervals).")
         for run in result["upright, 500: mirrored"].runs:
             run["train_error"] = 0.31
-        assert f"“mirrored” {word} most ({interval}; training error 31 %))" in result.verdict
+        assert f"“mirrored” {word} most, by {interval}; training error 31 %)" in result.verdict
         assert result.verdict.endswith(told)
 
 

@@ -52,11 +52,11 @@ def test_weak_weights_are_a_fraction_of_hes():
 
 
 START = (
-    "start, the first layer’s gradient is {} as large before the first step; {}the test "
-    "accuracy in the end is"
+    "start, auxiliary classifiers make the first layer’s gradient {} as large before the first "
+    "step; {}the final test accuracy with them is"
 )
 
-LEARN = "{} of 3 runs learn without, {} with; over all runs, "
+LEARN = "{} of 3 runs learn without them, and {} with them; over all runs, "
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ LEARN = "{} of 3 runs learn without, {} with; over all runs, "
                 arm: {**GUESSES, "first_gradient": [0.001, 0.0001, 0.01]}
                 for arm in ("weak start, without", auxiliary.CONTROL)
             },
-            "With auxiliary classifiers, from a weak "
+            "From a weak "
             f"{START.format('100 times', LEARN.format(0, 3))} 59.0 points higher (56.5 to 61.5). "
             f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, "
             "0.0 to 0.0) (95 % intervals).",
         ),
         (
             {"weak start, with": GUESSES},
-            "With auxiliary classifiers, from a weak "
+            "From a weak "
             f"{START.format('1.0 times', LEARN.format(3, 0))} 59.0 points lower (56.5 to 61.5). "
             f"From He’s {START.format('1.0 times', '')} not shown to differ (0.0 points, "
             "0.0 to 0.0) (95 % intervals).",
@@ -92,7 +92,10 @@ def test_verdict_names_rates_where_the_control_is_compared_and_says_that_errors_
     result = make_result("auxiliary", changes, **EQUAL)
     arms = [replace(arm, lr=0.03) if arm.name == auxiliary.CONTROL else arm for arm in result]
     result = replace(result, arms=arms)
-    told = "2 of 3 runs learn without (rate 0.03; none at 0.1{}), 3 with; over all runs, the test"
+    told = (
+        "2 of 3 runs learn without them (at a learning rate of 0.03; none at 0.1{}), and 3 with "
+        "them; over all runs, the final test"
+    )
     assert told.format("") in result.verdict
     arms[0] = replace(arms[0], tried={"0.1": 0.8})
     assert told.format(", which short runs chose") in result.verdict
@@ -100,14 +103,14 @@ def test_verdict_names_rates_where_the_control_is_compared_and_says_that_errors_
     for arm in result:
         for run in arm.runs:
             run["curves"]["val_error"] = [0.6, 0.4, 0.3]
-    assert result.verdict.count(", while errors still fall") == 2
+    assert result.verdict.count(", while validation errors still fall") == 2
     result["weak start, with"].runs[0]["curves"]["val_error"] = [0.9]  # diverged at once
-    assert result.verdict.count(", while errors still fall") == 1
+    assert result.verdict.count(", while validation errors still fall") == 1
 
 
 def test_caption_says_how_weak_the_start_is(make_result):
     said = make_result("auxiliary", {}, **EQUAL).conditions
-    assert "Weak: 0.87 times He’s weights. With auxiliary classifiers, the loss is a sum" in said
+    assert "Weak start: 0.87 times He’s weights. With auxiliary classifiers, the loss is" in said
     assert "Thin, dashed: a run that is left out" in said
 
 

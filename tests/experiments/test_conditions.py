@@ -21,11 +21,11 @@ def test_a_caption_says_what_a_figure_was_made_with(name):
     assert re.search(r"[\d,]+( to [\d,]+)?( \(\w+\))? training images", said)
     assert re.search(r"[; ]\d[\d,]* steps; |[; ]\d[\d,]* (or|to) [\d,]+ steps; ", said)
     rates = [arm.lr for arm in result]
-    low, high = re.search(r"a learning rate of its own for each \((\S+) to (\S+)\)", said).groups()
+    low, high = re.search(r"each with its own learning rate \((\S+) to (\S+)\)", said).groups()
     assert (float(low), float(high)) == tuple(float(f"{f(rates):.2g}") for f in (min, max))
     assert all(len(text.replace(".", "").lstrip("0")) <= 2 for text in (low, high))
     assert f"; {len(result.arms[0].runs)} seeds." in said
-    assert ("taken in pairs" in said) != ("All seeds learn from the same images" in said)
+    assert ("taken in pairs" in said) != ("All seeds use the same training images" in said)
     assert said.endswith(result.spec.marks)
 
 
@@ -41,7 +41,7 @@ def test_a_record_says_how_long_the_runs_were_that_chose_its_rates(make_result):
     assert "learning rate 0.1, not tuned; 3 seeds" in result.conditions
     arms = [replace(arm, tried={"0.1": 0.3, "0.3": 0.4}) for arm in result]
     tuned = replace(result, arms=arms, tuning={"images": 4_000, "epochs": 5})
-    assert "in runs of 21 % of these steps; 3 seeds" in tuned.conditions
+    assert "in runs with 21 % as many steps; 3 seeds" in tuned.conditions
     whole = replace(tuned, tuning={})
     assert "chosen on validation images in runs as long as these" in whole.conditions
     full = make_result("stacks", {}, size="full", **ALIKE)
@@ -62,6 +62,29 @@ def test_upright_images_have_a_frame_at_every_size(make_result):
     )
     settings |= {"sets": {"cluttered": "cluttered-fashion", **settings["sets"]}, "shrink": 1}
     assert f"64×64 pixels{frame}" in experiments.conditions.said_images(settings)
+
+
+@pytest.mark.parametrize(
+    ("errors", "more", "said"),
+    [
+        ({"": [0.35, 0.27]}, "", "27 to 35 %."),
+        ({"": [0.30, 0.30]}, ", after 9 steps", "30 %, after 9 steps."),
+        (
+            {"on digits": [0.1, 0.2], "on clothes": [0.3]},
+            "",
+            "10 to 20 % on digits and 30 % on clothes.",
+        ),
+        ({"": [0.03]}, "", "3 %."),
+    ],
+)
+def test_no_network_was_trained_to_its_end(errors, more, said):
+    told = experiments.conditions.said_unfinished(errors, more)
+    assert told == f"No network was trained to its end: training errors are {said}"
+
+
+@pytest.mark.parametrize("errors", [{"": [0.029, 0.5]}, {"on digits": [0.5], "on clothes": [0.02]}])
+def test_one_network_that_was_trained_to_its_end_is_enough_to_say_nothing(errors):
+    assert experiments.conditions.said_unfinished(errors, ", and more") == ""
 
 
 def test_training_errors_are_said_where_training_was_not_at_its_end(make_result):

@@ -75,28 +75,30 @@ def test_longer_arm_takes_as_many_times_the_steps(monkeypatch):
     [
         (
             {"plain-56": WORSE, "residual-56": BETTER, "plain-56, 2 times the steps": WORSE},
-            "Even with twice the steps, the training error of plain-56 is 20.0 points higher "
-            "(17.7 to 22.3) compared with plain-20; after equal steps, 20.0 points higher (17.7 to "
-            "22.3); that of residual-56, after equal steps, is 5.0 points lower (2.7 to 7.3) "
-            "compared with residual-20; with twice the steps instead of as many as the others, "
-            "that of plain-56 is not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals).",
+            "Compared with plain-20, the training error of plain-56 is 20.0 points higher (17.7 to "
+            "22.3) even after twice the steps, and 20.0 points higher (17.7 to 22.3) after equally "
+            "many. Compared with residual-20, that of residual-56 is 5.0 points lower (2.7 to 7.3) "
+            "after equally many. With twice the steps, the training error of plain-56 is not shown "
+            "to differ (0.0 points, −2.3 to 2.3) compared with plain-56 itself after as many as "
+            "the others (95 % intervals).",
         ),
         (
             {},
-            "With twice the steps, the training error of plain-56 is not shown to differ (0.0 "
-            "points, −2.3 to 2.3) compared with plain-20; after equal steps, not shown to differ "
-            "(0.0 points, −2.3 to 2.3); that of residual-56, after equal steps, is not shown to "
-            "differ (0.0 points, −2.3 to 2.3) compared with residual-20; with twice the steps "
-            "instead of as many as the others, that of plain-56 is not shown to differ (0.0 "
-            "points, −2.3 to 2.3) (95 % intervals).",
+            "Compared with plain-20, the training error of plain-56 is not shown to differ (0.0 "
+            "points, −2.3 to 2.3) after twice the steps, and not shown to differ (0.0 points, −2.3 "
+            "to 2.3) after equally many. Compared with residual-20, that of residual-56 is not "
+            "shown to differ (0.0 points, −2.3 to 2.3) after equally many. With twice the steps, "
+            "the training error of plain-56 is not shown to differ (0.0 points, −2.3 to 2.3) "
+            "compared with plain-56 itself after as many as the others (95 % intervals).",
         ),
         (
             {"plain-56": BETTER, "residual-56": WORSE, "plain-56, 2 times the steps": BETTER},
-            "With twice the steps, the training error of plain-56 is 5.0 points lower (2.7 to 7.3) "
-            "compared with plain-20; after equal steps, 5.0 points lower (2.7 to 7.3); that of "
-            "residual-56, after equal steps, is 20.0 points higher (17.7 to 22.3) compared with "
-            "residual-20; with twice the steps instead of as many as the others, that of plain-56 "
-            "is not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals).",
+            "Compared with plain-20, the training error of plain-56 is 5.0 points lower (2.7 to "
+            "7.3) after twice the steps, and 5.0 points lower (2.7 to 7.3) after equally many. "
+            "Compared with residual-20, that of residual-56 is 20.0 points higher (17.7 to 22.3) "
+            "after equally many. With twice the steps, the training error of plain-56 is not shown "
+            "to differ (0.0 points, −2.3 to 2.3) compared with plain-56 itself after as many as "
+            "the others (95 % intervals).",
         ),
     ],
 )

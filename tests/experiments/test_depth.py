@@ -127,16 +127,16 @@ def result_of(make_result, cluttered, upright, heads=(0.0, 0.0)):
 def test_verdict_tells_where_depth_pays_where_not_and_where_nothing_is_shown(make_result):
     result = result_of(make_result, (0, 0.1, 0.2, 0.3), (-0.1, 0, 0, 0), (0.05, -0.1))
     assert result.verdict == (
-        "On cluttered clothes, six layers are more accurate than one layer with as many "
-        "parameters, with 400, 1,600 and 6,400 training images (by up to 30.0 (25.0 to 35.0), "
-        "with 6,400), and no difference is shown with 100 training images (0.0 (−5.0 to 5.0)), "
-        "and six layers with 100 images are more accurate than one with 6,400. On upright "
-        "clothes, one layer is more accurate than six with as many parameters, with 100 training "
-        "images (by 10.0 (5.0 to 15.0)), and no difference is shown with 400, 1,600 and 6,400 "
-        "training images (at most 0.0 (−5.0 to 5.0)). After twice as many steps, the difference "
-        "with 6,400 cluttered images is 0.0 (0.0 to 0.0); after as many as before, it is 20.0 "
-        "(20.0 to 20.0) with the average after both networks, and 25.0 (20.0 to 30.0) with 4×4 "
-        "regions after both (percentage points, 95 % intervals)."
+        "With cluttered clothes, six layers are more accurate than one with as many "
+        "parameters when trained on 400, 1,600 and 6,400 images, by up to 30.0 (25.0 to 35.0) with "
+        "6,400; no difference is shown when both are trained on 100 images: 0.0 (−5.0 to 5.0); six "
+        "layers trained on 100 images are more accurate than one on 6,400. With upright clothes, "
+        "one layer is more accurate than six with as many parameters when trained on 100 "
+        "images, by 10.0 (5.0 to 15.0); no difference is shown when both are trained on 400, 1,600 "
+        "and 6,400 images: at most 0.0 (−5.0 to 5.0). With 6,400 cluttered images, the difference "
+        "is 0.0 (0.0 to 0.0) after twice as many steps; after as many as before, it is 20.0 (20.0 "
+        "to 20.0) if the average follows both networks, and 25.0 (20.0 to 30.0) if 4×4 regions "
+        "follow both (percentage points, 95 % intervals)."
     )
 
 
@@ -149,8 +149,8 @@ def test_verdict_says_that_one_layer_does_not_fit_its_images_behind_the_average(
         f"{100 * run['train_error']:.0f}" for run in result["six layers, cluttered, 6400"].runs
     }
     assert (
-        ", where one layer does not fit its training images (training error 62 against "
-        f"{own} %), and 30.0 (25.0 to 35.0) with 4×4 regions"
+        " (one layer then does not fit its training images: training error 62 against "
+        f"{own} %), and 30.0 (25.0 to 35.0) if 4×4 regions"
     ) in result.verdict
 
 

@@ -67,11 +67,11 @@ def test_verdict_compares_each_at_its_best_length_on_validation_images(make_resu
     }
     said = make_result("dropout", changes, **ALIKE).verdict
     assert said == (
-        "Each trained for the length that suits it best (1× without dropout; 4× with it, the "
-        "longest tried), AlexNet's test error is 20.0 % without dropout and 15.0 % with it, 5.0 "
-        "points lower (2.7 to 7.3), at training errors of 1.0 and 6.0 %; after the shortest "
-        "training, the error with dropout is 11.0 points higher (8.7 to 13.3); these are 95 "
-        "% intervals."
+        "When each is trained for the length that suits it best on validation images (1× without "
+        "dropout; 4× with it, the longest tried), AlexNet's test error is 20.0 % without dropout "
+        "and 15.0 % with it, 5.0 points lower (2.7 to 7.3); the training errors are 1.0 and 6.0 %. "
+        "After the shortest training, the test error with dropout is 11.0 points higher (8.7 to "
+        "13.3) (95 % intervals)."
     )
     said = make_result("dropout", {}, **ALIKE).verdict
     assert "21.0 % with it, not shown to differ (0.0 points, −2.3 to 2.3)" in said
@@ -82,7 +82,7 @@ def test_caption_says_how_long_the_shortest_training_is(make_result):
     for arm in result:
         for run in arm.runs:
             run["steps"] = 376 * arm.options["length"]
-    assert "1×: 376 steps." in result.conditions
+    assert "A length of 1× is 376 steps." in result.conditions
 
 
 def test_figure_names_every_arm(make_result):

@@ -92,12 +92,13 @@ def test_verdict_tells_higher_lower_and_open(make_result):
         **ALIKE,
     )
     assert (
-        "On top of a frozen first layer learned from one photograph, accuracy on cluttered clothes "
-        "with 2,000 labels is higher than with random filters (+10.0 (5.0 to 15.0)), and is lower "
-        "than with filters learned from many labels (−10.0 (−15.0 to −5.0)), and is not shown to "
-        "differ from that with blurred random filters (0.0 (0.0 to 0.0)) or with"
+        "With a frozen first layer learned from one photograph, the accuracy is, on cluttered "
+        "clothes with 2,000 labels, higher than with random filters (+10.0 (5.0 to 15.0)), and "
+        "lower than with filters learned from many labels (−10.0 (−15.0 to −5.0)), and not shown "
+        "to differ from that with blurred random filters (0.0 (0.0 to 0.0)), filters from noise "
+        "(0.0 (0.0 to 0.0)) or unfrozen filters learned from"
     ) in result.verdict
-    assert result.verdict.startswith("On top of a frozen")  # those from a photograph are better
+    assert result.verdict.startswith("With a frozen")  # those from a photograph are better
     upright = result.verdict.split("; ")[1]
     assert "higher" not in upright
     assert "lower" not in upright
@@ -105,7 +106,7 @@ def test_verdict_tells_higher_lower_and_open(make_result):
 
 def test_verdict_begins_with_what_is_not_shown(make_result):
     said = make_result("first_layer", {}, **ALIKE).verdict
-    start = "Filters from one photograph are not shown to be better than others. On top of a frozen"
+    start = "Filters from one photograph are not shown to be better than others. With a frozen"
     assert said.startswith(start)
 
 

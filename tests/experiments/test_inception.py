@@ -105,7 +105,7 @@ def test_verdict_names_the_time_and_who_learned_least(make_result):
     least = "which had learned least (training error 61 against 31 %)"
     assert f"compared with naive ones, {least};" in told
     assert told.count("least") == 1
-    assert told.endswith("took 3.0 times as long as with one 3×3 layer.")
+    assert told.endswith("took 3.0 times as long as with one 3×3 layer in place of each.")
     assert ". No network was trained to its end: training errors are 31 to 61 %. MACs" in told
     assert "least" not in make_result("inception", {}, **EQUAL).verdict
 
@@ -115,15 +115,15 @@ def test_verdict_says_that_test_errors_follow_training_errors(make_result):
         name: {key: [error, error + 0.002] for key in EQUAL}
         for name, error in zip(inception.KINDS, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True)
     }
-    order = "training errors are 10 to 50 %, in the order of the test errors"
+    order = "training errors are 10 to 50 %, in the same order as the test errors"
     for size in ("live", "desk"):
         result = make_result("inception", changes, size=size)
         assert f"{order}." in result.verdict
         result.arms[0].runs[0]["steps"] = 564
-        assert f"{order}, so this says what 564 steps teach." in result.verdict
+        assert f"{order}, so this compares what they learn in 564 steps." in result.verdict
         for run in result.arms[0].runs:
             run["test_error"] = 0.6
-        assert "10 to 50 %, so this says what 564 steps teach." in result.verdict
+        assert "10 to 50 %, so this compares what they learn in 564 steps." in result.verdict
         for run in result.arms[0].runs:
             run["train_error"] = 0.02
         assert "trained to its end" not in result.verdict

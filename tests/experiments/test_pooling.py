@@ -47,12 +47,12 @@ def test_verdict_compares_with_every_fully_connected_head(make_result):
     }
     result = make_result("pooling", changes, **EQUAL)
     assert result.verdict == (
-        "With 2,000 training images, the test accuracy with global average pooling is on upright "
-        "clothes 10.0 points lower (7.5 to 12.5) compared with fully connected layers, and 29.0 "
-        "points lower (29.0 to 29.0) compared with the same with dropout; on cluttered clothes "
-        "20.0 points higher (17.5 to 22.5) compared with fully connected layers, and 30.0 points "
-        "higher (30.0 to 30.0) compared with the same with dropout, whose training error is 31 % "
-        "after equally many steps (95 % intervals)."
+        "With 2,000 training images, the test accuracy with global average pooling is, on upright "
+        "clothes, 10.0 points lower (7.5 to 12.5) compared with fully connected layers, and 29.0 "
+        "points lower (29.0 to 29.0) compared with the same layers with dropout; on cluttered "
+        "clothes, 20.0 points higher (17.5 to 22.5) compared with fully connected layers, and 30.0 "
+        "points higher (30.0 to 30.0) compared with the same layers with dropout, whose training "
+        "error is 31 % after equally many steps (95 % intervals)."
     )
     same = make_result("pooling", {}, **EQUAL).verdict
     assert same.count("not shown to differ (0.0 points, 0.0 to 0.0)") == 4
@@ -60,7 +60,7 @@ def test_verdict_compares_with_every_fully_connected_head(make_result):
 
 def test_caption_has_the_parameters_of_both_heads():
     said = experiments.load("pooling").conditions
-    assert "Parameters: 0.14 million with pooling, 8.5 million fully connected." in said
+    assert "Parameters: 0.14 million with pooling, 8.5 million with fully connected layers." in said
 
 
 def test_figure_names_every_arm(make_result):

@@ -131,7 +131,7 @@ def test_caption_says_how_rates_were_chosen(make_result):
     result = make_result("relu_race", {}, **ALIKE)
     assert "learning rate 0.1, not tuned" in result.conditions
     tuned = replace(result, arms=[replace(arm, tried={"0.1": 0.3}) for arm in result])
-    assert "(0.1): of those tried, a factor of about three apart, the one whose" in tuned.conditions
+    assert "(0.1): of the rates tried, about a factor of three apart, the" in tuned.conditions
     assert "slower of two runs reaches the gray line soonest; 3 seeds" in tuned.conditions
     assert "validation" not in tuned.conditions
     spec = experiments.get("relu_race")

@@ -110,9 +110,9 @@ def test_verdict_tells_the_best_those_like_it_and_times(make_result):
     assert ". On cluttered clothes, VGG-11 has the smallest" in told
     assert ". An image takes AlexNet 4.4 times as long in training as LeNet-5" in told
     assert told.endswith(
-        "No network was trained to its end (training errors: 21 to 31 % on upright clothes and 21 "
-        "to 31 % on cluttered clothes), and one with a low accuracy has less to lose when images "
-        "change."
+        "No network was trained to its end: training errors are 21 to 31 % on upright clothes and "
+        "21 to 31 % on cluttered clothes; a network with a low accuracy has less to lose when "
+        "images change."
     )
 
 

@@ -103,26 +103,26 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
     assert said == (
         "With three 3×3 layers in place of one 7×7, the test error is 10.0 points lower (7.7 to "
         "12.3) with equal parameters, not shown to differ (0.0 points, −2.3 to 2.3) with equal "
-        "parameters but no ReLU between and not shown to differ (0.0 points, −2.3 to 2.3) with "
-        "equal width, which is fewer parameters. With two 3×3 layers in place of one 5×5, the test "
+        "parameters but no ReLU in between, and not shown to differ (0.0 points, −2.3 to 2.3) with "
+        "equal width, that is, fewer parameters. With two 3×3 layers in place of one 5×5, the test "
         "error is 10.0 points higher (7.7 to 12.3) with equal parameters, not shown to differ (0.0 "
-        "points, −2.3 to 2.3) with equal parameters but no ReLU between and not shown to differ "
-        "(0.0 points, −2.3 to 2.3) with equal width, which is fewer parameters. With ReLU between, "
-        "compared with none, the error is 10.0 points lower (7.7 to 12.3) in a stack of three and "
-        "10.0 points higher (7.7 to 12.3) in a stack of two (95 % intervals). No network was "
-        "trained to its end (training errors 25 %)."
+        "points, −2.3 to 2.3) with equal parameters but no ReLU in between, and not shown to "
+        "differ (0.0 points, −2.3 to 2.3) with equal width, that is, fewer parameters. With ReLU "
+        "in between, compared with no ReLU, the error is 10.0 points lower (7.7 to 12.3) in a "
+        "stack of three and 10.0 points higher (7.7 to 12.3) in a stack of two (95 % intervals). "
+        "No network was trained to its end: training errors are 25 %."
     )
 
 
 def test_verdict_says_how_far_training_went_and_how_rates_were_chosen(make_result):
     result = make_result("stacks", {"one 5×5": {"train_error": [0.1, 0.1, 0.1]}}, **ALIKE)
     assert result.verdict.endswith(
-        "No network was trained to its end (training errors 10 to 25 %)."
+        "No network was trained to its end: training errors are 10 to 25 %."
     )
     tuned = replace(result, arms=[replace(arm, tried={"0.1": 0.3}) for arm in result])
     assert tuned.verdict.endswith(
-        "(training errors 10 to 25 %), and each learning rate was chosen in single, shorter runs: "
-        "differences of a point or two may be theirs."
+        "training errors are 10 to 25 %, and each learning rate was chosen in single, shorter "
+        "runs, which may explain differences of one or two points."
     )
     for size in ("desk", "full"):
         chosen = experiments.get("stacks").sizes[size]

@@ -55,9 +55,9 @@ def test_rates_are_tuned_in_runs_of_full_length(size):
 def test_verdict_compares_the_deepest_with_the_shallowest(make_result, errors, said):
     result = make_result("vgg_depth", {"E": {"test_error": errors}}, **EQUAL)
     assert result.verdict == (
-        f"With the 19 layers of E instead of the 11 of A, the test error is {said}, that on "
+        f"With the 19 layers of E instead of the 11 of A, the test error is {said}, and that on "
         "training images not shown to differ (0.0 points, −2.3 to 2.3) (95 % intervals). The "
-        "learning rate of E is 0.1, that of A 0.1. No network was trained to its end: training "
+        "learning rate of E is 0.1, and that of A 0.1. No network was trained to its end: training "
         "errors are 31 %."
     )
 
@@ -68,9 +68,9 @@ def test_an_effect_that_follows_the_learning_rates_is_not_called_one_of_depth(ma
     rates = dict(zip("ABCDE", (0.1, 0.01, 0.1, 0.1, 0.01), strict=True))
     ranked = replace(result, arms=[replace(arm, lr=rates[arm.name]) for arm in result])
     assert ranked.verdict == (
-        "No effect of depth can be told from that of the learning rate, which was chosen for each "
-        "network and ranks the test errors: with 0.1, A, C and D have 31.0 to 31.0 %; with 0.01, "
-        "B and E have 41.0 to 41.0 %."
+        "The effect of depth cannot be told from that of the learning rates, which were chosen for "
+        "each network and rank the test errors: with 0.1, A, C and D have 31.0 to 31.0 %; with "
+        "0.01, B and E have 41.0 to 41.0 %."
     )
     mixed = replace(
         ranked, arms=[*ranked.arms[:2], replace(ranked.arms[2], lr=0.01), *ranked.arms[3:]]

@@ -75,14 +75,14 @@ def test_verdict_says_where_all_runs_start_and_counts_the_others(starting):
     once = {key: [0.9, 0.2, 0.9] for key in ("val_error", "test_error", "train_error")}
     result = starting(*names, *norm, "A, He", "E, He", **{"E, σ = 0.04": once})
     assert result.verdict == (
-        "Without batch norm, all runs learn from σ = 0.035 (9 runs); with it, 24 of 24 from any σ. "
-        "Of the 72 other runs without it, 10 learn; there, success depends on the learning rate, "
-        "too, of which few were tried."
+        "Without batch norm, all runs learn from σ = 0.035 (9 runs); with batch norm, 24 of 24 "
+        "runs learn, over all σ. Of the 72 other runs without batch norm, 10 learn; their "
+        "success also depends on the learning rate, and few rates were tried."
     )
     for run in result["E, σ = 0.1"].runs:
         run["diverged"] = True
-    assert "; the weights overflow from σ = 0.1 in E. Of the 69 other runs" in result.verdict
-    assert "no start from which all runs learn; with it, 0 of 24" in starting().verdict
+    assert "; from σ = 0.1, the loss becomes infinite in E. Of the 69 other runs" in result.verdict
+    assert "no start from which all runs learn; with batch norm, 0 of 24" in starting().verdict
 
 
 def test_verdict_and_caption_say_steps_and_how_weights_differ_from_sigma(starting):

@@ -74,14 +74,23 @@ def solutions_of(page: str, env) -> str | None:
     return solutions if solutions in env.found_docs else None
 
 
-def note_solutions(app: Sphinx, doctree: nodes.document) -> None:
-    """Have a chapter written again when its solutions have changed.
+def chapter_of(page: str, env) -> str | None:
+    """Return the chapter whose exercises a page solves, if it is such a page."""
+    path = PurePosixPath(page)
+    chapter = str(path.parent.parent / path.name)
+    is_solved = path.parent.name == "solutions" and chapter in env.found_docs
+    return chapter if is_solved else None
 
-    Cause: this book: the links to them name their headings.
-    Delete when: LinkSolutions is deleted.
+
+def note_counterpart(app: Sphinx, doctree: nodes.document) -> None:
+    """Have a chapter written again when its solutions have changed, and these when it has.
+
+    Cause: this book: links to solutions name their headings, and solutions repeat the exercises.
+    Delete when: LinkSolutions and ShowExercises are deleted.
     """
-    if solutions := solutions_of(app.env.docname, app.env):
-        app.env.note_dependency(str(app.env.doc2path(solutions, base=False)))
+    page, env = app.env.docname, app.env
+    if other := solutions_of(page, env) or chapter_of(page, env):
+        env.note_dependency(str(env.doc2path(other, base=False)))
 
 
 class LinkSolutions(SphinxPostTransform):
@@ -114,24 +123,6 @@ class LinkSolutions(SphinxPostTransform):
                 "", f"Solution {n}", internal=True, refuri=f"{address}#{headings[n]}"
             )
             exercise[-1] += [nodes.Text(" "), link]
-
-
-def chapter_of(page: str, env) -> str | None:
-    """Return the chapter whose exercises a page solves, if it is such a page."""
-    path = PurePosixPath(page)
-    chapter = str(path.parent.parent / path.name)
-    is_solved = path.parent.name == "solutions" and chapter in env.found_docs
-    return chapter if is_solved else None
-
-
-def note_exercises(app: Sphinx, doctree: nodes.document) -> None:
-    """Have a page of solutions written again when the exercises of its chapter have changed.
-
-    Cause: this book: the page repeats them.
-    Delete when: ShowExercises is deleted.
-    """
-    if chapter := chapter_of(app.env.docname, app.env):
-        app.env.note_dependency(str(app.env.doc2path(chapter, base=False)))
 
 
 class ShowExercises(SphinxPostTransform):
@@ -310,8 +301,7 @@ def write_site_files(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     for change in (number_chapters, address_figures, say_which_version):
         app.connect("html-page-context", change, priority=900)
-    app.connect("doctree-read", note_solutions)
-    app.connect("doctree-read", note_exercises)
+    app.connect("doctree-read", note_counterpart)
     app.add_post_transform(LinkSolutions)
     app.add_post_transform(ShowExercises)
     app.add_post_transform(JoinHiddenCells)
