@@ -219,9 +219,9 @@ def verdict(result: Result) -> str:
 
 
 _say_setup = {
-    "as in 2012": "with pixels and weights as in 2012",
-    "pixels scaled": "with scaled pixels and the weights of 2012",
-    "start scaled": "with scaled pixels and weights that suit each function",
+    "as in 2012": "with pixels and initial weights as in 2012",
+    "pixels scaled": "with scaled pixels and the initial weights of 2012",
+    "start scaled": "with scaled pixels and initial weights that suit each function",
 }
 
 

@@ -114,13 +114,13 @@ def test_verdict_tells_shown_from_not_shown_from_faster_and_from_late(make_resul
     }
     said = make_result("relu_race", changes, **ALIKE).verdict
     assert said == (
-        "To reach 15 % training error with pixels and weights as in 2012, ReLU takes 5.2 epochs "
-        "and tanh takes 21.0 epochs, 4.0 times as many (3.6 to 4.5; 4.0 times the seconds); with "
-        "scaled pixels and the weights of 2012, ReLU takes 5.2 epochs and tanh takes 5.2 epochs, "
-        "1.0 times as many (0.9 to 1.1; 1.0 times the seconds): a difference is not shown; with "
-        "scaled pixels and weights that suit each function, ReLU takes 5.2 epochs and tanh takes "
-        "2.5 epochs, 0.5 times as many (0.4 to 0.5; 0.5 times the seconds): tanh is faster "
-        "(95 % intervals)."
+        "To reach a training error of 15 %: with pixels and initial weights as in 2012, ReLU takes "
+        "5.2 epochs and tanh takes 21.0 epochs, 4.0 times as many (3.6 to 4.5; 4.0 times the "
+        "seconds); with scaled pixels and the initial weights of 2012, ReLU takes 5.2 epochs and "
+        "tanh takes 5.2 epochs, 1.0 times as many (0.9 to 1.1; 1.0 times the seconds): no "
+        "difference is shown; with scaled pixels and initial weights that suit each function, ReLU "
+        "takes 5.2 epochs and tanh takes 2.5 epochs, 0.5 times as many (0.4 to 0.5; 0.5 times the "
+        "seconds): tanh is faster (95 % intervals)."
     )
     late = {"tanh, as in 2012": {"reached": [True, False, False]}}
     said = make_result("relu_race", late, **ALIKE).verdict
