@@ -123,7 +123,7 @@ PAPERS = [
     "a top-5 error of 6.67 %, VGG's entry 7.32 %",
     "(Szegedy and others 2016, Sections 3.2, 6 and 7)",
     "in 2.3 times fewer steps",
-    "without dropout and with other changes, in 14 times fewer (Section 4.2 there)",
+    "without dropout and with other changes, in 14 times fewer (Section 4.2)",
     "The paper says 12 times fewer than AlexNet",
     "raised the top-1 accuracy by about 0.6 points",
     "dropout of 70 %",
