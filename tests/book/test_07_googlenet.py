@@ -97,7 +97,7 @@ def recorded() -> list[str]:
         f"the average has a test accuracy of {accuracies[0]}, the fully connected head "
         f"{accuracies[1]}, and {accuracies[2]} with dropout",
         f"The average is {points(gains[1])} ahead of the better of the two",
-        f"still errs on {percent(anywhere[2], 'train_error')} of its training images",
+        f"the training error is still {percent(anywhere[2], 'train_error')}",
         f"a difference is not shown: {points(gains[0])} in favor of the average",
         f"it has a test accuracy of {accuracies[0]} where clothes lie anywhere, and fully "
         f"connected layers with dropout {accuracies[2]}",
@@ -107,7 +107,7 @@ def recorded() -> list[str]:
         f"a larger learning rate, {projected.lr} instead of {naive.lr}",
         f"GoogLeNet loses {shifted[0]:.0f} points and ResNet-50 {shifted[1]:.0f}, both with an",
         f"With naive modules, the error is {points(more[0])} higher",
-        f"a 1×1 convolution after the pooling, and no other, takes away {points(copies)}",
+        f"only a 1×1 convolution after the pooling removes {points(copies)} of this",
         f"which makes them Inception modules, the error is another {points(more[3])} lower",
         f"With two 3×3 layers, the error is {points(more[2])} higher than with Inception modules",
         f"the training errors are {percent(ours, 'train_error')} (Inception) to "
@@ -152,7 +152,7 @@ EXACT = [
     "with 14.6 % of its parameters",
     "58.6 million multiply–adds",
     "6.9 times fewer",
-    "passes on 0.87 times as much, and together 0.87²², or a twentieth",
+    "passes on 0.87 times as much, and all together 0.87²² times, or a twentieth",
     # Of the paper, in paragraphs that do not name it; they are in the code that the page runs.
     "the main loss plus 0.3 of each auxiliary one",
     "The main loss counts fully, each auxiliary loss 0.3 times",
