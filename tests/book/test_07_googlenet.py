@@ -352,7 +352,7 @@ def test_the_network_built_here_is_the_papers():
 def test_the_average():
     found = facts(CHAPTER)
     assert "7·7·1024·1024 = 51,380,224" in printed(CHAPTER)
-    assert found["parameters_with_such_a_layer"] == 58_379_800
+    assert found["parameters_with_this_layer"] == 58_379_800
     assert found["order_can_be_exchanged"] is True
     assert found["fully_connected_loses_more"] is True
     assert found["guesses_as_expected"] is found["most_evidence_in_own_photo"] is True
