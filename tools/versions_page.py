@@ -26,9 +26,10 @@ that every version in between works: chapter 8 once set a batch norm's `eps` to 
 all versions that it had been run with accepted that; torch 2.11 does not.
 
 Therefore `tools/try_as_reader.py` makes an environment for each version, with the newest \
-matching release of everything else, and runs the notebooks there as a reader in Colab does: alone, in \
-an empty folder, where the first cell installs the package. A notebook passes if every cell runs, \
-nothing is written to stderr, not even a warning, and no installed package has been replaced.
+matching release of everything else, and runs the notebooks there as a reader in Colab \
+does: alone, in an empty folder, where the first cell installs the package. A notebook passes if \
+every cell runs, nothing is written to stderr, not even a warning, and no installed package has \
+been replaced.
 
 **Quick** runs execute every cell as well, but cut training short, to five epochs of three \
 batches at most, and only the first notebook installs the package: they \
