@@ -233,9 +233,10 @@ def receptive_fields(rows, families):
             yield BOUNDS[row["name"]]
     yield (
         "One apparent contradiction was an error in torch. On the CPU, its gradient of batch "
-        "normalization for a single image mixes up positions and channels if the next layer works on "
-        "tokens, as in `xcit_nano_12_p16_224` (torch 2.12); changing the pixel itself shows which is right. "
-        "The analyses and this comparison pass gradients on in a form that torch reads correctly."
+        "normalization for a single image mixes up positions and channels if the next layer works "
+        "on tokens, as in `xcit_nano_12_p16_224` (torch 2.12); changing the pixel itself shows "
+        "which is right. The analyses and this comparison pass gradients on in a form "
+        "that torch reads correctly."
     )
     state = defaultdict(list)
     for row in good:
