@@ -22,7 +22,7 @@
   const BEGIN = new Set(["api", "glossary"]); // whose first sentence says what they are about
   // “VGG-16 parameters” asks for the chapter called “VGG: …”, not for one that compares with it.
   const SUBJECT = 2;
-  // “Chapter 5” asks for that chapter or its solutions, and “solutions” for those.
+  // “Chapter 5” asks for that chapter, and “solutions” for those, of that chapter if it is named.
   const CHAPTER = 8;
   const SOLUTIONS = 5;
   const PAGES = 12;
@@ -121,9 +121,12 @@
   const naming = (query) => {
     const chapter = /\b(?:chapter|ch\.?)\s*(\d+)/.exec(plain(query))?.[1];
     const isAnswer = /\b(?:solution|answer)s?\b/.test(plain(query));
-    return ([url, , kind]) =>
-      (chapter && Number(numberOf(url)) === Number(chapter) ? CHAPTER : 1)
-      * (isAnswer && kind === "solution" ? SOLUTIONS : 1);
+    return ([url, , kind]) => {
+      const isSolution = kind === "solution";
+      return (chapter && Number(numberOf(url)) === Number(chapter) ? CHAPTER : 1)
+        * (isSolution && isAnswer ? SOLUTIONS : 1)
+        / (isSolution && chapter && !isAnswer ? SOLUTIONS : 1);
+    };
   };
   // A function is found by the last part of its name, if that is all that was typed: “depth” is
   // rarely one, “grad_cam” and “cnnbook.training.fit(” are.
