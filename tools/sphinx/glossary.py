@@ -41,8 +41,8 @@ def indexed(term: str) -> str:
 def letters(names: list[str]) -> str:
     """Return a row of letters, each with a link to the first entry that begins with it.
 
-    The row is HTML, for it works without a script and a screen reader needs its name. It skips the
-    letters that lead nowhere.
+    The row is HTML because docutils has no element for navigation, whose name a screen reader says.
+    Letters that lead nowhere are shown, but not read out.
     """
     first = {}
     for name in names:
