@@ -13,7 +13,7 @@ REASONS = {
     "the image. From then on, positions are no longer those of a grid.",
     "its rows and columns are not those of the image": "Rows and columns are exchanged on the way, "
     "as where attention is computed along one side.",
-    "positions are chosen by": "Which positions are picked is only known as values.",
+    "positions are chosen by": "Which positions are picked depends on values.",
     "its positions are split into windows": "Inside a window of attention, units are numbered by "
     "window, not by row and column.",
     "a window slides over positions that a reshape has split up": "A convolution runs over tokens "
@@ -24,7 +24,7 @@ REASONS = {
     "pixels, so that the boxes do not move from unit to unit by a fixed number of pixels.",
     "some of its units see nothing of the image": "A class token, or a mean over tokens, starts "
     "from a weight, not from the image.",
-    "its units are not the rows of a grid": "Tokens lie in another order than the pixels.",
+    "its units are not the rows of a grid": "Tokens are in a different order from the pixels.",
     "its units do not lie on one grid": "Tokens of several scales, or a class token, follow one "
     "another.",
     "nothing is known about the operation 'roll'": "Shifted windows: the feature maps are rolled "
@@ -62,6 +62,13 @@ BY_HAND = {
     "baddbmm": "has no rule for `baddbmm`",
     "matmul": "counts a `matmul` whose operands broadcast as if they did not",
     "einsum": "takes another order of the contractions in `einsum`",
+}
+
+# Why Grad-CAM is not compared for some layers.
+NOTES = {
+    "cannot tell where the channels are": "for which the comparison cannot tell which dimension "
+    "holds the channels",
+    "returns several tensors": "that return several tensors",
 }
 
 
@@ -132,12 +139,12 @@ def page(results, families, wrong):
         "<!-- Written by tools/compare_networks.py --page; do not edit. -->",
         "# Which networks are followed",
         "`analysis` promises numbers about *any* network, and never a wrong one: what it cannot "
-        "follow, it refuses in words. This page is the proof. On "
-        f"{day:%B} {day.day}, {day.year}, a program compared what it says of {len(rows)} networks, "
-        "all with random weights, with other libraries, with gradients and with counts by hand: "
+        "follow, it refuses, with the reason. This page puts the promise to the test. On "
+        f"{day:%B} {day.day}, {day.year}, a program took {len(rows)} networks with random weights "
+        "and compared these numbers with other libraries, with gradients and with counts by hand: "
         f"all {count['torchvision']} classification networks of torchvision, and {count['timm']} "
-        "of timm, small ones of every family in which it sorts its files. A sample of them runs "
-        "whenever the book is tested.",
+        "of timm, small ones from each of its families. Whenever the book is tested, a sample of "
+        "them is compared again.",
         f"Versions: {libraries}. The [results](networks-followed.json) are one line per network.",
         "## In short",
         *short(whole),
@@ -179,14 +186,14 @@ def short(rows):
         [
             f"- **Parameters** equal the sum over the network in {parameters} of {n} networks.",
             f"- **Multiply–adds** equal torch's own counter in {same} of {len(macs)}. In "
-            f"{explained}, they also equal fvcore's to the last digit, after what fvcore counts "
-            "in another way is put aside; [below](#fvcore) it is listed by cause.",
+            f"{explained}, they also equal fvcore's to the last digit, once the operations that "
+            "fvcore counts in another way are set aside; they are listed [below](#fvcore).",
             f"- **Receptive fields**: {total['followed']:,} of {listed:,} layers that depend on "
-            f"the image are followed ({percent(total['followed'], listed)}), the others are "
+            f"the image are followed ({percent(total['followed'], listed)}); the others are "
             f"refused. Of {total['checked']:,} units looked at, "
             f"{outside or 'none'} depend on a pixel outside their box. "
             f"{total['inside']:,} of these boxes lie inside the image; "
-            f"{total['inside'] - wide:,} of them are exactly as large as gradients say.",
+            f"{total['inside'] - wide:,} of them are exactly as large as the gradients require.",
             f"- **Grad-CAM** agrees with Captum's in {sum(d < 1e-6 for d in captum)} of "
             f"{len(captum)} layers, and with its definition in "
             f"{sum(d < 1e-6 for d in definition)} of {len(definition)}.",
@@ -214,9 +221,9 @@ def receptive_fields(rows, families):
     yield (
         "A receptive field is a box in the image and a step from unit to unit. It is right if no "
         "pixel outside the box has a gradient. To see every path, the comparison gives the network "
-        "random positive weights, and exchanges ReLU for the identity and maxima for averages; it "
+        "random positive weights, and replaces ReLU with the identity and maxima with averages; it "
         "runs in double precision, so that no gradient fades to zero. Of each network, up to ten "
-        "layers are looked at, spread from first to last, and of each layer a unit in the middle, "
+        "layers are examined, spread from first to last, and of each layer a unit in the middle, "
         "one in the corner and one at random. At the border, where windows reach into padding, the "
         "clipped box is a bound; inside the image it has to be exact."
     )
@@ -225,10 +232,11 @@ def receptive_fields(rows, families):
         if row["name"] in BOUNDS and row["fields"].get("wide"):
             yield BOUNDS[row["name"]]
     yield (
-        "One contradiction was torch's own. On the CPU, its gradient of batch normalization for a "
-        "single image mixes up positions and channels if the next layer works on tokens, as in "
-        "`xcit_nano_12_p16_224` (torch 2.12); a change of the pixel itself shows which is right. "
-        "Analyses, and this comparison, hand on gradients that torch reads correctly."
+        "One apparent contradiction was an error in torch. On the CPU, its gradient of batch "
+        "normalization for a single image mixes up positions and channels if the next layer works "
+        "on tokens, as in `xcit_nano_12_p16_224` (torch 2.12); changing the pixel itself shows "
+        "which is right. The analyses and this comparison pass gradients on in a form "
+        "that torch reads correctly."
     )
     state = defaultdict(list)
     for row in good:
@@ -238,7 +246,8 @@ def receptive_fields(rows, families):
         state[kind].append(row)
     yield (
         f"All layers are followed in {len(state['all'])} networks, some in {len(state['some'])}, "
-        f"none in {len(state['none'])}. What stops it, with the number of networks and layers:"
+        f"none in {len(state['none'])}. Layers are refused for these reasons (with the numbers "
+        "of networks and layers):"
     )
     networks, layers = defaultdict(set), Counter()
     for row in good:
@@ -254,7 +263,7 @@ def receptive_fields(rows, families):
         )
     yield "\n".join(lines)
     yield (
-        "A layer is refused as soon as one operation before it is; so a single one near the image "
+        "A layer is refused if any operation before it is; a single one near the image therefore "
         "costs all layers behind it. [`analysis.operation`](package/analysis.md) adds what is "
         "missing."
     )
@@ -276,9 +285,10 @@ def multiply_adds(rows):
     """Return the differences between counters, by cause."""
     yield (
         "`summary(...).total_macs` counts multiply–adds of convolutions and matrix products, those "
-        "of attention included. [fvcore](https://github.com/facebookresearch/fvcore) counts more "
-        "in one respect and less in another. Convolutions alone agree exactly; so do all products "
-        "together, once what fvcore leaves out is counted by hand from the shapes of the operands."
+        "of attention included. [fvcore](https://github.com/facebookresearch/fvcore) counts some "
+        "operations more and leaves out others. Convolutions alone agree exactly; so do all "
+        "products together, once what fvcore leaves out is counted by hand from the shapes of the "
+        "operands."
     )
     good = [row for row in rows if "fails" not in row["macs"]]
     lines = []
@@ -316,9 +326,9 @@ def attribution(rows):
     cams = [(row, c) for row in rows for c in row["attribution"].get("grad_cam", [])]
     last = [row for row, c in cams if c.get("channels_last")]
     yield (
-        "Both run in double precision on a small random image where the network takes one, for a "
-        "class in which the map is not zero everywhere if there is one. Up to three layers of each "
-        "network are looked at; occlusion covers sixteen squares or a few more."
+        "Both run in double precision, on a small random image if the network takes one, and for a "
+        "class whose map is not zero everywhere if there is one. Up to three layers of each "
+        "network are examined; occlusion covers sixteen squares or a few more."
     )
     if last:
         yield (
@@ -335,8 +345,8 @@ def attribution(rows):
         yield "What Grad-CAM refuses:"
         yield "\n".join(f"- {text} ({many(n, 'layer')})" for text, n in refused.most_common())
     if notes:
-        lines = [f"{text} ({many(n, 'layer')})" for text, n in notes.most_common()]
-        yield f"Not compared, because the comparison {'; '.join(lines)}."
+        lines = [f"{many(n, 'layer')} {NOTES[text]}" for text, n in notes.most_common()]
+        yield f"Not compared are {' and '.join(lines)}."
     occlusion = Counter(row["attribution"].get("note", "") for row in rows)
     skipped = occlusion["occlusion takes too long here"]
     if skipped:

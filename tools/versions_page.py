@@ -22,13 +22,14 @@ TEXT = """\
 # Which versions work
 
 cnnbook requires torch 2.6 or newer, and Python 3.10 or newer. Reading source code does not show \
-that every version in between works: chapter 8 once set a batch norm's `eps` to 0, and of all \
-versions that it had been run with, none refused that; torch 2.11 does.
+that every version in between works: chapter 8 once set a batch norm's `eps` to 0, and \
+all versions that it had been run with accepted that; torch 2.11 does not.
 
-So `tools/try_as_reader.py` makes an environment for each version, with the newest release of \
-everything else that suits it, and runs the notebooks there as a reader in Colab does: alone, in \
-an empty folder, where the first cell installs the package. A notebook passes if every cell runs, \
-nothing is written to stderr, warnings included, and no installed package has been replaced.
+Therefore `tools/try_as_reader.py` makes an environment for each version, with the newest \
+matching release of everything else, and runs the notebooks there as a reader in Colab \
+does: alone, in an empty folder, where the first cell installs the package. A notebook passes if \
+every cell runs, nothing is written to stderr, not even a warning, and no installed package has \
+been replaced.
 
 **Quick** runs execute every cell as well, but cut training short, to five epochs of three \
 batches at most, and only the first notebook installs the package: they \

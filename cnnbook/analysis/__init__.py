@@ -1,8 +1,8 @@
 """Numbers about a network, which is left as it was.
 
-Its weights, averages, caches, counters, generators and modes are as before afterwards, and so are
-the random states of torch, NumPy and Python. Not what it keeps out of reach: attributes of its
-class, global variables, variables in a function or hook, iterators, files and connections.
+Afterward, its weights, averages, caches, counters, generators and modes are as before, and so are
+the random states of torch, NumPy and Python. What it keeps out of reach is not restored: attributes
+of its class, global variables, variables in a function or hook, iterators, files and connections.
 """
 
 from cnnbook.analysis.activations import (

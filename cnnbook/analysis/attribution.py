@@ -258,7 +258,7 @@ def occlusion(
     fill: float | Sequence[float] = 0.0,
     batch_size: int = 100,
 ) -> Attribution:
-    """Cover the image piece by piece and see how much a class loses (Zeiler & Fergus 2014).
+    """Cover the image piece by piece and measure how a class's score falls (Zeiler & Fergus 2014).
 
     "Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, Section 4.2.
 

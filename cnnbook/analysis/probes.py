@@ -67,9 +67,9 @@ def linear_probes(
 
     Each probe is a ridge classifier: least squares on the classes written as 0 and 1, with a
     penalty on the weights. Unlike logistic regression, which that paper uses, it has a closed form.
-    So it is exact, reproducible, and much faster on features as strongly correlated as these; and a
-    suitable penalty for each layer can be found from the training images alone. Its accuracy may
-    fall short of the best linear classifier's, especially with many classes.
+    It is therefore exact, reproducible, and much faster on features as strongly correlated as
+    these, and a suitable penalty for each layer can be found from the training images alone. Its
+    accuracy may fall short of the best linear classifier's, especially with many classes.
 
     Parameters
     ----------

@@ -97,8 +97,8 @@ def maximize_activation(
 ) -> MaximizedUnits:
     """Make images that excite units of a layer, by gradient ascent from faint noise.
 
-    After Olah, Mordvintsev & Schubert 2017, "Feature Visualization", doi:10.23915/distill.00007.
-    Each step the image is shifted, resized and turned at random, so that only what survives these
+    After Olah, Mordvintsev & Schubert 2017, "Feature Visualization", doi:10.23915/distill.00007. At
+    each step, the image is shifted, resized and turned at random, so that only what survives these
     transforms can raise the activation. Without them, images would fill with fine noise, which also
     excites the unit.
 

@@ -27,7 +27,7 @@ LEARNED = 0.8  # a test error below it has learned something: guessing one of te
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What became of one arm.
+    """The result of one arm.
 
     Parameters
     ----------

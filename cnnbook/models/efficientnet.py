@@ -102,7 +102,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 (Table 1, changed as the authors' Lite form is).
+    """EfficientNet-Lite0 (Table 1, with the changes of the authors' Lite form).
 
     Stages are ``stage1``, a 3×3 convolution; ``stage2`` to ``stage8``, sequences of
     ``MBConv`` blocks; and ``stage9``, a 1×1 convolution, followed by pooling and ``fc``. The

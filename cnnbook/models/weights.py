@@ -1,4 +1,4 @@
-"""Trained weights that others published, and what must be known to use them."""
+"""Trained weights that others published, and what is needed to use them."""
 
 import hashlib
 import re
@@ -205,7 +205,7 @@ def imagenet_classes() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Weights:
-    """Trained weights of a network, and what must be known to use them.
+    """Trained weights of a network, and what is needed to use them.
 
     Parameters
     ----------

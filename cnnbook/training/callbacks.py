@@ -453,9 +453,9 @@ class EarlyStopping(Callback):
     """Stop when a loss or an accuracy has not improved for several epochs.
 
     At the end of training, stopped or not, the model gets the weights of the best epoch back; with
-    :class:`EMA`, the averaged ones of that epoch. A checkpoint has them as its weights, and the
-    last ones to continue from. The default one-cycle schedule is planned for all epochs: a run that
-    stops early has not reached its small learning rates.
+    :class:`EMA`, the averaged ones of that epoch. A checkpoint has them as its weights, and also
+    holds the last ones, from which training continues. The default one-cycle schedule is planned
+    for all epochs: a run that stops early has not reached its small learning rates.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def explore(
 ) -> "Explorer":
     """Draw every combination of some choices, and let the reader switch between them.
 
-    Everything is drawn when this is called, so no kernel is needed afterwards: the same output
+    Everything is drawn when this is called, so no kernel is needed afterward: the same output
     works in Jupyter, in Colab, and on a static page. The controls can be operated with the
     keyboard.
 

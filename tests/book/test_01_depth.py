@@ -129,7 +129,7 @@ EXACT = [
     "the 95 % confidence interval of a difference",
     "of ten 95 % intervals",
     "0.82 times as far",
-    "0.22 times by the last stage",
+    "measured by the last stage, 0.22 times",
     "1.74",
     "it is 2.20",
     "0.16 in stage 7, and is 0.22 in stage 9",

@@ -325,6 +325,49 @@ def test_touching_a_term_opens_the_glossary_at_its_entry(browser, site):
     assert entry == "dt"
 
 
+LETTERS = """
+return [...document.querySelectorAll(".cnnbook-letters a")].map(
+  (link) => [link.textContent, link.hash, link.getBoundingClientRect().toJSON()]);
+"""
+
+
+@pytest.mark.book
+def test_each_letter_of_the_glossary_leads_to_its_first_entry(browser, site):
+    visit(browser, site, "chapters/reference/glossary.html", 360)
+    first = {}
+    for name in entries():
+        first.setdefault(name[0].upper(), f"#{glossary.anchor(name)}")
+    links = browser.execute_script(LETTERS)
+    assert {letter: target for letter, target, _ in links} == {
+        letter: target for letter, target in first.items() if letter.isalpha()
+    }
+    assert len({box["top"] for _, _, box in links}) > 1  # the row wraps
+    for _, target, box in links:
+        assert 0 <= box["left"] < box["right"] <= 360
+        assert min(box["width"], box["height"]) >= 44
+        assert (
+            browser.execute_script("return document.querySelector(arguments[0]).tagName", target)
+            == "DT"
+        )
+
+
+@pytest.mark.book
+def test_without_scripts_a_letter_of_the_glossary_shows_its_entry(browser_without_scripts, site):
+    browser = browser_without_scripts
+    browser.get(f"{site}/chapters/reference/glossary.html")
+    letter = browser.find_element("css selector", ".cnnbook-letters a[href='#term-label']")
+    letter.send_keys(Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda b: b.current_url.endswith("#term-label"))
+    entry = browser.find_element("id", "term-label")
+    header = browser.find_element("class name", "bd-header-article")
+    top = "return arguments[0].getBoundingClientRect()"
+    WebDriverWait(browser, 5).until(
+        lambda b: (
+            b.execute_script(top, header)["bottom"] - 1 <= b.execute_script(top, entry)["top"] < 300
+        )
+    )
+
+
 @pytest.mark.book
 def test_without_scripts_a_term_is_a_link(browser_without_scripts, site):
     browser = browser_without_scripts

@@ -214,6 +214,14 @@ QUERIES = {
     "errata": "reference/errata",
     "chapter 8": "08-resnet",
     "solutions chapter 2": "solutions/02-small-filters",
+    "solution exercise 3 chapter 5": "solutions/05-alexnet",
+    "chapter 5 exercise 3 solution": "solutions/05-alexnet",
+    "exercise 3 solution alexnet": "solutions/05-alexnet",
+    "answer to exercise 2 of chapter 7": "solutions/07-googlenet",
+    "ch 6 answers": "solutions/06-vgg",
+    "chapter 10 solutions": "solutions/10-scaling-up",
+    "chapter 9 noise": "09-side-by-side",
+    "chapter 5": "05-alexnet",
     "vgg-16 parameters": "06-vgg",
     "vgg parameters per layer": "06-vgg",
     "few images of your own": "10-scaling-up 09-side-by-side",
@@ -284,6 +292,22 @@ def test_every_page_that_is_expected_exists():
     for right in QUERIES.values():
         for page in right.split():
             assert (HTML / "chapters" / f"{page}.html").is_file(), page
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("solution exercise 3 chapter 5", "solutions/05-alexnet"),
+        ("answer to exercise 2 of chapter 7", "solutions/07-googlenet"),
+        ("solutions chapter 2", "solutions/02-small-filters"),
+        ("chapter 10 solutions", "solutions/10-scaling-up"),
+        ("chapter 9 noise", "09-side-by-side"),
+        ("chapter 5", "05-alexnet"),
+        ("chapter 8", "08-resnet"),
+    ],
+)
+def test_the_chapter_and_the_solutions_that_are_named_come_first(found, query, first):
+    assert found[query][0] == first
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from string import ascii_uppercase
 
 import glossary
 import nbformat
@@ -122,6 +123,26 @@ def test_other_links_and_the_glossary_itself_stay_as_they_are(small_book):
     assert not words.select("[role=tooltip], .cnnbook-term")
     addresses = [link["href"] for link in words.select("dd a")]
     assert addresses == ["../chapter.html", "#term-1x1-convolution"]
+
+
+def test_a_letter_leads_to_its_first_entry_and_one_without_entries_is_no_link():
+    names = ["term-1x1-convolution", "term-adam", "term-affine-map", "term-he-initialization"]
+    row = BeautifulSoup(glossary.letters(names), "html.parser")
+    assert [li.get_text() for li in row.select("li")] == list(ascii_uppercase)
+    links = {link.get_text(): link["href"] for link in row.select("a")}
+    assert links == {"A": "#term-adam", "H": "#term-he-initialization"}
+    # A screen reader does not read the letters that lead nowhere.
+    assert all(li.find("a") or li["aria-hidden"] == "true" for li in row.select("li"))
+
+
+@pytest.mark.slow
+def test_the_letters_are_above_the_entries(small_book):
+    words = page(small_book, "reference/words")
+    (row,) = words.select("nav.cnnbook-letters")
+    assert row["aria-label"]
+    assert row.find_next("dl").find("dt")["id"] == "term-1x1-convolution"
+    links = {link.get_text(): link["href"] for link in row.select("a")}
+    assert links == {"C": "#term-class-activation-map"}
 
 
 @pytest.mark.slow

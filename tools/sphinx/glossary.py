@@ -1,4 +1,4 @@
-"""Sphinx extension: links to the glossary that show the definition.
+"""Sphinx extension: links to the glossary that show the definition, and its row of letters.
 
 In a chapter, a term is linked as `[feature map](reference/glossary.md#term-feature-map)`, which is
 an ordinary link wherever the notebook is opened. On a page of the book, `_static/definitions.js`
@@ -11,6 +11,7 @@ when it can be deleted.
 import html
 import re
 import unicodedata
+from string import ascii_uppercase
 
 from docutils import nodes
 from sphinx import addnodes
@@ -37,6 +38,24 @@ def indexed(term: str) -> str:
     return f"{english} · {others.removesuffix(')')}" if bracket else term
 
 
+def letters(names: list[str]) -> str:
+    """Return a row of letters, each with a link to the first entry that begins with it.
+
+    The row is HTML because docutils has no element for navigation, whose name a screen reader says.
+    Letters that lead nowhere are shown, but not read out.
+    """
+    first = {}
+    for name in names:
+        first.setdefault(name.removeprefix("term-")[0].upper(), name)
+    row = "".join(
+        f'<li><a href="#{first[letter]}">{letter}</a></li>'
+        if letter in first
+        else f'<li aria-hidden="true">{letter}</li>'
+        for letter in ascii_uppercase
+    )
+    return f'<nav class="cnnbook-letters" aria-label="Entries by letter"><ul>{row}</ul></nav>'
+
+
 class AddressEntries(SphinxTransform):
     """Give entries of a glossary addresses that Markdown links can name, and note what they say.
 
@@ -48,10 +67,10 @@ class AddressEntries(SphinxTransform):
     default_priority = 870  # before MyST resolves links within the page, at 879
 
     def apply(self, **_options) -> None:
-        """Add the addresses to the headings that links can name, and keep the definitions."""
+        """Add the addresses to the headings that links can name, and the row of letters."""
         metadata = self.env.metadata[self.env.docname]
         definitions, slugs = {}, self.document.myst_slugs
-        for glossary in self.document.findall(addnodes.glossary):
+        for glossary in list(self.document.findall(addnodes.glossary)):
             for index in glossary.findall(addnodes.index):
                 index["entries"] = [
                     (kind, indexed(value), *rest) for kind, value, *rest in index["entries"]
@@ -64,6 +83,8 @@ class AddressEntries(SphinxTransform):
                     term["ids"] = [name, *(other for other in term["ids"] if other != name)]
                     slugs[name] = (term.line, name, term.astext())
                     definitions[name] = " ".join(definition.astext().split())
+            row = nodes.raw("", letters(list(definitions)), format="html")
+            glossary.parent.insert(glossary.parent.index(glossary), row)
         if definitions:
             metadata["myst_slugs"], metadata["definitions"] = slugs, definitions
 

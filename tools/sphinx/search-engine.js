@@ -22,6 +22,9 @@
   const BEGIN = new Set(["api", "glossary"]); // whose first sentence says what they are about
   // “VGG-16 parameters” asks for the chapter called “VGG: …”, not for one that compares with it.
   const SUBJECT = 2;
+  // “Chapter 5” asks for that chapter, and “solutions” for those, of that chapter if it is named.
+  const CHAPTER = 8;
+  const SOLUTIONS = 5;
   const PAGES = 12;
   const SECTIONS = 3; // of one page
   const SNIPPET = 180; // characters
@@ -109,10 +112,21 @@
     for (const section of places) taught.set(section, [...(taught.get(section) ?? []), ...all]);
   }
   // “Chapter 6”, and “answers to chapter 6”.
+  const numberOf = (url) => /(\d\d)-[^/]*$/.exec(url)?.[1];
   const title = ([url, name, kind]) => {
-    const number = /(\d\d)-[^/]*$/.exec(url)?.[1];
     const answers = kind === "solution" ? "answers to the exercises of" : "";
-    return number ? `${name} ${answers} chapter ${Number(number)}` : name;
+    return numberOf(url) ? `${name} ${answers} chapter ${Number(numberOf(url))}` : name;
+  };
+  // How much more a page counts if it is of the chapter, and of the kind, that a query names.
+  const naming = (query) => {
+    const chapter = /\b(?:chapter|ch\.?)\s*(\d+)/.exec(plain(query))?.[1];
+    const isAnswer = /\b(?:solution|answer)s?\b/.test(plain(query));
+    return ([url, , kind]) => {
+      const isSolution = kind === "solution";
+      return (chapter && Number(numberOf(url)) === Number(chapter) ? CHAPTER : 1)
+        * (isSolution && isAnswer ? SOLUTIONS : 1)
+        / (isSolution && chapter && !isAnswer ? SOLUTIONS : 1);
+    };
   };
   // A function is found by the last part of its name, if that is all that was typed: “depth” is
   // rarely one, “grad_cam” and “cnnbook.training.fit(” are.
@@ -163,7 +177,11 @@
       const bare = KOREAN.test(word) && !isKnown ? word.replace(PARTICLE, "") : word;
       return bare.length > 1 ? bare : word;
     });
-    const groups = flat.map((word) => new Map([[stem(word), /^\d+$/.test(word) ? 0.6 : 1]]));
+    const groups = flat.map((word, i) => new Map([[
+      stem(word),
+      // The 5 of “chapter 5” says which page (naming), not what is on it.
+      !/^\d+$/.test(word) ? 1 : /^ch(apter)?$/.test(flat[i - 1] ?? "") ? 0.05 : 0.6,
+    ]]));
     for (const [start, end, number] of named(flat.map(stem))) {
       for (let i = start; i < end; i++) {
         if (end - start > 1) groups[i].set(stem(flat[i]), IN_CONCEPT);
@@ -207,6 +225,7 @@
     const typed = new Set(read(query).flatMap((word) => word.stems));
     const isSubject = (page) =>
       subjects[page].length > 0 && subjects[page].every((word) => typed.has(word));
+    const asked = naming(query);
     const best = new Map();
     const marks = new Set();
     for (const row of rows) {
@@ -222,7 +241,7 @@
     const ranked = [...best].map(([page, list]) => {
       list.sort((a, b) => b.score - a.score);
       const score = list.slice(0, 4).reduce((sum, { score: s }, i) => sum + s * 0.25 ** i, 0);
-      const factor = isSubject(page) ? SUBJECT : 1;
+      const factor = (isSubject(page) ? SUBJECT : 1) * asked(pages[page]);
       return { page, list: list.slice(0, SECTIONS), score: factor * score };
     }).sort((a, b) => b.score - a.score).slice(0, PAGES);
     return {
