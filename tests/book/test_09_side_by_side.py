@@ -49,7 +49,8 @@ def from_torchvision() -> list[str]:
         f"{times('_ops', 'resnet50', 'alexnet')} the multiply–adds",
         f"reaches {accuracy('resnet50', 1):.1f} %",
         f"{times('_ops', 'vgg16', 'resnet34')} the multiply–adds of ResNet-34 and "
-        f"{times('num_params', 'vgg16', 'resnet34')} its parameters, but its accuracy is {behind:.1f} points lower",
+        f"{times('num_params', 'vgg16', 'resnet34')} its parameters, but its accuracy is "
+        f"{behind:.1f} points lower",
         f"GoogLeNet costs less and is {missed:.2f} points more accurate",
         f"VGG-16 has {accuracy('vgg16_bn'):.1f} % instead of {accuracy('vgg16'):.1f} %",
         f"This gains {gain:.1f} points",
@@ -125,10 +126,11 @@ def recorded() -> list[str]:
     left = [arm.interval("train_error").mean for arm in cluttered.values()]
     seeds = [f"{100 * (1 - error):.1f}" for error in cluttered["AlexNet"].values("test_error")]
     return [
-        f"clothes lose {min(shifted.values()):.0f} to {max(shifted.values()):.0f} points of accuracy "
-        "when the clothes are shifted by three pixels. Trained on clothes that lie anywhere, they "
-        f"lose at most {anywhere:.1f}, of accuracies of {100 - 100 * max(accuracies[1].values()):.0f}"
-        f" to {100 - 100 * min(accuracies[1].values()):.0f} %",
+        f"clothes lose {min(shifted.values()):.0f} to {max(shifted.values()):.0f} points of "
+        "accuracy when the clothes are shifted by three pixels. Trained on clothes that lie "
+        f"anywhere, they lose at most {anywhere:.1f}, of accuracies of "
+        f"{100 - 100 * max(accuracies[1].values()):.0f} to "
+        f"{100 - 100 * min(accuracies[1].values()):.0f} %",
         f"between {percent(upright['ResNet-50'], accuracy=True)} (ResNet-50) and "
         f"{percent(upright['LeNet-5'], accuracy=True)} (LeNet-5)",
         f"between {percent(cluttered['AlexNet'], accuracy=True)} (AlexNet) and "
@@ -146,8 +148,8 @@ def recorded() -> list[str]:
         f"range from {min(seeds_differ[0]):.1f} to {max(seeds_differ[0]):.1f} points on upright "
         f"and from {min(seeds_differ[1]):.1f} to {max(seeds_differ[1]):.1f} points on cluttered",
         f"AlexNet, without such an average, loses only {shifted['AlexNet']:.0f} points",
-        f"Blur costs all eight {min(blurred[0]):.0f} to {max(blurred[0]):.0f} points on upright and "
-        f"{min(blurred[1]):.0f} to {max(blurred[1]):.0f} points on cluttered clothes",
+        f"Blur costs all eight {min(blurred[0]):.0f} to {max(blurred[0]):.0f} points on upright "
+        f"and {min(blurred[1]):.0f} to {max(blurred[1]):.0f} points on cluttered clothes",
         f"from {shifted['GoogLeNet']:.0f} points (GoogLeNet) to {shifted['ResNet-50']:.0f} points",
         f"none loses more than {anywhere:.1f} points",
         f"the ResNets have it and lose {min(lost):.0f} to {max(lost):.0f} points",
@@ -404,8 +406,14 @@ def test_networks_that_scatter_alike_seldom_seem_to_differ_as_much_as_the_record
 
 @pytest.mark.book
 def test_pairs_that_the_recorded_run_shows():
-    assert said(CHAPTER, "upright:").strip() == "8 of 28 pairs differ one by one, 0 with the correction"
-    assert said(CHAPTER, "cluttered:").strip() == "9 of 28 pairs differ one by one, 0 with the correction"
+    assert (
+        said(CHAPTER, "upright:").strip()
+        == "8 of 28 pairs differ one by one, 0 with correction"
+    )
+    assert (
+        said(CHAPTER, "cluttered:").strip()
+        == "9 of 28 pairs differ one by one, 0 with correction"
+    )
     lines = [line.strip() for line in printed(CHAPTER).splitlines()]
     ahead = [line.split(" is ahead of ") for line in lines if " is ahead of " in line]
     five = ["AlexNet", "VGG-16", "ResNet-18", "ResNet-34", "ResNet-50"]
