@@ -408,11 +408,11 @@ def test_networks_that_scatter_alike_seldom_seem_to_differ_as_much_as_the_record
 def test_pairs_that_the_recorded_run_shows():
     assert (
         said(CHAPTER, "upright:").strip()
-        == "8 of 28 pairs differ one by one, 0 with correction"
+        == "8 of 28 pairs differ one by one, 0 with the correction"
     )
     assert (
         said(CHAPTER, "cluttered:").strip()
-        == "9 of 28 pairs differ one by one, 0 with correction"
+        == "9 of 28 pairs differ one by one, 0 with the correction"
     )
     lines = [line.strip() for line in printed(CHAPTER).splitlines()]
     ahead = [line.split(" is ahead of ") for line in lines if " is ahead of " in line]
