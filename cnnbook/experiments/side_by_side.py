@@ -173,19 +173,21 @@ def verdict(result: Result) -> str:
     """Say which network is most accurate on each set, and which ones cannot be told from it."""
     macs = [arm.runs[0]["macs"] / 1e6 for arm in result]
     parameters = said_counts([round(arm.runs[0]["parameters"], -3) for arm in result])
-    said = [_best_of(result, task) for task in result.settings["sets"]]
-    said[1:] = [text.removeprefix("on ") for text in said[1:]]
-    text = (
-        f"With {min(macs):.1f} to {max(macs):.1f} million multiply–adds per image and {parameters} "
-        f"parameters, {'. On '.join(said)}"
-    )
+    said = [
+        f"The networks take {min(macs):.1f} to {max(macs):.1f} million multiply–adds per image and "
+        f"have {parameters} parameters. Accuracies are in percent and differences in percentage "
+        "points, with 95 % intervals; each pair of networks is compared on its own.",
+        *(_say_best(result, task) for task in result.settings["sets"]),
+    ]
     if result.size != "live":  # two live runs print the same
         taken = {name: milliseconds(result, name) for name in result.settings["widths"]}
         fastest, slowest = (f(taken, key=taken.__getitem__) for f in (min, max))
         times = taken[slowest] / taken[fastest]
-        text += f". An image takes {slowest} {times:.1f} times as long in training as {fastest}"
-    text += " (accuracy in %, differences in percentage points, 95 % intervals)."
-    return " ".join(filter(None, [text, _say_unfinished(result)]))
+        said.append(
+            f"Training on an image takes {times:.1f} times as long with {slowest} as with "
+            f"{fastest}."
+        )
+    return " ".join(filter(None, [*said, _say_unfinished(result)]))
 
 
 def _say_unfinished(result: Result) -> str:
@@ -239,7 +241,7 @@ def _times(result: Result, name: str) -> list[float]:
     return [v for task in sets for v in result[f"{name}, {task}"].values("milliseconds")]
 
 
-def _best_of(result: Result, task: str) -> str:
+def _say_best(result: Result, task: str) -> str:
     arms = {name: result[f"{name}, {task}"] for name in result.settings["widths"]}
     lost = {name: len(arm.runs) - len(arm.learned.runs) for name, arm in arms.items()}
     learned = [name for name, count in lost.items() if not count] or list(arms)
@@ -247,36 +249,36 @@ def _best_of(result: Result, task: str) -> str:
     best = min(learned, key=lambda name: sum(arms[name].values("val_error")))
     leads = {name: lead(result, task, best, name) for name in learned if name != best}
     level = [name for name, change in leads.items() if not change.excludes_zero]
-    ahead = {name: change for name, change in leads.items() if change.low > 0}
-    text = (
-        f"on {task} clothes, {best} has the smallest validation error, and a test accuracy of "
-        f"{of_mean([1 - error for error in arms[best].values('test_error')])}"
-    )
-    for name, change in leads.items():
-        if change.high < 0:
-            text += f"; {name}’s is {lead(result, task, name, best).in_words()}"
-    if ahead:
-        listed = ", ".join(f"{change} over {name}" for name, change in ahead.items())
-        text += f"; {best}’s lead is {listed}"
+    behind = {name: change for name, change in leads.items() if change.low > 0}
+    ahead = {name: lead(result, task, name, best) for name in leads if leads[name].high < 0}
+    said = [
+        f"On {task} clothes, {best} has the smallest validation error; its test accuracy is "
+        f"{of_mean([1 - error for error in arms[best].values('test_error')])}."
+    ]
+    for which, others in (("lower", ahead), ("higher", behind)):
+        if others:
+            each = [f"{name}’s by {change}" for name, change in others.items()]
+            said.append(f"It is {which} than {_listed(each, 'and')}.")
     if level:
-        text += f"; no difference from {_listed(level)} is shown"
-    text += "".join(
-        f"; {count} of {len(arms[name].runs)} runs of {name} learned nothing"
+        said.append(f"No difference from {_listed(level, 'or')} is shown.")
+    said += [
+        f"{count} of {len(arms[name].runs)} runs of {name} learned nothing."
         for name, count in lost.items()
         if count
-    )
+    ]
     mean = {name: fmean(drops(result, task, name, *CHANGES)) for name in learned}
     least, most = (f(mean, key=mean.__getitem__) for f in (min, max))
-    both = [drops(result, task, name, *CHANGES) for name in (least, most)]
-    return (
-        f"{text}; averaged over noise, blur and shift, accuracy falls least in {least}, by "
-        f"{of_mean(both[0])}, and most in {most}, by {of_mean(both[1])}"
+    both = [of_mean(drops(result, task, name, *CHANGES)) for name in (least, most)]
+    said.append(
+        f"On average over noise, blur and shift, {least} loses the fewest points of accuracy, "
+        f"{both[0]}, and {most} the most, {both[1]}."
     )
+    return " ".join(said)
 
 
-def _listed(names: list[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+def _listed(parts: list[str], word: str) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def plot(result: Result) -> Figure:
@@ -387,8 +389,8 @@ EXPERIMENT = Experiment(
     plot,
     cost,
     marks=(
-        "Large circle: mean; bar: its 95 % interval over the seeds, for one fixed test set; small "
-        "dot: one seed, or one run’s time; other marks: means on changed images. "
+        "Large circle: mean (of times, the median); bar: its 95 % interval over the seeds, for one "
+        "fixed test set; small dot: one run; other marks: means on changed images. "
         "Differences are taken between runs of equal seeds. LeNet-5 and AlexNet have no batch "
         "normalization, the others do."
     ),

@@ -57,7 +57,7 @@ def exact() -> list[str]:
     per_number = [3 * 32 * macs / (2 * p) for p, macs, *_ in (alexnet, resnet)]
     fixed, kept = 12 * resnet[0] / 2**30, 78 / 2**10
     assert 3 * kept < fixed < 4 * kept  # "Four images take more than"
-    assert f"AlexNet computes {per_number[0]:.0f} of them" in text_of(CHAPTER)
+    assert f"AlexNet computes {per_number[0]:.0f} of these for each number sent" in text_of(CHAPTER)
     return [
         f"{alexnet[2]:.1%} and {vgg[2]:.1%} of".replace("%", " %"),
         f"{alexnet[3]:.1%} and {vgg[3]:.1%} of".replace("%", " %"),
@@ -83,17 +83,17 @@ def test_what_is_counted_is_as_said():
     exchanged = 256 * 13 * 13 + 256 * 6 * 6 + 4096 + 4096 // 2
     assert f"only if a step has more than {alexnet[0] / exchanged:,.0f} of them" in text
     assert f"together, {exchanged:,} numbers for each image" in text
-    assert 2 < resnet[0] / outputs_of_convolutions("resnet50") < 3  # "more from three images on"
+    assert 2 < resnet[0] / outputs_of_convolutions("resnet50") < 3  # "from three images on"
     assert resnet[0] < alexnet[0]
     assert outputs_of_convolutions("resnet50") > outputs_of_convolutions("alexnet")
     assert round(alexnet[0] / (128 * exchanged)) == 8
-    assert "send an eighth of what" in text
+    assert "the two towers send an eighth of what" in text
     assert "an eighth of what" in answers
     assert alexnet[1] < costs("googlenet")[1] / 2  # "less than half of its multiply–adds"
     seen = 120 * 1_281_167
     assert f"${3 * seen * resnet[1] / 1e18:.1f} \\cdot 10^{{18}}$ multiply–adds" in text
     assert f"{seen / 86_400:,.0f} images per second" in text
-    assert round(600_000 * 256 / 1_281_167) == 120  # "60 × 10⁴ steps, or 120 epochs"
+    assert round(600_000 * 256 / 1_281_167) == 120  # "or 120 epochs"
     assert torch.finfo(torch.bfloat16).eps == 2**-7
     assert 2 * torch.finfo(torch.float32).eps == 2**-22  # between 2 and 4
     assert torch.tensor(257.0).bfloat16() == 256
@@ -146,8 +146,8 @@ def test_what_resnet_50_keeps():
 def test_a_large_batch_needs_another_learning_rate():
     small, same, scaled = (number(r["test accuracy"]) for r in table(CHAPTER, "batch", "lr"))
     chance = 10
-    assert small - chance > 2 * (same - chance)  # "most of the accuracy is gone"
-    assert scaled - same > small - scaled > 0  # "brings back the larger part"
+    assert small - chance > 2 * (same - chance)  # "most of the accuracy is lost"
+    assert scaled - same > small - scaled > 0  # "recovers most of it, but not all"
 
 
 @in_book

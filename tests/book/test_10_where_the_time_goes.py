@@ -24,7 +24,7 @@ def test_every_number_has_a_source():
         f"{100 * (mirrored - plain):.2f} points",
     ]
     papers = ["94 % on CIFAR-10 in 3.29 seconds"]
-    settings = ["learning rate is 0.8", "0.1, 0.4, 1.6 and 6.4", "94 % in seconds"]
+    settings = ["learning rate of the kernels is 0.8", "0.1, 0.4, 1.6 and 6.4", "94 % in seconds"]
     smoothing = 0.2
     assert f'"label_smoothing": {smoothing}' in "".join(
         cell.source for cell in cells_of(PAGE, "code")
@@ -87,4 +87,4 @@ def test_whitening_removes_correlations():
 def test_the_ideas_together_reach_more():
     accuracies = [number(row["test accuracy"]) for row in table(PAGE, "recipe", "test accuracy")]
     assert len(accuracies) == 4
-    assert accuracies[-1] > accuracies[0] + 1  # "by more than a point"
+    assert accuracies[-1] > accuracies[0] + 1  # "more than a point above"

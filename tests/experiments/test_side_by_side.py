@@ -1,5 +1,7 @@
 """Eight networks: equal multiply–adds, one protocol, and what is concluded."""
 
+import re
+
 import pytest
 import torch
 
@@ -97,18 +99,22 @@ def result_of(make_result, gains):
 
 def test_verdict_tells_the_best_those_like_it_and_times(make_result):
     told = result_of(make_result, {"VGG-11": 0.1, "ResNet-18": 0.1}).verdict
+    assert told.startswith(
+        "The networks take 0.0 to 0.0 million multiply–adds per image and have 1,000 parameters. "
+    )
     assert (
-        "With 0.0 to 0.0 million multiply–adds per image and 1,000 parameters, on upright clothes, "
-        "VGG-11 has the smallest validation error, and a test accuracy of 79.0 (76.5 to 81.5); "
-        "VGG-11’s lead is 10.0 (10.0 to 10.0) over LeNet-5, 10.0"
+        "On upright clothes, VGG-11 has the smallest validation error; its test accuracy is 79.0 "
+        "(76.5 to 81.5). It is higher than LeNet-5’s by 10.0 (10.0 to 10.0), AlexNet’s by 10.0"
     ) in told
-    assert "; no difference from ResNet-18 is shown; " in told
     assert (
-        "averaged over noise, blur and shift, accuracy falls least in LeNet-5, by "
-        "0.0 (0.0 to 0.0), and most in ResNet-50, by 10.0 (10.0 to 10.0)"
+        " and ResNet-50’s by 10.0 (10.0 to 10.0). No difference from ResNet-18 is shown. " in told
+    )
+    assert (
+        "On average over noise, blur and shift, LeNet-5 loses the fewest points of accuracy, "
+        "0.0 (0.0 to 0.0), and ResNet-50 the most, 10.0 (10.0 to 10.0). "
     ) in told
     assert ". On cluttered clothes, VGG-11 has the smallest" in told
-    assert ". An image takes AlexNet 4.4 times as long in training as LeNet-5" in told
+    assert "Training on an image takes 4.4 times as long with AlexNet as with LeNet-5. " in told
     assert told.endswith(
         "No network was trained to its end: training errors are 21 to 31 % on upright clothes and "
         "21 to 31 % on cluttered clothes; a network with a low accuracy has less to lose when "
@@ -116,15 +122,21 @@ def test_verdict_tells_the_best_those_like_it_and_times(make_result):
     )
 
 
+def test_verdict_is_in_clauses_of_moderate_length():
+    told = experiments.load("side_by_side").verdict
+    clauses = re.split(r"(?<=[.;]) ", told)
+    assert max(len(clause.split()) for clause in clauses) <= 35
+
+
 def test_the_best_is_not_chosen_by_test_errors(make_result):
     lucky = {"ResNet-18, upright": {**ALIKE, "test_error": errors(0.2)}}
     better = {"VGG-16, upright": {**ALIKE, "val_error": errors(0.3)}}
-    result = make_result("side_by_side", lucky | better, **ALIKE)
-    told = "on upright clothes, VGG-16 has the smallest validation error, and a test accuracy of "
-    assert f"{told}69.0 (66.5 to 71.5); ResNet-18’s is 11.0 points higher (11.0 to 11.0); no" in (
-        result.verdict
-    )
-    assert "lead" not in result.verdict
+    told = make_result("side_by_side", lucky | better, **ALIKE).verdict
+    assert (
+        "On upright clothes, VGG-16 has the smallest validation error; its test accuracy is 69.0 "
+        "(66.5 to 71.5). It is lower than ResNet-18’s by 11.0 (11.0 to 11.0). No difference"
+    ) in told
+    assert "higher" not in told
 
 
 def test_a_network_trained_to_its_end_is_not_called_unfinished(make_result):
@@ -163,7 +175,8 @@ def test_drops_are_means_over_changes_for_each_seed(make_result):
 
 def test_verdict_where_nothing_differs(make_result):
     told = result_of(make_result, {}).verdict
-    assert "lead" not in told
+    assert "higher" not in told
+    assert "lower" not in told
     assert "ResNet-34 or ResNet-50 is shown" in told
 
 
@@ -172,8 +185,8 @@ def test_runs_that_have_not_learned_are_told_and_not_called_robust(make_result):
     one_lost = {key: [0.3, 0.31, 0.9] for key in KEYS}
     changes = {"AlexNet, cluttered": ALIKE | one_lost}
     result = make_result("side_by_side", changes, **ALIKE)
-    assert "; 1 of 3 runs of AlexNet learned nothing; averaged" in result.verdict
-    assert "falls least in LeNet-5" in result.verdict
+    assert " 1 of 3 runs of AlexNet learned nothing. On average" in result.verdict
+    assert "LeNet-5 loses the fewest points" in result.verdict
     assert "AlexNet (1 of 3 lost) unchanged 69.5" in result.plot().alt
 
 
