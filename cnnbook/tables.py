@@ -15,8 +15,9 @@ _LABELS = {"macs": "MACs", "activation_kib": "activations (KiB)"}
 
 def _heading(key: str) -> str:
     """Return a key of the package as a heading; the name of a layer, conv1_1, stays as it is."""
-    words = re.fullmatch(r"[a-z]+(_[a-z]+)+", key)
-    return _LABELS.get(key, key.replace("_", " ") if words else key)
+    if re.fullmatch(r"[a-z]+(_[a-z]+)+", key):
+        return _LABELS.get(key, re.sub(r"\bmacs\b", "MACs", key.replace("_", " ")))
+    return _LABELS.get(key, key)
 
 
 # Control and format characters, such as those that turn the direction of writing; line separators.

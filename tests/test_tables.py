@@ -120,3 +120,11 @@ def test_a_notebook_keeps_the_values_beside_the_text():
     data, metadata = formatter.format(Facts(equal=True))
     assert data == {"text/plain": "equal: True"}
     assert metadata == {"cnnbook": {"facts": {"equal": True}}}
+
+
+def test_headings_are_words():
+    keys = {"macs": 1, "macs_per_image": 2, "test_accuracy": 3, "conv1_1": 4, "activation_kib": 5}
+    table = Table([keys])
+    assert [table.label(key) for key in keys] == [
+        "MACs", "MACs per image", "test accuracy", "conv1_1", "activations (KiB)",
+    ]  # fmt: skip
