@@ -125,7 +125,7 @@ PAPERS: list[str] = []
 EXACT = [
     "1.28 million",
     # Of the trained network and the photograph, which do not change: the notebook shows them.
-    "above 95 % of its units",
+    "above 95 % of its values",
     "the 95 % confidence interval of a difference",
     "of ten 95 % intervals",
     "0.82 times as far",

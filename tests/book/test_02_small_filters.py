@@ -119,7 +119,7 @@ EXACT = [
     "lie within 2 points of one another",
     "agrees with this prediction to within 5 %",
     "from 9.6 pixels to 10.5",
-    "shrunk it to 7.7",
+    "shrank it to 7.7",
     "multiplied by 1.16",
 ]
 

@@ -87,7 +87,7 @@ def recorded() -> list[str]:
         "even unturned",
         f"turning by up to 15°, {signed('digits', 500, TURNED)}. Turning by up to 90° costs "
         f"{points(change('digits', 500, 'turned by up to 90°'))}",
-        f"such training costs {pair} on 6 and 9, and {others} on the other eight digits, so 6 "
+        f"this training costs {pair} on 6 and 9, and {others} on the other eight digits, so 6 "
         f"and 9 lose {points(contrast)} more",
         f"classifies {accuracy('digits', 500, HALF_TURN, 'pair_error')} of sixes and nines",
         f"upright clothes by {signed('upright', 500, 'mirrored')}",

@@ -96,7 +96,7 @@ def recorded_starts() -> list[str]:
         f"With σ = 0.035 and a learning rate of {badly.lr}, two of E's three runs learn, and reach "
         f"{mean(badly.learned)} on average; with σ = 0.03 and a learning rate of "
         f"{well.lr}, all three learn, and reach {mean(well.learned)}",
-        f"Its accuracy is lowest from σ = 0.1, with a learning rate of {norm[-1].lr}",
+        f"Its accuracy is lowest with σ = 0.1 (learning rate {norm[-1].lr})",
         "From σ = 0.01, no learning rate up to 0.03 led beyond guessing",
     ]
 

@@ -90,8 +90,8 @@ def recorded() -> list[str]:
         f"{percent(record['residual-20'])}",
         f"rises from {whole} to {median} for the median block",
         f"the mean error of the three networks is {worst}",
-        f"from {plain_whole} to {plain_median}, close to the 90 % of guessing; after twice the "
-        f"steps, from {longer_whole} to {longer_median}.",
+        f"from {plain_whole} to {plain_median}, close to the 90 % of guessing; in the "
+        f"plain-56 that took twice the steps, from {longer_whole} to {longer_median}.",
     ]
 
 

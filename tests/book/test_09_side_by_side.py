@@ -230,7 +230,7 @@ EXACT = [
     "(0.1 or more, against 0.03 at most)",
     "In 95 % of our tables",
     "exceeds by 6 %",
-    "multiply–adds to 15.6 times",
+    "multiply–adds became 15.6 times",
     "1,008 times",
     "about 1.4 million multiply–adds",
     "0.3 % have 8 or more",
