@@ -93,7 +93,7 @@ PAPERS = [
     "weights with a standard deviation of 0.01 in every layer",
     "the top-1 error by 1.4 points and the top-5 error by 1.2",
     "the top-1 error by 0.4 points and the top-5 error by 0.3",
-    "2,048 times as many images",
+    "2,048 times as many, though interdependent, images",
     "random number with standard deviation 0.1",
     "from 3.95 % to 3.02 %",
     "momentum 0.9, weight decay 0.0005, and a learning rate of 0.01",
