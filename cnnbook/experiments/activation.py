@@ -133,8 +133,8 @@ def verdict(result: Result) -> str:
             torchs["logistic sigmoid"].compared.values("test_error"), found["logistic sigmoid"]
         )
         text += (
-            "; with the logistic sigmoid from torch's initial weights instead, it is "
-            f"{change.in_words()}"
+            "; with the logistic sigmoid from torch's initial weights, compared with suited ones, "
+            f"it is {change.in_words()}"
         )
         if torchs["logistic sigmoid"].chosen_at_chance:
             text += ", at a learning rate that was chosen in runs that had learned nothing yet"

@@ -92,7 +92,7 @@ def recorded_starts() -> list[str]:
         "σ = 0.01, none does",
         "All nine runs from σ = 0.03 learn, though one of D's reaches an accuracy of only "
         f"{accuracy(worst)}",
-        "From σ = 0.1, D and E overflow within a few steps",
+        "Without batch normalization, D and E overflow from σ = 0.1 within a few steps",
         f"With σ = 0.035 and a learning rate of {badly.lr}, two of E's three runs learn, and reach "
         f"{mean(badly.learned)} on average; with σ = 0.03 and a learning rate of "
         f"{well.lr}, all three learn, and reach {mean(well.learned)}",

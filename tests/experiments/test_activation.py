@@ -71,7 +71,8 @@ def test_verdict_tells_shown_from_not_shown_and_from_the_other_way_round(make_re
         "11.0 % with ReLU and, compared with that, 5.0 points higher (2.7 to 7.3) with the "
         "logistic sigmoid, not shown to differ (0.0 points, −2.3 to 2.3) with tanh and 5.0 points "
         "lower (2.7 to 7.3) with the scaled tanh; with the logistic sigmoid from torch's initial "
-        "weights instead, it is 74.0 points higher (71.5 to 76.5) (95 % intervals)."
+        "weights, compared with suited ones, it is 74.0 points higher (71.5 to 76.5) (95 % "
+        "intervals)."
     )
 
 
