@@ -99,8 +99,6 @@ def verdict(result: Result) -> str:
     text = f"{within} batch norm, there is no start from which all runs learn"
     if sure:
         text = f"{within} batch norm, all runs learn from {listed}"
-    if normed:
-        text += f"; with batch norm, {_learned(normed)} of {_runs(normed)} runs learn, over all σ"
     overflown: dict[float | None, list[str]] = {}
     for start, arms in groups.items():
         for arm in arms:
@@ -108,6 +106,8 @@ def verdict(result: Result) -> str:
                 overflown.setdefault(start, []).append(arm.options["configuration"])
     for start, names in overflown.items():
         text += f"; from {_start(start)}, the loss becomes infinite in {' and '.join(names)}"
+    if normed:
+        text += f"; with batch norm, {_learned(normed)} of {_runs(normed)} runs learn, over all σ"
     left = [
         arm
         for start, arms in groups.items()

@@ -81,7 +81,9 @@ def test_verdict_says_where_all_runs_start_and_counts_the_others(starting):
     )
     for run in result["E, σ = 0.1"].runs:
         run["diverged"] = True
-    assert "; from σ = 0.1, the loss becomes infinite in E. Of the 69 other runs" in result.verdict
+    overflown = "(9 runs); from σ = 0.1, the loss becomes infinite in E; with batch norm, 24 of 24 "
+    assert overflown in result.verdict
+    assert "over all σ. Of the 69 other runs without batch norm" in result.verdict
     assert "no start from which all runs learn; with batch norm, 0 of 24" in starting().verdict
 
 
