@@ -286,7 +286,7 @@ def multiply_adds(rows):
     yield (
         "`summary(...).total_macs` counts multiply–adds of convolutions and matrix products, those "
         "of attention included. [fvcore](https://github.com/facebookresearch/fvcore) counts some "
-        "operations more and leaves out others. Convolutions alone agree exactly; so do all "
+        "further operations and leaves out others. Convolutions alone agree exactly; so do all "
         "products together, once what fvcore leaves out is counted by hand from the shapes of the "
         "operands."
     )
