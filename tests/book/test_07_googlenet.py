@@ -108,7 +108,7 @@ def recorded() -> list[str]:
         f"connected layers with dropout {accuracies[2]}",
         f"gave test errors of {percent(ours)} with such modules and {percent(naive)} without "
         f"reductions. Single 3×3 layers ({percent(one)}) are not shown to be worse, "
-        f"and train {seconds[0] / seconds[1]:.1f} times as fast",
+        f"and take {seconds[1] / seconds[0]:.1f} times as long",
         f"a larger learning rate, {projected.lr} instead of {naive.lr}",
         f"GoogLeNet loses {shifted[0]:.0f} points and ResNet-50 {shifted[1]:.0f}, both with an",
         f"With naive modules, the error is {points(more[0])} higher",
