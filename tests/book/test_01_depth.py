@@ -58,7 +58,8 @@ def recorded() -> list[str]:
         f"an accuracy of {deep} and one layer {shallow}, a lead of {points(most)}",
         f"six layers have {fewer}",
         f"it has {more_steps}, no more than before, while its training error falls from "
-        f"{errors['one layer']} to {errors['one layer, longer']}; the lead is {points(longer)}",
+        f"{errors['one layer']} to {errors['one layer, longer']}; with twice "
+        f"the steps for both, the lead is {points(longer)}",
         f"(training error {errors['one layer, average']}, six layers {errors['six layers']})",
         f"than six layers ({errors['one layer'].removesuffix(' %')} against "
         f"{errors['six layers, regions']}), but generalizes worse",
