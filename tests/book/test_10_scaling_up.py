@@ -83,7 +83,7 @@ def test_what_is_counted_is_as_said():
     alexnet, resnet = costs("alexnet"), costs("resnet50")
     exchanged = 256 * 13 * 13 + 256 * 6 * 6 + 4096 + 4096 // 2
     assert f"only if a step has more than {alexnet[0] / exchanged:,.0f} of them" in text
-    assert f"together, {exchanged:,} numbers for each image" in text
+    assert f"as many gradients back: {exchanged:,} numbers" in text
     outputs = outputs_of_convolutions("resnet50")
     assert f"{outputs / 1e6:.1f} million numbers per image" == OUTPUTS
     assert 2 < resnet[0] / outputs < 3  # "from three images on"

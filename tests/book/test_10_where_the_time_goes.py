@@ -26,7 +26,7 @@ def test_every_number_has_a_source():
     ]
     papers = ["94 % on CIFAR-10 in 3.29 seconds"]
     settings = [
-        "learning rate of the kernels is 0.8",
+        "learning rate of the convolutions' kernels is 0.8",
         "0.1, 0.4, 1.6 and 6.4",
         "94 % on CIFAR-10 in seconds",
     ]
