@@ -63,8 +63,8 @@ def recorded() -> list[str]:
     from_cluttered = [accuracy("cluttered", 500, what) for what in (LONGER, TOGETHER)]
     from_digits = [accuracy("digits", 500, what) for what in (LONGER, TOGETHER)]
     return [
-        f"classify {from_cluttered[1]} of new ones correctly with these changes, and "
-        f"{from_cluttered[0]} without; with 500 handwritten digits, {from_digits[1]} and "
+        f"Trained with these changes, they classify {from_cluttered[1]} of new images correctly, "
+        f"and {from_cluttered[0]} without; from 500 handwritten digits, {from_digits[1]} and "
         f"{from_digits[0]}",
         f"no gain was detected: {signed('upright', 500, control=NOTHING)} after equally many",
         f"from the control with twice the steps is {signed('upright', 500)}, but at equal steps "

@@ -59,9 +59,9 @@ def recorded() -> list[str]:
     return [
         f"its test error is {reaches('logistic sigmoid')}, against {reaches('tanh')} with tanh, "
         f"{reaches('scaled tanh')} with the scaled tanh of 1998 and {reaches('ReLU')} with ReLU, "
-        "in the four of five runs that survived",
-        f"That is {points(more(sigmoid, relu))} more than with ReLU",
-        f"and {points(more(sigmoid, tanh))} more than with tanh",
+        "where four of five runs survived",
+        f"The sigmoid's error is {points(more(sigmoid, relu))} higher than ReLU's",
+        f"and {points(more(sigmoid, tanh))} higher than tanh's",
         f"ends another {points(start)} higher",
         f"among the runs that survived, ReLU leads by {points(more(tanh, relu))}",
         f"the best of four had an error of {100 * min(guessing):.1f} %",

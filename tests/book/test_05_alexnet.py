@@ -58,7 +58,7 @@ def recorded_dropout() -> list[str]:
         assert arm.interval("train_error").mean < 0.0015
     assert (without.name, dropped.name) == ("without dropout, 4×", "with dropout, 2×")
     return [
-        f"a test error of {percent(without)} without dropout and {percent(dropped)} with it",
+        f"The test error is {percent(without)} without dropout and {percent(dropped)} with it",
         f"The difference of {points(above(dropped, without))}",
     ]
 
@@ -77,7 +77,7 @@ def test_recorded_race_is_as_the_prose_says():
 
 
 PAPERS = [
-    "the data (1.2 million photographs)",
+    "but data (1.2 million photographs)",
     "memorize 1.2 million photographs",
     "(Section 3.3)",
     "(Section 3.4)",
@@ -93,7 +93,7 @@ PAPERS = [
     "weights with a standard deviation of 0.01 in every layer",
     "the top-1 error by 1.4 points and the top-5 error by 1.2",
     "the top-1 error by 0.4 points and the top-5 error by 0.3",
-    "2,048 times as many, though interdependent, images",
+    "2,048 interdependent patches, mirrored ones included, from each photograph",
     "random number with standard deviation 0.1",
     "from 3.95 % to 3.02 %",
     "momentum 0.9, weight decay 0.0005, and a learning rate of 0.01",
