@@ -54,7 +54,8 @@ def recorded() -> list[str]:
     more_steps = reaches("one layer", "cluttered", 6_400, "twice the steps")
     assert float(fewer.split()[0]) > float(shallow.split()[0])
     return [
-        f"an accuracy of {deep}, and a one-layer network with as many parameters {shallow}",
+        f"an accuracy of {deep}; a one-layer network with about as many parameters reaches "
+        f"{shallow}",
         f"an accuracy of {deep} and one layer {shallow}, a lead of {points(most)}",
         f"six layers have {fewer}",
         f"it has {more_steps}, no more than before, while its training error falls from "

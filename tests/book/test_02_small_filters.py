@@ -67,16 +67,16 @@ def recorded() -> list[str]:
         f"Three 3×3 layers have a test error of {test(three['ReLU between'])}, one 7×7 layer "
         f"{test(ONE7)}: a difference of {signed(equal7)}",
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
-        f"worse than the 7×7 layer by {points(linear3)}. Between two layers and the "
+        f"worse than the 7×7 layer by {points(linear3)}. For two layers against the "
         f"5×5 layer, no difference was detected: {points(linear2)}",
         f"in single runs of {100 * share:.0f} % of these steps, and range from {rates[0]} (three "
         f"layers with ReLU) to {rates[1]} (one 7×7 layer)",
         f"paired by seed, two that just include zero would exclude it: {100 * paired3.low:.1f} to "
-        f"{100 * paired3.high:.1f} points here and, for two layers without ReLU, "
-        f"{100 * paired2.low:.1f} to {100 * paired2.high:.1f}.)",
+        f"{100 * paired3.high:.1f} points for three layers with ReLU and "
+        f"{100 * paired2.low:.1f} to {100 * paired2.high:.1f} for two without.)",
         f"raises the error of three layers by {points(relu3)}, and that of two by {points(relu2)}",
-        f"test error of {test(two['equal width'])}: {signed(width2)}, better than the 5×5 layer",
-        f"have {test(three['equal width'])}: {signed(width3)}, no difference detected",
+        f"test error of {test(two['equal width'])}, better than the 5×5 layer: {signed(width2)}",
+        f"have {test(three['equal width'])}, no difference detected: {signed(width3)}",
         f"training error is {train(ONE7)} with one 7×7 layer and "
         f"{train(three['ReLU between'])} with three 3×3 layers and ReLU",
         # In the answers to claims.
@@ -117,11 +117,12 @@ EXACT = [
     "248 times the parameters",
     "holds 95.45 %",
     "squared error is 1.00",
-    "95.45 % of the influence lies within 28",
+    "95.45 % of the influence should lie in a square 28",
+    "95.45 % of the influence lies within 28",  # the list of claims
     # Printed on the page; compared below.
     "misses 16.1 % of the ring",
     "lie within 2 points of one another",
-    "agrees with this prediction to within 5 %",
+    "measurement and prediction agree to within 5 %",
     "from 9.6 pixels to 10.5",
     "shrank it to 7.7",
     "multiplied by 1.16",
