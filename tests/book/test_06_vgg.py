@@ -88,9 +88,9 @@ def recorded_starts() -> list[str]:
     well, badly = found["E, σ = 0.03"], found["E, σ = 0.035"]
     assert (len(badly.learned.runs), len(well.learned.runs)) == (2, 3)
     return [
-        "11, 16 and 19 layers learn from σ = 0.03 or a σ for each layer (He and others 2015); from "
-        "σ = 0.01, none does",
-        "All nine runs from σ = 0.03 learn, though one of D's reaches an accuracy of only "
+        "11, 16 and 19 layers learn from σ = 0.03 or a σ for each layer (He and others 2015), but "
+        "not from 0.01",
+        "all nine runs from σ = 0.03 learn, though one of D's reaches an accuracy of only "
         f"{accuracy(worst)}",
         "Without batch normalization, D and E overflow from σ = 0.1 within a few steps",
         f"With σ = 0.035 and a learning rate of {badly.lr}, two of E's three runs learn, and reach "
@@ -118,10 +118,10 @@ PAPERS = [
     "the top-1 error falls by 2.6 points (Table 3). With E's 19, it is 0.3 points higher",
     "a difference of 0.3 points (Table 3)",
     "error by 0.6 points, D's by 1.7 (Table 3)",
-    "A-LRN has 29.7 %, A 29.6 % (Table 3)",
+    "A-LRN has an error of 29.7 %, A of 29.6 % (Table 3)",
     "a top-1 error of 24.8 %, averaging over 150 crops 24.6 %, and both together 24.4 % (Table 5)",
     "at several scales lower D's error by 2.2 points (Tables 3 and 4), nearly as much as the "
-    "five additional layers from A to D, which lower it by 2.6",
+    "five additional layers from A to D, which lower the error by 2.6",
     "another 0.4 points (Table 5)",
     "gain at most 0.1 points at one test size",
     "1.3 million photographs",
@@ -139,12 +139,12 @@ PAPERS = [
     "(Section 3.3)",
     "(Section 4.1)",
     "σ = 0.01 leaves 1/17,000 of it",
-    "computed with 0.01",
+    "computed with σ = 0.01",
     "which is σ = 0.1",
     "with momentum 0.9, weight decay 0.0005 and a learning rate of 0.01",
 ]
 EXACT = [
-    "Eight more layers mean 2.6 times the operations, but only 8.1 % more parameters: one fully "
+    "take 2.6 times the operations of 11, with only 8.1 % more parameters: one fully "
     "connected layer holds 74.3 % of VGG-16's 138 million",
     "fc6 alone has 74.3 % of the parameters, and the three fully connected layers together have "
     "89.4 %",
@@ -158,14 +158,14 @@ EXACT = [
     "65,536 times as large",
     "At σ = 0.01 every layer",
     "At σ = 0.1, A's signal grows",
-    "Raise σ from 0.025 to 0.04, and A's scores, after 11 layers, become 176 times as large, E's, "
-    "after 19 layers, 7,556 times",
+    "Raise σ from 0.025 to 0.04, and A's scores, after 11 layers, become 176 times as large, and "
+    "E's, after 19 layers, 7,556 times",
     "11.2 times fewer multiply–adds",
     "which takes 0.7 % of the operations",
     "about 0.021",
     # Settings.
-    "a weaker signal: about 0.08 after A's last block and 0.02 after E's. (Counting inputs would "
-    "leave about 0.7 and 0.2;",
+    "a weaker signal: about 0.08 times the image's after A's last block and 0.02 times after E's. "
+    "(Counting inputs would leave about 0.7 and 0.2;",
     "three (1.63 times the factor), and fc6 reads 64 numbers instead of 25,088 (0.14 times)",
     "Guessing gives an accuracy of 10 %",
     "if its test accuracy is above 20 %",

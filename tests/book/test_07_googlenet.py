@@ -86,40 +86,42 @@ def recorded() -> list[str]:
     parameters = [pooled[f"cluttered: {head}"].runs[0]["parameters"] for head in heads[:2]]
     return [
         f"a hidden layer and {parameters[1] / parameters[0]:.0f} times the parameters",
-        f"The test errors are {each(weak_with)} with them and {each(control)} without, so no "
-        "difference is shown",
+        f"The test errors are {each(weak_with)} with auxiliary classifiers and {each(control)} "
+        "without, so no difference is shown",
         f"is not shown either ({points(helps[1]).replace(' (', ', ')}",
         f"would have shown a lead of {100 * helps[2].mean:.0f} points for auxiliary classifiers. "
         f"With the control, {100 * helps[0].mean:.1f} are left",
         f"the same weights times {helped.settings['weak']}",
         f"without auxiliary classifiers (learning rate {weak.lr:g}), and all five learn with them "
         f"({weak_with.lr:g})",
-        f"were trained at the same learning rate, {control.lr:g}: four of the five learn",
+        f"were also trained at {control.lr:g}: four of the five learn",
         f"the choice of {weak.lr} was close to a coin toss: the "
         f"validation error was {100 * weak.tried['0.1']:.1f} % at 0.1 and "
         f"{100 * weak.tried['0.03']:.1f} % at 0.03",
         f"if its test error is below {100 * LEARNED:.0f} %",
         f"the average has a test accuracy of {accuracies[0]}, the fully connected head "
         f"{accuracies[1]}, and {accuracies[2]} with dropout",
-        f"The average is {points(gains[1])} ahead of the better of the two",
+        f"The average is {points(gains[1])} ahead of the fully connected head with dropout",
         f"the training error is still {percent(anywhere[2], 'train_error')}",
-        f"a difference is not shown: {points(gains[0])} in favor of the average",
+        f"a difference from the head with dropout is not shown: {points(gains[0])} in favor of "
+        "the average",
         f"it has a test accuracy of {accuracies[0]} where clothes lie anywhere, and fully "
         f"connected layers with dropout {accuracies[2]}",
-        f"gave test errors of {percent(ours)} with such modules and {percent(naive)} without "
-        f"reductions. Single 3×3 layers ({percent(one)}) are not shown to be worse, "
+        f"gave test errors of {percent(naive)} without reductions and {percent(ours)} with such "
+        f"modules. Single 3×3 layers ({percent(one)}) are not shown to be worse, "
         f"and take {seconds[1] / seconds[0]:.1f} times as long",
         f"a larger learning rate, {projected.lr} instead of {naive.lr}",
         f"GoogLeNet loses {shifted[0]:.0f} points and ResNet-50 {shifted[1]:.0f}, both with an",
         f"With naive modules, the error is {points(more[0])} higher",
         f"only a 1×1 convolution after the pooling removes {points(copies)} of this",
-        f"which makes them Inception modules, the error is another {points(more[3])} lower",
+        f"which makes the naive modules Inception modules, the error is another {points(more[3])} "
+        "lower",
         f"With two 3×3 layers, the error is {points(more[2])} higher than with Inception modules",
         f"the training errors are {percent(ours, 'train_error')} (Inception) to "
         f"{percent(naive, 'train_error')} (naive)",
         f"One 3×3 layer is not shown to be worse than an Inception module: the difference is "
-        f"{points(more[1])}. Nor is it shown to be worse than several kernels at the same depth, "
-        "naive modules with a 1×1 convolution after the pooling: "
+        f"{points(more[1])}. Nor is it shown to be worse than naive modules with a 1×1 "
+        "convolution after the pooling, which have several kernels at the same depth: "
         f"{points(above(one, projected))}",
         f"a training run took {seconds[0]:.0f} seconds with Inception modules and {seconds[1]:.0f} "
         "with one 3×3 layer",
@@ -148,7 +150,8 @@ EXACT = [
     "a reduction to 10.3 %, and so by 89.7 %",
     "2.4 times fewer",
     "13.9 times the parameters and 7.9 times the operations",
-    "the factors would be 2.3 and 1.3; with only the reductions left out, 3.6 and 2.8",
+    "the factors would be 2.3 and 1.3; with only those before the larger kernels left "
+    "out, 3.6 and 2.8",
     "would take 7.9 times the operations",
     "equal within 3 %",
     "The factor is 8.7, not 12",

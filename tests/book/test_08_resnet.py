@@ -77,7 +77,7 @@ def recorded() -> list[str]:
         f"steps, with {train(DEEP_LONGER)}",
         f"Plain-20 ends with a training error of {trained[1]}. Plain-56 has {train(DEEP_LONGER)} "
         f"even after twice the steps, {points(still)} more",
-        f"After equally many steps, it has {trained[0]}, {points(worse)} more.",
+        f"After as many steps as plain-20, it has {trained[0]}, {points(worse)} more.",
         f"{deep.lr} was best in trial runs of {tuned_for(1)} steps (for residual-56, too), but "
         f"{longer.lr} in runs of {tuned_for(2)}.",
         f"is lower by {gain} on average, but three seeds do not establish this (95 % interval of "
@@ -89,7 +89,7 @@ def recorded() -> list[str]:
         f"residual-56 has {percent(record['residual-56'])} and residual-20 has "
         f"{percent(record['residual-20'])}",
         f"rises from {whole} to {median} for the median block",
-        f"the mean error of the three networks is {worst}",
+        f"the error is {worst} on average over three networks",
         f"from {plain_whole} to {plain_median}, close to the 90 % of guessing; in the "
         f"plain-56 that took twice the steps, from {longer_whole} to {longer_median}.",
     ]
@@ -105,7 +105,7 @@ PAPERS = [
     "at least 3.51 points",
     "0.84 points apart",
     "3.6 billion for 34 layers",
-    "11.3 billion operations, fewer than the 15.3 billion",
+    "11.3 billion multiply–adds, fewer than the 15.3 billion",
     "24.52 % with 34 layers to 21.43 % with 152",
     "8.75 % with 20 layers to 6.43 % with 110",
     "mean is 6.61 %",
