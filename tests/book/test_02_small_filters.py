@@ -69,7 +69,7 @@ def recorded() -> list[str]:
         f"Two have {test(two['ReLU between'])}, one 5×5 layer {test(ONE5)}: {signed(equal5)}",
         f"worse than the 7×7 layer by {points(linear3)}. For two layers against the "
         f"5×5 layer, no difference was detected: {points(linear2)}",
-        f"in single runs of {100 * share:.0f} % of these steps, and range from {rates[0]} (three "
+        f"in single runs with {100 * share:.0f} % as many steps, and range from {rates[0]} (three "
         f"layers with ReLU) to {rates[1]} (one 7×7 layer)",
         f"paired by seed, two that just include zero would exclude it: {100 * paired3.low:.1f} to "
         f"{100 * paired3.high:.1f} points for three layers with ReLU and "
@@ -117,7 +117,7 @@ EXACT = [
     "248 times the parameters",
     "holds 95.45 %",
     "squared error is 1.00",
-    "95.45 % of the influence should lie in a square 28",
+    "95.45 % of the influence should lie in a region the size of a square 28",
     "95.45 % of the influence lies within 28",  # the list of claims
     # Printed on the page; compared below.
     "misses 16.1 % of the ring",

@@ -153,7 +153,7 @@ EXACT = [
     "the factors would be 2.3 and 1.3; with only those before the larger kernels left "
     "out, 3.6 and 2.8",
     "would take 7.9 times the operations",
-    "equal within 3 %",
+    "equal to within 3 %",
     "The factor is 8.7, not 12",
     "the factor is 8.7",
     "the paper's Table 1 adds up to 6.96 million",

@@ -78,8 +78,8 @@ def recorded() -> list[str]:
         f"Plain-20 ends with a training error of {trained[1]}. Plain-56 has {train(DEEP_LONGER)} "
         f"even after twice the steps, {points(still)} more",
         f"After as many steps as plain-20, it has {trained[0]}, {points(worse)} more.",
-        f"{deep.lr} was best in trial runs of {tuned_for(1)} steps (for residual-56, too), but "
-        f"{longer.lr} in runs of {tuned_for(2)}.",
+        f"trial runs of {tuned_for(1)} steps chose {deep.lr} (as for residual-56), and those of "
+        f"{tuned_for(2)} steps, for the longer run, {longer.lr}.",
         f"is lower by {gain} on average, but three seeds do not establish this (95 % interval of "
         f"the change: {interval}",
         "take {:.0f} to {:.0f} times as many steps".format(*(n / live_steps() for n in taken)),

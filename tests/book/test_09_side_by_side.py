@@ -154,14 +154,14 @@ def recorded() -> list[str]:
         f"from {shifted['GoogLeNet']:.0f} points (GoogLeNet) to {shifted['ResNet-50']:.0f} points",
         f"none loses more than {anywhere:.1f} points",
         f"the ResNets have it and lose {min(lost):.0f} to {max(lost):.0f} points",
-        f"LeNet-5, AlexNet and the VGGs {min(groups[0]):.1f} to {max(groups[0]):.1f} points, "
-        f"GoogLeNet and the ResNets {min(groups[1]):.0f} to {max(groups[1]):.0f} points; on "
-        f"cluttered ones, {min(groups[2]):.0f} to {max(groups[2]):.0f} points and "
+        f"LeNet-5, AlexNet and the VGGs {min(groups[0]):.1f} to {max(groups[0]):.1f} points on "
+        f"upright clothes and {min(groups[2]):.0f} to {max(groups[2]):.0f} points on cluttered "
+        f"ones, GoogLeNet and the ResNets {min(groups[1]):.0f} to {max(groups[1]):.0f} points and "
         f"{min(groups[3]):.0f} to {max(groups[3]):.0f} points",
         f"takes {times['AlexNet']:.2f} ms with AlexNet and {times['GoogLeNet']:.1f} ms with "
         f"GoogLeNet or ResNet-50, {times['GoogLeNet'] / times['AlexNet']:.1f} times as long",
         f"still err on {100 * min(left):.0f} to {100 * max(left):.0f} %",
-        f"three seeds have accuracies of {seeds[0]}, {seeds[1]} and {seeds[2]} %",
+        f"three runs have accuracies of {seeds[0]}, {seeds[1]} and {seeds[2]} %",
     ]
 
 
