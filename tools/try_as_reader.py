@@ -71,12 +71,18 @@ def cut_training(_result):
 
     training.fit = fit_briefly
 
+    kernel = sys.argv[0]
+
     def cut(kind):
         create = kind.__init__
 
         def create_with_few(self, data, batch_size=128, *args, shuffle=True, **options):
             few = slice(2 * batch_size + batch_size // 2)  # the last batch is smaller
-            if shuffle and isinstance(data, tuple):
+            # A script that a cell runs is compared with itself in other processes, where
+            # nothing is cut.
+            if sys.argv[0] != kernel:
+                pass
+            elif shuffle and isinstance(data, tuple):
                 data = tuple(tensor[few] for tensor in data)
             elif shuffle and len(data) > few.stop:
                 data = data[few]

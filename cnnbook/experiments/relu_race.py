@@ -284,7 +284,9 @@ def plot(result: Result) -> Figure:
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.legend()
         curves = (curve for arm in result for curve in arm.curves("train_error"))
-        row[0].set_xlim(0, max(map(len, curves)) + 0.5)  # for all panels, as they share the axis
+        ends = (np.mean(arm.values("epochs_to_level")) for arm in result)  # where numbers stand
+        longest = max(*map(len, curves), *ends)
+        row[0].set_xlim(0, longest + 0.5)  # for all panels, as they share the axis
         row[0].set_yticks([0, level, 50, 75, 100] if level == 25 else [0, level, 25, 50, 75, 100])
     return Figure(
         figure,

@@ -1,5 +1,6 @@
 """The race of ReLU and tanh: alike but for the activation, how it ends, and what is concluded."""
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -141,6 +142,15 @@ def test_caption_says_how_rates_were_chosen(make_result):
             r for each in spec.sizes[size].settings["rates"].values() for r in each.values()
         ):
             assert all(2.9 < b / a < 3.4 for a, b in pairwise(rates))
+
+
+def test_a_number_far_from_the_curves_has_its_place(make_result):
+    far = {"tanh, as in 2012": {"epochs_to_level": [200.0, 200.0, 200.0]}}
+    figure = make_result("relu_race", far, **ALIKE).plot()
+    assert figure.axes[0].get_xlim()[1] > 200
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, where nothing is left for the axes
+        figure.png()
 
 
 def test_figure_names_every_arm(make_result):
