@@ -284,8 +284,8 @@ def plot(result: Result) -> Figure:
             axes.grid(alpha=0.25, linewidth=0.6)
             axes.legend()
         curves = (curve for arm in result for curve in arm.curves("train_error"))
-        ends = (np.mean(arm.values("epochs_to_level")) for arm in result)  # where numbers stand
-        longest = max(*map(len, curves), *ends)
+        numbers = [float(np.mean(arm.values("epochs_to_level"))) for arm in result]
+        longest = max([*numbers, *(float(len(curve)) for curve in curves)])
         row[0].set_xlim(0, longest + 0.5)  # for all panels, as they share the axis
         row[0].set_yticks([0, level, 50, 75, 100] if level == 25 else [0, level, 25, 50, 75, 100])
     return Figure(
